@@ -1,0 +1,107 @@
+"""The genesis ceremony: founders sign the origin, the log key, the first policy and the recovery keys.
+
+Invariants: at least two founders (one only with `trial`, which is stamped on everything); the trust file is written once,
+from the genesis leaf, and never read from inside a bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cognify_dagster.governance.errors import GovernanceError
+from cognify_dagster.governance.keys import PersonalKey, public_key
+from cognify_dagster.governance.policy import Policy
+from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.ledger import Checkpoint, TrustFile
+from cognify_dagster.records import Genesis, Person, PublicKey, Workload, kinds, utc
+from cognify_dagster.workspace import Workspace, idempotency_key, open_prepared, prepare, publish
+
+MEANING = "I found this ledger: its origin, log key, first policy and recovery keys are those I was shown."
+NOT_FOR_WORKLOADS = {"genesis"}
+_EMPTY_ROOT_HEAD = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@dataclass(frozen=True)
+class Founder:
+    """A founder at the ceremony: who they are and their unlocked key."""
+
+    key: PersonalKey
+    name: str
+    roles: tuple[str, ...] = ("workspace_admin",)
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+def found_workspace(
+    folder: Path,
+    *,
+    origin: str,
+    founders: Sequence[Founder],
+    policy: Policy,
+    policy_text: str,
+    recovery_keys: Sequence[PublicKey] = (),
+    recovery_threshold: int = 1,
+    trial: bool = False,
+) -> Workspace:
+    """Run the ceremony in a folder and return the opened workspace.
+
+    Writes `.cognify/`, `trust.txt`, `policy.yaml` and, last, `cognify.toml`. A process killed before the end leaves no
+    workspace.
+
+    Raises:
+        GovernanceError: if there are too few founders, or one person twice.
+        WorkspaceError: if there is a workspace already.
+    """
+    people = {founder.key.person for founder in founders}
+    if len(people) != len(founders):
+        raise GovernanceError("each founder must be another person")
+    if len(founders) < (1 if trial else 2):
+        raise GovernanceError("a ledger is founded by at least two people; use --trial to try it alone")
+    for founder in founders:
+        unknown = [role for role in founder.roles if role not in policy.roles]
+        if unknown:
+            raise GovernanceError(f"{founder.name}: role {unknown[0]!r} is not in the policy's roles")
+    recovery = tuple(recovery_keys) or tuple(founder.key.public for founder in founders)
+    if not 1 <= recovery_threshold <= len(recovery):
+        raise GovernanceError(f"recovery needs between 1 and {len(recovery)} keys")
+    config = prepare(folder, origin)
+    workspace = open_prepared(config)
+    writer, signer = workspace.writer, workspace.ledger.signer
+    if writer is None or signer is None:
+        raise GovernanceError("the prepared workspace has no keys")
+    allowed = tuple(sorted(set(kinds()) - NOT_FOR_WORKLOADS))
+    record = Genesis(
+        origin=origin,
+        log_key=str(signer.verifier),
+        trial=trial,
+        founders=tuple(
+            Person(
+                person=founder.key.person,
+                name=founder.name,
+                title=founder.title,
+                roles=founder.roles,
+                aliases=founder.aliases,
+                keys=(founder.key.public,),
+            )
+            for founder in founders
+        ),
+        workloads=(Workload(workload=writer.workload, key=public_key(writer.public), kinds=allowed),),
+        policy=policy.as_json(),
+        policy_digest=policy.digest,
+        recovery_threshold=recovery_threshold,
+        recovery_keys=recovery,
+        created=utc(),
+    )
+    head = Checkpoint(origin, 0, bytes.fromhex(_EMPTY_ROOT_HEAD))
+    envelopes = tuple(
+        sign_act(record, founder.key, ledger=origin, role=founder.roles[0], meaning=MEANING, head=head)
+        for founder in founders
+    )
+    receipt = workspace.append(
+        record.model_copy(update={"envelopes": envelopes}), idem=idempotency_key("genesis", origin), checkpoint=True
+    )
+    trust = TrustFile((signer.verifier,), receipt.leaf)
+    path = publish(config, {"trust.txt": trust.text(), "policy.yaml": policy_text})
+    return Workspace.open(path)

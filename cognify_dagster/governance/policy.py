@@ -1,0 +1,199 @@
+"""The policy: roles, tiers, stages, separation of duties. Input as YAML; its digest is over the canonical JSON.
+
+A policy counts only once the genesis entry or a signed `policy_adopted` entry holds it; the file itself is never consulted
+for a decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cognify_dagster.governance.errors import PolicyError
+from cognify_dagster.ledger import canonical_json
+
+ROLES = (
+    "data_scientist",
+    "ml_engineer",
+    "model_validator",
+    "compliance_officer",
+    "business_owner",
+    "auditor",
+    "workspace_admin",
+)
+GATE_FAMILIES = ("performance", "fairness", "data_quality", "completeness", "security")
+STRENGTHS = ("S2", "S3", "S4")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(_Model):
+    """One stage. An `automated` stage is met by gate results, a `sign_off` stage by people."""
+
+    kind: Literal["automated", "sign_off"]
+    title: str = ""
+    gates: tuple[Literal["performance", "fairness", "data_quality", "completeness", "security"], ...] = ()
+    role: str = ""
+    quorum: int = Field(1, ge=1, le=20)
+    min_strength: Literal["S2", "S3", "S4"] = "S3"
+    meaning: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Stage:
+        if self.kind == "automated" and not self.gates:
+            raise ValueError("an automated stage names at least one gate")
+        if self.kind == "sign_off" and not (self.role and self.meaning):
+            raise ValueError("a sign_off stage needs a role and a meaning")
+        return self
+
+
+class Tier(_Model):
+    """The stages, in order, that a model of this tier passes, and how long approvals last."""
+
+    stages: tuple[str, ...] = Field(min_length=1)
+    approval_days: int = Field(365, ge=1, le=3650)
+
+
+class SeparationOfDuties(_Model):
+    """Who may not sign off."""
+
+    exclude: tuple[Literal["run_launcher", "commit_authors", "package_builder"], ...] = (
+        "run_launcher",
+        "commit_authors",
+        "package_builder",
+    )
+    distinct_people_across_stages: bool = True
+
+
+class Policy(_Model):
+    """A whole policy."""
+
+    version: Literal[1] = 1
+    title: str = "Model release policy"
+    roles: tuple[str, ...] = ROLES
+    tiers: dict[str, Tier]
+    stages: dict[str, Stage]
+    separation_of_duties: SeparationOfDuties = SeparationOfDuties()
+    unattributed: Literal["block", "warn"] = "block"
+    adopters: tuple[str, ...] = Field(("workspace_admin",), description="roles that may sign gate sets and policies")
+    gate_set_adopters: tuple[str, ...] = ("model_validator", "compliance_officer", "workspace_admin")
+    blockers: tuple[str, ...] = ("compliance_officer",)
+    policy_quorum: int = Field(2, ge=1)
+    required_fields: tuple[Literal["intended_use", "out_of_scope", "limitations", "failure_modes"], ...] = (
+        "intended_use",
+        "limitations",
+    )
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Policy:
+        for name, tier in self.tiers.items():
+            for stage in tier.stages:
+                if stage not in self.stages:
+                    raise ValueError(f"tiers.{name}.stages: stage {stage!r} is not defined under stages")
+        for name, stage_def in self.stages.items():
+            if stage_def.role and stage_def.role not in self.roles:
+                raise ValueError(f"stages.{name}.role: role {stage_def.role!r} is not in roles")
+        for field in ("adopters", "gate_set_adopters", "blockers"):
+            for role in getattr(self, field):
+                if role not in self.roles:
+                    raise ValueError(f"{field}: role {role!r} is not in roles")
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the policy as JSON values, defaults included."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        return data
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the hex digest of the canonical JSON."""
+        return "sha256:" + hashlib.sha256(canonical_json(self.as_json())).hexdigest()
+
+    def stages_of(self, tier: str) -> list[tuple[str, Stage]]:
+        """Return the stages of a tier in order.
+
+        Raises:
+            PolicyError: if the policy has no such tier.
+        """
+        if tier not in self.tiers:
+            raise PolicyError(f"the policy has no tier {tier!r}; it has {', '.join(sorted(self.tiers))}")
+        return [(name, self.stages[name]) for name in self.tiers[tier].stages]
+
+
+def parse_policy(data: Any, source: str = "policy") -> Policy:
+    """Validate policy data.
+
+    Raises:
+        PolicyError: naming source and field.
+    """
+    if not isinstance(data, dict):
+        raise PolicyError(f"{source}: a policy is a mapping")
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise PolicyError(f"{source}: {where + ': ' if where else ''}{text}") from error
+
+
+def load_policy(path: Path) -> Policy:
+    """Read `policy.yaml`.
+
+    Raises:
+        PolicyError: naming file and field.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from error
+    return parse_policy(data, str(path))
+
+
+DEFAULT_POLICY_YAML = """\
+# Which sign-offs a model version needs before it may be deployed. This file is input: a policy counts only once it stands
+# in the ledger (at `cognify init`, or adopted later by signed entries). Check it with `cognify policy check`.
+version: 1
+title: Model release policy
+tiers:
+  low:
+    stages: [automated]
+    approval_days: 365
+  medium:
+    stages: [automated, compliance]
+    approval_days: 365
+  high:
+    stages: [automated, validation, compliance, business]
+    approval_days: 180
+stages:
+  automated:
+    kind: automated
+    title: Automated gates
+    gates: [performance, fairness, data_quality, completeness]
+  validation:
+    kind: sign_off
+    title: Independent validation
+    role: model_validator
+    meaning: I validated this model version independently of its developers and found it fit for its intended use.
+  compliance:
+    kind: sign_off
+    title: Compliance and legal review
+    role: compliance_officer
+    meaning: I reviewed this package against the regulations it names and have no objection to the release.
+  business:
+    kind: sign_off
+    title: Business sign-off
+    role: business_owner
+    meaning: I accept the use of this model version for its stated purpose and its remaining risks.
+separation_of_duties:
+  exclude: [run_launcher, commit_authors, package_builder]
+  distinct_people_across_stages: true
+# What happens when a launcher or commit author maps to no enrolled person: block or warn.
+unattributed: block
+"""

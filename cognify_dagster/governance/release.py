@@ -1,0 +1,202 @@
+"""Granting a release: decide on entries[0:n], append only if the ledger still has n entries.
+
+Invariants: a grant exists only if `decide` released the version on exactly the entries before it; a refusal is recorded once
+a run; a retry of a started deployment continues under the same grant; the model's bytes are re-hashed before every grant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from cognify_dagster.evidence import EvidenceError
+from cognify_dagster.governance.decision import Decision, Reason, decide
+from cognify_dagster.governance.errors import GovernanceError
+from cognify_dagster.ledger import SizeChanged
+from cognify_dagster.records import (
+    DeploymentCompleted,
+    DeploymentFailed,
+    ReasonPart,
+    ReleaseGranted,
+    ReleaseRefused,
+    utc,
+)
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+
+_RETRIES = 10
+
+
+class ReleaseBlocked(GovernanceError):
+    """The gate refused; `decision` says why and `seq` is the refusal's entry."""
+
+    def __init__(self, decision: Decision, reasons: tuple[Reason, ...], seq: int) -> None:
+        lines = "\n".join(
+            f"- {reason.text}" + (f" (→ {reason.resolved_by})" if reason.resolved_by else "") for reason in reasons
+        )
+        super().__init__(
+            f"{decision.model} {decision.version} may not be deployed to {decision.target}; "
+            f"the refusal is ledger entry {seq}. Reasons:\n{lines}"
+        )
+        self.decision = decision
+        self.reasons = reasons
+        self.seq = seq
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A verified release that a deployment body may act on. `seq` is the grant's entry."""
+
+    seq: int
+    leaf: str
+    model: str
+    version: str
+    target: str
+    model_digest: str
+    package_digest: str
+    supersedes: str | None
+    continued: bool
+
+
+def live(reading: Reading, model: str, target: str) -> Recorded[DeploymentCompleted] | None:
+    """Return the deployment that is live on a target: the newest completed one."""
+    return reading.latest(DeploymentCompleted, f"release/{model}.{target}")
+
+
+def request_release(workspace: Workspace, model: str, version: str, target: str, run: str, requested_by: str) -> Grant:
+    """Grant a release or refuse it; both leave an entry.
+
+    Args:
+        workspace: where to decide and append.
+        model: model key.
+        version: model version.
+        target: deployment target.
+        run: root run id; a refusal is recorded once per run.
+        requested_by: person id of the launcher, or "unattributed".
+
+    Raises:
+        ReleaseBlocked: with every reason.
+        GovernanceError: if the ledger kept changing.
+    """
+    for _ in range(_RETRIES):
+        reading = workspace.read()
+        decision = decide(reading, model, version, target, datetime.now(timezone.utc))
+        reasons = decision.reasons + (_model_bytes(workspace, decision) if decision.released else ())
+        if reasons:
+            raise _refuse(workspace, decision, reasons, run, requested_by)
+        if decision.grant is not None:
+            return _grant(decision.grant.seq, decision.grant.leaf, decision.grant.record, continued=True)
+        current = live(reading, model, target)
+        record = _new_grant(decision, current.record.version if current else None)
+        try:
+            receipt = workspace.append(
+                record,
+                idem=idempotency_key("release_granted", model, version, target, decision.round),
+                expected_size=reading.size,
+                checkpoint=True,
+            )
+        except SizeChanged:
+            continue
+        return _grant(receipt.seq, receipt.leaf.hex(), record, continued=False)
+    raise GovernanceError("the ledger kept changing while deciding; nothing was granted. Try again")
+
+
+def _model_bytes(workspace: Workspace, decision: Decision) -> tuple[Reason, ...]:
+    assert decision.package is not None
+    try:
+        workspace.evidence.verify(decision.package.record.model_digest)
+        workspace.evidence.verify(decision.package.record.package.digest)
+    except EvidenceError as error:
+        return (
+            Reason(
+                "evidence_damaged", f"the stored model or package does not verify: {error}", "ops: restore evidence"
+            ),
+        )
+    return ()
+
+
+def _new_grant(decision: Decision, supersedes: str | None) -> ReleaseGranted:
+    package = decision.package
+    assert package is not None
+    return ReleaseGranted(
+        model=decision.model,
+        version=decision.version,
+        target=decision.target,
+        round=decision.round,
+        package_digest=package.record.package.digest,
+        package_seq=package.seq,
+        model_digest=package.record.model_digest,
+        sign_off_seqs=decision.sign_off_seqs,
+        gate_seqs=decision.gate_seqs,
+        decided_on_size=decision.size,
+        decided_at=utc(decision.at),
+        policy_digest=decision.policy_digest,
+        relied_on=decision.relied_on,
+        supersedes=supersedes,
+    )
+
+
+def _grant(seq: int, leaf: str, record: ReleaseGranted, *, continued: bool) -> Grant:
+    return Grant(
+        seq=seq,
+        leaf=leaf,
+        model=record.model,
+        version=record.version,
+        target=record.target,
+        model_digest=record.model_digest,
+        package_digest=record.package_digest,
+        supersedes=record.supersedes,
+        continued=continued,
+    )
+
+
+def _refuse(
+    workspace: Workspace, decision: Decision, reasons: tuple[Reason, ...], run: str, requested_by: str
+) -> ReleaseBlocked:
+    record = ReleaseRefused(
+        model=decision.model,
+        version=decision.version,
+        target=decision.target,
+        run=run,
+        decided_on_size=decision.size,
+        policy_digest=decision.policy_digest,
+        reasons=tuple(ReasonPart(code=r.code, text=r.text, resolved_by=r.resolved_by) for r in reasons),
+        requested_by=requested_by,
+    )
+    earlier = workspace.read().all(ReleaseRefused, f"model/{decision.model}@{decision.version}")
+    same = [item for item in earlier if item.record.run == run and item.record.target == decision.target]
+    if same:
+        return ReleaseBlocked(decision, reasons, same[-1].seq)
+    receipt = workspace.append(
+        record,
+        idem=idempotency_key("release_refused", run, decision.model, decision.version, decision.target),
+        checkpoint=True,
+    )
+    return ReleaseBlocked(decision, reasons, receipt.seq)
+
+
+def complete(workspace: Workspace, grant: Grant, *, location: str, detail: dict[str, object]) -> int:
+    """Record that the release is live; return the entry's sequence number."""
+    record = DeploymentCompleted(
+        model=grant.model,
+        version=grant.version,
+        target=grant.target,
+        grant_seq=grant.seq,
+        model_digest=grant.model_digest,
+        location=location,
+        supersedes=grant.supersedes,
+        detail=detail,
+    )
+    return workspace.append(record, idem=idempotency_key("deployment_completed", grant.seq), checkpoint=True).seq
+
+
+def fail(workspace: Workspace, grant: Grant, *, attempt: str, reason: str) -> int:
+    """Record that a deployment's body failed; a retry continues under the same grant."""
+    record = DeploymentFailed(
+        model=grant.model,
+        version=grant.version,
+        target=grant.target,
+        grant_seq=grant.seq,
+        attempt=attempt,
+        reason=reason[:2000],
+    )
+    return workspace.append(record, idem=idempotency_key("deployment_failed", grant.seq, attempt), checkpoint=True).seq

@@ -1,0 +1,282 @@
+"""The ledger entry: its exact bytes, how a draft becomes one, and how bytes are read back strictly.
+
+Invariants: an entry is the RFC 8785 form of `{body, heads, ledger, prev, seq, time_us, v}`; a store finishes it by plain
+concatenation under its lock and keeps it verbatim; `prev` chains every entry to the one before it; `heads` names, for each
+subject, the entry before this one about the same subject (-1 if none). See docs/ledger-format.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
+from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError
+from cognify_dagster.ledger.merkle import leaf_hash
+
+VERSION = 1
+MAX_ENTRY = 65_535
+MAX_PAYLOAD = 4 * 1024 * 1024
+MAX_SUBJECTS = 64
+NO_PREVIOUS = "0" * 64
+COMMITMENT_PREFIX = b"cognify/payload/v1\x00"
+BODY_PAYLOAD_TYPE = "application/vnd.cognify.entry-body+json"
+_BODY_KEYS = {"actor", "evidence", "idem", "key", "kind", "payload", "schema", "sig", "subjects"}
+_ENTRY_KEYS = {"body", "heads", "ledger", "prev", "seq", "time_us", "v"}
+_SUBJECT = re.compile(r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?")
+_ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}")
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_KEY_ID = re.compile(r"([0-9a-f]{16})?")
+
+BodySigner = Callable[[bytes], bytes]
+"""Signs the pre-authentication encoding of a body; returns 64 bytes of Ed25519 signature."""
+
+
+def check_origin(origin: str) -> str:
+    """Return the origin if it is valid: 3 to 200 of `A-Za-z0-9._/-`, starting with a letter or digit.
+
+    Raises:
+        EntryError: if it is not.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise EntryError(f"origin {origin[:80]!r}: use 3 to 200 characters of A-Z a-z 0-9 . _ / -")
+    return origin
+
+
+def check_subject(subject: str) -> str:
+    """Return the subject id if it is valid ASCII such as `model/credit_default@3` or `policy`.
+
+    Raises:
+        EntryError: if it is not.
+    """
+    if not _SUBJECT.fullmatch(subject):
+        raise EntryError(
+            f"subject {subject[:120]!r}: use a lower-case word, then optionally /name and @version of A-Z a-z 0-9 _ . + -"
+        )
+    return subject
+
+
+def payload_commitment(salt: bytes, payload: bytes) -> str:
+    """SHA-256("cognify/payload/v1" ‖ 0x00 ‖ salt ‖ payload) in hex; the salt has 32 bytes."""
+    if len(salt) != 32:
+        raise EntryError("a payload salt has 32 bytes")
+    return hashlib.sha256(COMMITMENT_PREFIX + salt + payload).hexdigest()
+
+
+def pae(payload_type: str, body: bytes) -> bytes:
+    """DSSE v1 pre-authentication encoding of a payload type and body."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a writer hands to `append`: everything but what the store adds under its lock.
+
+    `payload` is canonical JSON of the typed record; `facts_digest` the SHA-256 hex of its facts, compared when the same
+    idempotency key comes again. `key_id` is empty for unsigned entries.
+    """
+
+    kind: str
+    schema: int
+    subjects: tuple[str, ...]
+    actor: str
+    idem: str
+    payload: bytes
+    facts_digest: str
+    evidence: tuple[str, ...] = ()
+    key_id: str = ""
+    sign: BodySigner | None = None
+
+
+@dataclass(frozen=True)
+class SealedBody:
+    """A draft's body bytes, ready to be finished by a store, with what the store keeps beside them."""
+
+    draft: Draft
+    salt: bytes
+    body: bytes
+
+
+def seal_body(origin: str, draft: Draft, *, salt: bytes | None = None) -> SealedBody:
+    """Check a draft and build its body bytes, with commitment and writer's signature.
+
+    Args:
+        origin: the ledger's origin; part of what the writer signs, so a body is worthless in another ledger.
+        draft: the entry to be.
+        salt: 32 bytes; random unless given (tests and golden vectors give one).
+
+    Raises:
+        EntryError: naming the field that is wrong.
+    """
+    _check_draft(draft)
+    salt = secrets.token_bytes(32) if salt is None else salt
+    body: dict[str, Any] = {
+        "actor": draft.actor,
+        "evidence": sorted(set(draft.evidence)),
+        "idem": draft.idem,
+        "key": draft.key_id,
+        "kind": draft.kind,
+        "payload": payload_commitment(salt, draft.payload),
+        "schema": draft.schema,
+        "subjects": sorted(set(draft.subjects)),
+    }
+    signature = b"" if draft.sign is None else draft.sign(body_signing_input(origin, body))
+    body["sig"] = base64.b64encode(signature).decode()
+    return SealedBody(draft, salt, canonical_json(body))
+
+
+def body_signing_input(origin: str, body: Mapping[str, Any]) -> bytes:
+    """Return the bytes a writer signs: PAE over the canonical `{body (without sig), ledger}`."""
+    unsigned = {key: value for key, value in body.items() if key != "sig"}
+    return pae(BODY_PAYLOAD_TYPE, canonical_json({"body": unsigned, "ledger": origin}))
+
+
+def _check_draft(draft: Draft) -> None:
+    if not _KIND.fullmatch(draft.kind):
+        raise EntryError(f"kind {draft.kind[:80]!r} is not a lower-case word")
+    if not 1 <= draft.schema <= 10_000:
+        raise EntryError(f"schema version {draft.schema} is out of range")
+    if not draft.subjects or len(draft.subjects) > MAX_SUBJECTS:
+        raise EntryError(f"an entry has 1 to {MAX_SUBJECTS} subjects, not {len(draft.subjects)}")
+    for subject in draft.subjects:
+        check_subject(subject)
+    check_subject(draft.actor)
+    if not _HEX64.fullmatch(draft.idem) or not _HEX64.fullmatch(draft.facts_digest):
+        raise EntryError("idempotency key and facts digest are 64 hex digits")
+    if len(draft.payload) > MAX_PAYLOAD:
+        raise EntryError(f"the payload has {len(draft.payload)} bytes; above {MAX_PAYLOAD} put it into evidence")
+    for digest in draft.evidence:
+        if not _DIGEST.fullmatch(digest):
+            raise EntryError(f"evidence {digest[:80]!r} is not sha256:<64 hex digits>")
+    if not _KEY_ID.fullmatch(draft.key_id) or bool(draft.key_id) != (draft.sign is not None):
+        raise EntryError("a signed entry needs both a 16-digit key id and a signer; an unsigned one neither")
+
+
+def assemble(origin: str, body: bytes, heads: Mapping[str, int], prev: str, seq: int, time_us: int) -> bytes:
+    """Concatenate an entry's bytes, exactly as a database does it under its lock.
+
+    Raises:
+        EntryError: if the entry would exceed 65,535 bytes.
+    """
+    head_text = ",".join(f'"{subject}":{heads[subject]}' for subject in sorted(heads))
+    data = b'{"body":%b,"heads":{%b},"ledger":"%b","prev":"%b","seq":%d,"time_us":%d,"v":%d}' % (
+        body,
+        head_text.encode("ascii"),
+        origin.encode("ascii"),
+        prev.encode("ascii"),
+        seq,
+        time_us,
+        VERSION,
+    )
+    if len(data) > MAX_ENTRY:
+        raise EntryError(f"the entry has {len(data)} bytes; the limit is {MAX_ENTRY}. Put large values into evidence")
+    return data
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry read back from its bytes. `leaf` is its RFC 6962 leaf hash, `time_us` microseconds since 1970 UTC."""
+
+    seq: int
+    time_us: int
+    ledger: str
+    prev: str
+    heads: Mapping[str, int]
+    kind: str
+    schema: int
+    subjects: tuple[str, ...]
+    actor: str
+    idem: str
+    commitment: str
+    evidence: tuple[str, ...]
+    key_id: str
+    signature: bytes
+    data: bytes
+    leaf: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Entry:
+        """Read entry bytes strictly.
+
+        Raises:
+            EntryError: if the bytes are not exactly a version-1 entry in canonical form.
+        """
+        if len(data) > MAX_ENTRY:
+            raise EntryError(f"the entry has {len(data)} bytes; the limit is {MAX_ENTRY}")
+        try:
+            value = parse_canonical(data)
+        except CanonicalJsonError as error:
+            raise EntryError(f"entry bytes: {error}") from error
+        try:
+            return cls._from_value(value, data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EntryError(f"entry bytes: {error}") from error
+
+    @classmethod
+    def _from_value(cls, value: Any, data: bytes) -> Entry:
+        if not isinstance(value, dict) or set(value) != _ENTRY_KEYS:
+            raise EntryError("an entry has exactly the keys body, heads, ledger, prev, seq, time_us, v")
+        body, heads = value["body"], value["heads"]
+        if not isinstance(body, dict) or set(body) != _BODY_KEYS:
+            raise EntryError("a body has exactly the keys " + ", ".join(sorted(_BODY_KEYS)))
+        if value["v"] != VERSION:
+            raise EntryError(f"entry version {value['v']} is unknown; use a newer release to read it")
+        for name in ("seq", "time_us"):
+            if type(value[name]) is not int or value[name] < 0:
+                raise EntryError(f"{name} is not a natural number")
+        subjects = tuple(body["subjects"])
+        if list(subjects) != sorted(set(subjects)) or not subjects or len(subjects) > MAX_SUBJECTS:
+            raise EntryError("subjects are not sorted, distinct and at least one")
+        for subject in subjects:
+            check_subject(subject)
+        if set(heads) != set(subjects) or any(type(h) is not int or not -1 <= h < value["seq"] for h in heads.values()):
+            raise EntryError("heads do not name an earlier entry for each subject")
+        if type(body["schema"]) is not int or not _KIND.fullmatch(body["kind"]):
+            raise EntryError("kind or schema is malformed")
+        hexes = (value["prev"], body["idem"], body["payload"])
+        if not all(_HEX64.fullmatch(text) for text in hexes) or not _KEY_ID.fullmatch(body["key"]):
+            raise EntryError("prev, idem, payload or key is not hex of the right length")
+        evidence = tuple(body["evidence"])
+        if list(evidence) != sorted(set(evidence)) or not all(_DIGEST.fullmatch(item) for item in evidence):
+            raise EntryError("evidence is not a sorted list of distinct sha256 digests")
+        signature = base64.b64decode(body["sig"], validate=True)
+        return cls(
+            seq=value["seq"],
+            time_us=value["time_us"],
+            ledger=check_origin(value["ledger"]),
+            prev=value["prev"],
+            heads=dict(heads),
+            kind=body["kind"],
+            schema=body["schema"],
+            subjects=subjects,
+            actor=check_subject(body["actor"]),
+            idem=body["idem"],
+            commitment=body["payload"],
+            evidence=evidence,
+            key_id=body["key"],
+            signature=signature,
+            data=data,
+            leaf=leaf_hash(data),
+        )
+
+    def signing_input(self) -> bytes:
+        """Return the bytes that the writer's signature covers."""
+        body = {
+            "actor": self.actor,
+            "evidence": list(self.evidence),
+            "idem": self.idem,
+            "key": self.key_id,
+            "kind": self.kind,
+            "payload": self.commitment,
+            "schema": self.schema,
+            "subjects": list(self.subjects),
+        }
+        return body_signing_input(self.ledger, body)

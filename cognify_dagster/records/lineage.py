@@ -1,0 +1,286 @@
+"""Records about data, training and evaluation."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from cognify_dagster.records.base import (
+    DatasetName,
+    Digest,
+    Hex64,
+    Json,
+    Metric,
+    ModelKey,
+    Part,
+    Record,
+    VersionId,
+    register,
+)
+from cognify_dagster.records.governance import person_subjects
+
+
+class DatasetRef(Part):
+    """A snapshot relied on: its name, root, ledger entry and role in the step."""
+
+    name: DatasetName
+    root: Hex64
+    seq: int
+    role: Literal["train", "validation", "holdout", "evaluation", "other"] = "other"
+
+
+class EvidenceItem(Part):
+    """A blob in the evidence store."""
+
+    name: str
+    digest: Digest
+    size: int
+    media_type: str
+    sensitivity: Literal["public", "internal", "confidential", "personal"] = "internal"
+
+
+class ExclusionCount(Part):
+    """A filter or exclusion and what it removed."""
+
+    rule: str
+    description: str = ""
+    rows_before: int
+    rows_after: int
+    excluded_digest: str = ""
+
+
+@register
+class ModelRegistered(Record):
+    """A governed model's definition: owner, tier, frameworks in scope, intended use."""
+
+    kind: ClassVar[str] = "model_registered"
+    model: ModelKey
+    title: str = ""
+    owner: str
+    risk_tier: str
+    frameworks: tuple[str, ...] = ()
+    framework_facts: dict[str, Json] = Field(default_factory=dict)
+    intended_use: str = ""
+    out_of_scope: str = ""
+    limitations: str = ""
+    failure_modes: str = ""
+    protected_attributes: tuple[str, ...] = ()
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"model/{self.model}",)
+
+
+@register
+class DatasetSnapshot(Record):
+    """A dataset as it was at one moment, identified by its Merkle root."""
+
+    kind: ClassVar[str] = "dataset_snapshot"
+    name: DatasetName
+    root: Hex64
+    data_version: str
+    file_count: int
+    total_bytes: int
+    record_count: int | None = None
+    record_root: Hex64 | None = None
+    record_digest_key: str | None = Field(None, description="id of the HMAC key where records hold personal data")
+    schema_hash: Hex64 | None = None
+    record_key: str | None = None
+    label: str | None = None
+    provenance: dict[str, Json] = Field(default_factory=dict)
+    missing_provenance: tuple[str, ...] = ()
+    exclusions: tuple[ExclusionCount, ...] = ()
+    parent_root: Hex64 | None = None
+    change_reason: str = ""
+    header: dict[str, Json] = Field(default_factory=dict)
+    profile: EvidenceItem
+    manifest: EvidenceItem
+    record_manifest: EvidenceItem | None = None
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"dataset/{self.name}",)
+
+    def evidence(self) -> tuple[str, ...]:
+        items = [self.profile, self.manifest, self.record_manifest]
+        return tuple(item.digest for item in items if item is not None)
+
+
+@register
+class OverlapChecked(Record):
+    """Two snapshots were compared record by record."""
+
+    kind: ClassVar[str] = "overlap_checked"
+    train: DatasetRef
+    holdout: DatasetRef
+    level: str
+    compared_columns: tuple[str, ...]
+    ignored_columns: tuple[str, ...]
+    overlapping_records: int
+    passed: bool
+    detail: dict[str, Json] = Field(default_factory=dict)
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"dataset/{self.train.name}", f"dataset/{self.holdout.name}")
+
+
+@register
+class VersionOpened(Record):
+    """A model version began to exist. `run` is the root run that opened it."""
+
+    kind: ClassVar[str] = "version_opened"
+    model: ModelKey
+    version: VersionId
+    run: str
+    opened_by: str = Field(description="person/… or unattributed")
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"model/{self.model}", f"model/{self.model}@{self.version}")
+
+
+class CodeRef(Part):
+    """The code that ran: git commit, dirty state, authors."""
+
+    vcs: str
+    commit: str = ""
+    dirty: bool | None = None
+    diff_digest: str = ""
+    remote: str = ""
+    authors: tuple[str, ...] = ()
+
+
+class EnvironmentRef(Part):
+    """The environment in short; the whole list is evidence."""
+
+    python: str
+    platform: str
+    packages_digest: Hex64
+    gpu: str
+    container_image: str
+    detail: EvidenceItem
+
+
+@register
+class TrainingRun(Record):
+    """A sealed training run of one model version. A second one for the version is refused."""
+
+    kind: ClassVar[str] = "training_run"
+    model: ModelKey
+    version: VersionId
+    datasets: tuple[DatasetRef, ...] = Field(min_length=1)
+    model_file: EvidenceItem
+    config: dict[str, Json] = Field(default_factory=dict)
+    seed: int | None = None
+    architecture: dict[str, Json] = Field(default_factory=dict)
+    base_model: dict[str, Json] = Field(default_factory=dict)
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    metric_series: EvidenceItem | None = None
+    artefacts: tuple[EvidenceItem, ...] = ()
+    selection_note: str = ""
+    code: CodeRef
+    environment: EnvironmentRef
+    launched_by: str = Field(description="person/… or unattributed")
+    touched_by: tuple[str, ...] = Field(default=(), description="everyone who touched the version: person/… ids")
+    unattributed: tuple[str, ...] = Field(default=(), description="authors and launchers that map to nobody")
+    started_after_seq: int = Field(description="ledger size when training started")
+
+    def subjects(self) -> tuple[str, ...]:
+        data = [f"dataset/{item.name}" for item in self.datasets]
+        people = person_subjects((self.launched_by, *self.touched_by))
+        return (f"model/{self.model}", f"model/{self.model}@{self.version}", *data, *people)
+
+    def evidence(self) -> tuple[str, ...]:
+        items = [self.model_file, self.metric_series, self.environment.detail, *self.artefacts]
+        return tuple(item.digest for item in items if item is not None)
+
+
+@register
+class TrainingFailed(Record):
+    """A training run that ended without a model; a record too."""
+
+    kind: ClassVar[str] = "training_failed"
+    model: ModelKey
+    version: VersionId
+    run: str
+    reason: str
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"model/{self.model}", f"model/{self.model}@{self.version}")
+
+
+class MetricResult(Part):
+    """A metric with its interval and sample size; `objective` says in plain words what it is evidence for."""
+
+    name: str
+    value: Metric
+    ci_low: Metric | None = None
+    ci_high: Metric | None = None
+    n: int | None = None
+    unit: str = ""
+    objective: str = ""
+
+
+class GateOutcome(Part):
+    """What one gate found."""
+
+    id: str
+    family: str
+    metric: str
+    op: str
+    threshold: float
+    value: Metric | None = None
+    status: Literal["pass", "fail", "insufficient_data", "missing"]
+    message: str = ""
+
+
+@register
+class Evaluation(Record):
+    """An evaluation of one model version on one snapshot against gates adopted before training."""
+
+    kind: ClassVar[str] = "evaluation"
+    model: ModelKey
+    version: VersionId
+    model_digest: Digest
+    training_seq: int
+    dataset: DatasetRef
+    evaluator: str
+    code: CodeRef
+    metrics: tuple[MetricResult, ...]
+    tables: dict[str, Json] = Field(default_factory=dict)
+    fairness: tuple[dict[str, Json], ...] = ()
+    protected_attributes: tuple[str, ...] = ()
+    decision_threshold: Metric | None = None
+    gate_set: str
+    gate_set_seq: int
+    gate_set_digest: Digest
+    outcomes: tuple[GateOutcome, ...]
+    status: Literal["passed", "failed"]
+    notes: tuple[str, ...] = ()
+    artefacts: tuple[EvidenceItem, ...] = ()
+
+    def subjects(self) -> tuple[str, ...]:
+        return (
+            f"model/{self.model}",
+            f"model/{self.model}@{self.version}",
+            f"dataset/{self.dataset.name}",
+            f"gates/{self.gate_set}",
+        )
+
+    def evidence(self) -> tuple[str, ...]:
+        return tuple(item.digest for item in self.artefacts)
+
+
+@register
+class GateResult(Record):
+    """The result of one family of automated gates for a version. Automated, so never a human approval."""
+
+    kind: ClassVar[str] = "gate_result"
+    model: ModelKey
+    version: VersionId
+    family: Literal["performance", "fairness", "data_quality", "completeness", "security"]
+    status: Literal["pass", "fail"]
+    outcomes: tuple[GateOutcome, ...] = ()
+    based_on: tuple[int, ...] = Field(description="sequence numbers of the entries that were judged")
+    detail: dict[str, Json] = Field(default_factory=dict)
+
+    def subjects(self) -> tuple[str, ...]:
+        return (f"model/{self.model}", f"model/{self.model}@{self.version}")

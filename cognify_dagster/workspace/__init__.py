@@ -1,0 +1,21 @@
+"""Opens ledger and evidence from `cognify.toml`, appends records, reads them back verified. Knows nothing of policy."""
+
+from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
+from cognify_dagster.workspace.reading import Reading, Recorded
+from cognify_dagster.workspace.workspace import Workspace, Writer, idempotency_key, open_prepared, prepare, publish
+
+__all__ = [
+    "CONFIG_NAME",
+    "Reading",
+    "Recorded",
+    "Workspace",
+    "WorkspaceConfig",
+    "WorkspaceError",
+    "Writer",
+    "find_config",
+    "idempotency_key",
+    "load_config",
+    "open_prepared",
+    "prepare",
+    "publish",
+]

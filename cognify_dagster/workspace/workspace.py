@@ -1,0 +1,264 @@
+"""`Workspace`: one ledger and one evidence store, opened from `cognify.toml`.
+
+Everything else in the product reads and writes through this object. It knows nothing of policy: it appends records, signed
+with the workspace's workload key, and reads them back verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cognify_dagster.evidence import EvidenceStore, LocalKeyProvider
+from cognify_dagster.ledger import (
+    Draft,
+    Ledger,
+    LogSigner,
+    Receipt,
+    SqliteStore,
+    TrustFile,
+    canonical_json,
+    new_secret,
+    read_secret,
+)
+from cognify_dagster.records import EvidenceItem, Record
+from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
+from cognify_dagster.workspace.reading import Reading
+
+LOG_KEY = "log.key"
+WORKLOAD_KEY = "workload.key"
+EVIDENCE_KEY = "evidence.key"
+RECORD_KEY = "record-digests.key"
+ENVIRONMENT_VARIABLE = "COGNIFY_WORKSPACE"
+
+
+def idempotency_key(*parts: str | int) -> str:
+    """Return the SHA-256 hex over the canonical list of parts (run, step, kind, subject …)."""
+    return hashlib.sha256(canonical_json([str(part) for part in parts])).hexdigest()
+
+
+class Writer:
+    """A workload key that signs the entries it writes."""
+
+    def __init__(self, workload: str, secret: bytes) -> None:
+        self.workload = workload
+        self._private = Ed25519PrivateKey.from_private_bytes(secret)
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public key."""
+        return self._private.public_key().public_bytes_raw()
+
+    @property
+    def key_id(self) -> str:
+        """First 16 hex digits of SHA-256 over the public key."""
+        return hashlib.sha256(self.public).hexdigest()[:16]
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature."""
+        return self._private.sign(data)
+
+
+class Workspace:
+    """An opened workspace. Safe to share between threads; processes each open their own."""
+
+    def __init__(self, config: WorkspaceConfig, ledger: Ledger, evidence: EvidenceStore, writer: Writer | None) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.evidence = evidence
+        self.writer = writer
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str] | None = None, *, clock_us: Callable[[], int] | None = None
+    ) -> Workspace:
+        """Open the workspace at, or above, a path.
+
+        Args:
+            path: a project folder, its `.cognify` folder or `cognify.toml`; `$COGNIFY_WORKSPACE` or the current folder
+                when left out.
+            clock_us: replaces the clock (tests).
+
+        Raises:
+            WorkspaceError: if there is no workspace or its configuration is wrong.
+            LedgerUnreadable: if the ledger is missing, foreign or damaged.
+        """
+        config = load_config(find_config(path or os.environ.get(ENVIRONMENT_VARIABLE) or "."))
+        store = SqliteStore(config.ledger)
+        if store.origin != config.origin:
+            raise WorkspaceError(
+                f"{config.path}: origin {config.origin!r} is not that of the ledger {config.ledger} ({store.origin!r})"
+            )
+        log_key = config.keys / LOG_KEY
+        signer = LogSigner(log_key, config.home / "signer-state.json", config.origin) if log_key.exists() else None
+        workload_key = config.keys / WORKLOAD_KEY
+        writer = Writer(config.workload, read_secret(workload_key)) if workload_key.exists() else None
+        return cls(config, Ledger(store, signer=signer, clock_us=clock_us), _open_evidence(config), writer)
+
+    @property
+    def origin(self) -> str:
+        """The ledger's identity."""
+        return self.ledger.origin
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds ledger, evidence and keys by default."""
+        return self.config.home
+
+    def trust(self) -> TrustFile:
+        """Read the workspace's own copy of the trust file.
+
+        An auditor uses a copy kept apart from the workspace; this one serves the people who run it.
+        """
+        try:
+            return TrustFile.parse(self.config.trust.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise WorkspaceError(f"{self.config.trust}: the trust file cannot be read: {error.strerror}") from error
+
+    def append(
+        self,
+        record: Record,
+        *,
+        idem: str,
+        actor: str | None = None,
+        expected_size: int | None = None,
+        checkpoint: bool = False,
+    ) -> Receipt:
+        """Append a record, signed with the workspace's workload key if it has one.
+
+        Args:
+            record: the typed payload.
+            idem: idempotency key, from `idempotency_key`; repeating it with the same facts returns the old receipt.
+            actor: opaque id of who acts; the workload unless given.
+            expected_size: append only if the ledger still has this many entries.
+            checkpoint: sign a checkpoint right after, so that the entry leaves the exposure window at once.
+
+        Raises:
+            LedgerError: see `Ledger.append`.
+        """
+        writer = self.writer
+        draft = Draft(
+            kind=record.kind,
+            schema=record.schema_version,
+            subjects=record.subjects(),
+            actor=actor or (writer.workload if writer else "system"),
+            idem=idem,
+            payload=record.payload(),
+            facts_digest=record.facts_digest(),
+            evidence=record.evidence(),
+            key_id=writer.key_id if writer else "",
+            sign=writer.sign if writer else None,
+        )
+        receipt = self.ledger.append(draft, expected_size)
+        if checkpoint and self.ledger.signer is not None:
+            self.ledger.sign_checkpoint()
+        return receipt
+
+    def read(self, size: int | None = None) -> Reading:
+        """Verify and read the first `size` entries (all, unless given).
+
+        Raises:
+            Tampered: naming the first entry that does not check.
+        """
+        return Reading(self.ledger.view(size))
+
+    def put(self, name: str, data: bytes | Path, media_type: str, sensitivity: str = "internal") -> EvidenceItem:
+        """Store a blob durably and return its reference for a record."""
+        item = EvidenceItem.model_validate(
+            {
+                "name": name,
+                "digest": "sha256:" + "0" * 64,
+                "size": 0,
+                "media_type": media_type,
+                "sensitivity": sensitivity,
+            }
+        )
+        ref = self.evidence.put(data, media_type=media_type, sensitivity=item.sensitivity)
+        return item.model_copy(update={"digest": ref.digest, "size": ref.size})
+
+    def record_key(self) -> bytes:
+        """Return the 32-byte key for digests of records that hold personal data."""
+        return read_secret(self.config.keys / RECORD_KEY)
+
+
+def _open_evidence(config: WorkspaceConfig) -> EvidenceStore:
+    key = config.keys / EVIDENCE_KEY
+    return EvidenceStore(config.evidence, keys=LocalKeyProvider(key) if key.exists() else None)
+
+
+def prepare(folder: Path, origin: str, *, workload: str = "workload/pipeline") -> WorkspaceConfig:
+    """Create keys and an empty ledger for a new workspace in a folder of its own that nothing reads yet.
+
+    The caller appends the genesis entry to it and calls `publish`. A process killed before that leaves only the partial
+    folder, which the next call replaces.
+
+    Raises:
+        WorkspaceError: if the folder already has a workspace.
+    """
+    folder = folder.resolve()
+    if (folder / CONFIG_NAME).exists():
+        raise WorkspaceError(f"{folder / CONFIG_NAME}: there is already a workspace here")
+    if (folder / ".cognify").exists():
+        raise WorkspaceError(
+            f"{folder / '.cognify'} exists without {CONFIG_NAME}: restore the file, or move the folder away to start over"
+        )
+    home = folder / ".cognify.partial"
+    if home.exists():
+        shutil.rmtree(home)
+    home.mkdir(parents=True, mode=0o700)
+    (home / ".gitignore").write_text("*\n", encoding="utf-8")
+    for name in (LOG_KEY, WORKLOAD_KEY, EVIDENCE_KEY, RECORD_KEY):
+        new_secret(home / "keys" / name)
+    SqliteStore.create(home / "ledger.sqlite", origin)
+    (home / CONFIG_NAME).write_text(_config_text(origin, home.name, workload), encoding="utf-8")
+    return replace(
+        load_config(home / CONFIG_NAME), home=home, ledger=home / "ledger.sqlite", evidence=str(home / "evidence")
+    )
+
+
+def open_prepared(config: WorkspaceConfig) -> Workspace:
+    """Open a workspace that `prepare` made and `publish` has not yet moved into place."""
+    signer = LogSigner(config.keys / LOG_KEY, config.home / "signer-state.json", config.origin)
+    writer = Writer(config.workload, read_secret(config.keys / WORKLOAD_KEY))
+    return Workspace(config, Ledger(SqliteStore(config.ledger), signer=signer), _open_evidence(config), writer)
+
+
+def publish(config: WorkspaceConfig, files: dict[str, str]) -> Path:
+    """Move a prepared workspace into place and write `cognify.toml` last.
+
+    Args:
+        config: what `prepare` returned.
+        files: further files of the project folder (trust file, policy), never overwriting one that exists.
+
+    Returns:
+        The path of `cognify.toml`.
+    """
+    folder = config.home.parent
+    (config.home / CONFIG_NAME).unlink()
+    config.home.rename(folder / ".cognify")
+    for name, text in files.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text, encoding="utf-8")
+    path = folder / CONFIG_NAME
+    temporary = path.with_suffix(".new")
+    temporary.write_text(_config_text(config.origin, ".cognify", config.workload), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _config_text(origin: str, home: str, workload: str) -> str:
+    return (
+        "# Where this project keeps its ledger and evidence. Paths are relative to this file.\n"
+        "[workspace]\n"
+        f'origin = "{origin}"\n'
+        f'home = "{home}"\n'
+        'trust = "trust.txt"\n'
+        'policy = "policy.yaml"\n'
+        f'workload = "{workload}"\n'
+    )

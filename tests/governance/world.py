@@ -1,0 +1,220 @@
+"""A small real workspace with people, used by the governance tests. Everything is real: keys, signatures, ledger, evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cognify_dagster.governance import (
+    DEFAULT_POLICY_YAML,
+    Choice,
+    Founder,
+    PersonalKey,
+    adopt_gate_set,
+    create_key,
+    enrol_person,
+    found_workspace,
+    parse_policy,
+    sign_off,
+)
+from cognify_dagster.records import (
+    CodeRef,
+    DatasetRef,
+    DatasetSnapshot,
+    EnvironmentRef,
+    Evaluation,
+    GateOutcome,
+    GateResult,
+    GateRule,
+    MetricResult,
+    ModelRegistered,
+    Package,
+    Person,
+    TrainingRun,
+    VersionOpened,
+)
+from cognify_dagster.workspace import Workspace, idempotency_key
+
+PASSPHRASE = "correct horse battery"
+MODEL = "credit_default"
+
+
+@dataclass
+class World:
+    """A founded workspace and the keys of its people."""
+
+    workspace: Workspace
+    folder: Path
+    keys: dict[str, PersonalKey] = field(default_factory=dict)
+    data: dict[str, int] = field(default_factory=dict)
+
+    def key(self, name: str) -> PersonalKey:
+        """Return (creating once) the key of a person called `name`."""
+        if name not in self.keys:
+            self.keys[name] = create_key(self.folder / f"{name}.key.json", f"person/{name}", PASSPHRASE)
+        return self.keys[name]
+
+    def enrol(self, name: str, *roles: str, aliases: tuple[str, ...] = (), voucher: str = "ada") -> None:
+        """Enrol a person with roles."""
+        key = self.key(name)
+        person = Person(person=key.person, name=name.title(), roles=roles, aliases=aliases, keys=(key.public,))
+        enrol_person(self.workspace, person, self.key(voucher))
+
+    def subject(self, version: str) -> str:
+        """Return the subject id of a version."""
+        return f"model/{MODEL}@{version}"
+
+    def snapshot(self, name: str, root: str = "ab" * 32) -> DatasetRef:
+        """Record a dataset snapshot."""
+        ws = self.workspace
+        item = ws.put("profile.json", b"{}", "application/json")
+        record = DatasetSnapshot(
+            name=name, root=root, data_version=f"sha256:{root}", file_count=1, total_bytes=3, profile=item, manifest=item
+        )
+        seq = ws.append(record, idem=idempotency_key("snap", name, root)).seq
+        return DatasetRef(name=name, root=root, seq=seq, role="train")
+
+    def train(self, version: str, *, launched_by: str = "person/ben", unattributed: tuple[str, ...] = ()) -> int:
+        """Record a sealed training run, with everything before it that it needs."""
+        ws = self.workspace
+        if not ws.read().all(ModelRegistered):
+            ws.append(
+                ModelRegistered(
+                    model=MODEL,
+                    owner="team:risk",
+                    risk_tier="high",
+                    frameworks=("sr26-2", "fair-lending"),
+                    intended_use="Rank applications",
+                    limitations="Taiwan 2005",
+                ),
+                idem=idempotency_key("model"),
+            )
+            self.data["train"] = self.snapshot("loans_train").seq
+            self.data["holdout"] = self.snapshot("loans_holdout", "cd" * 32).seq
+            gates = [
+                GateRule(id="auc", family="performance", metric="auc", op=">=", threshold=0.7, source="policy"),
+            ]
+            self.data["gates"] = adopt_gate_set(ws, "credit_gates", MODEL, gates, self.key("vera")).seq
+        ws.append(
+            VersionOpened(model=MODEL, version=version, run=f"run-{version}", opened_by=launched_by),
+            idem=idempotency_key("open", version),
+        )
+        model = ws.put("model.bin", f"model {version}".encode(), "application/octet-stream")
+        env = ws.put("environment.json", b"{}", "application/json")
+        record = TrainingRun(
+            model=MODEL,
+            version=version,
+            datasets=(DatasetRef(name="loans_train", root="ab" * 32, seq=self.data["train"], role="train"),),
+            model_file=model,
+            config={"learning_rate": 0.1},
+            seed=7,
+            code=CodeRef(vcs="git", commit="c" * 40, dirty=False),
+            environment=EnvironmentRef(
+                python="3.11.7", platform="Linux", packages_digest="e" * 64, gpu="absent", container_image="none", detail=env
+            ),
+            launched_by=launched_by,
+            touched_by=("person/ben",),
+            unattributed=unattributed,
+            started_after_seq=ws.ledger.size(),
+        )
+        return ws.append(record, idem=idempotency_key("train", version)).seq
+
+    def evaluate(self, version: str, *, failing: tuple[str, ...] = ()) -> int:
+        """Record an evaluation and the gate results."""
+        ws = self.workspace
+        reading = ws.read()
+        training = reading.latest(TrainingRun, self.subject(version))
+        gate_set = reading.at(self.data["gates"])
+        assert training is not None
+        assert gate_set is not None
+        outcome = GateOutcome(
+            id="auc", family="performance", metric="auc", op=">=", threshold=0.7, value=0.78, status="pass"
+        )
+        record = Evaluation(
+            model=MODEL,
+            version=version,
+            model_digest=training.record.model_file.digest,
+            training_seq=training.seq,
+            dataset=DatasetRef(name="loans_holdout", root="cd" * 32, seq=self.data["holdout"], role="evaluation"),
+            evaluator="workload/pipeline",
+            code=training.record.code,
+            metrics=(MetricResult(name="auc", value=0.78, ci_low=0.77, ci_high=0.79, n=9000),),
+            gate_set="credit_gates",
+            gate_set_seq=gate_set.seq,
+            gate_set_digest=gate_set.record.digest,  # type: ignore[attr-defined]
+            outcomes=(outcome,),
+            status="passed",
+        )
+        seq = ws.append(record, idem=idempotency_key("eval", version, ws.ledger.size())).seq
+        for family in ("performance", "fairness", "data_quality", "completeness"):
+            status = "fail" if family in failing else "pass"
+            ws.append(
+                GateResult(model=MODEL, version=version, family=family, status=status, based_on=(seq,)),
+                idem=idempotency_key("gate", version, family, seq),
+            )
+        return seq
+
+    def package(self, version: str, *, built_by: str = "person/ben", text: str = "") -> int:
+        """Record a package."""
+        ws = self.workspace
+        reading = ws.read()
+        training = reading.latest(TrainingRun, self.subject(version))
+        evaluation = reading.latest(Evaluation, self.subject(version))
+        assert training is not None
+        assert evaluation is not None
+        earlier = reading.all(Package, self.subject(version))
+        body = ws.put("package.json", f'{{"v":"{version}{text}{len(earlier)}"}}'.encode(), "application/json")
+        record = Package(
+            model=MODEL,
+            version=version,
+            revision=len(earlier) + 1,
+            package=body,
+            review_copy=ws.put("review.pdf", f"pdf {version} {len(earlier)}".encode(), "application/pdf"),
+            model_card=ws.put("card.md", b"# card", "text/markdown"),
+            model_digest=training.record.model_file.digest,
+            training_seq=training.seq,
+            evaluation_seq=evaluation.seq,
+            dataset_seqs=(self.data["train"], self.data["holdout"]),
+            policy_digest=reading.genesis.record.policy_digest,
+            built_by=built_by,
+            built_from_size=reading.size,
+        )
+        return ws.append(record, idem=idempotency_key("package", version, len(earlier)), checkpoint=True).seq
+
+    def ready(self, version: str = "1") -> None:
+        """Bring a version up to the point where people sign."""
+        self.train(version)
+        self.evaluate(version)
+        self.package(version)
+
+    def approve(self, name: str, version: str = "1", **choice: object) -> int:
+        """Sign an approval as a person."""
+        return sign_off(
+            self.workspace, MODEL, version, self.key(name), Choice(decision="approve", **choice)  # type: ignore[arg-type]
+        ).seq
+
+    def approve_all(self, version: str = "1") -> None:
+        """Sign all three stages."""
+        for name in ("vera", "carl", "olga"):
+            self.approve(name, version)
+
+
+def make_world(folder: Path) -> World:
+    """Found a workspace with two founders and enrol builder, validator, compliance officer and business owner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {name: create_key(folder / f"{name}.key.json", f"person/{name}", PASSPHRASE) for name in ("ada", "finn")}
+    import yaml
+
+    workspace = found_workspace(
+        folder / "project",
+        origin="test.example/credit",
+        founders=[Founder(keys["ada"], "Ada"), Founder(keys["finn"], "Finn")],
+        policy=parse_policy(yaml.safe_load(DEFAULT_POLICY_YAML)),
+        policy_text=DEFAULT_POLICY_YAML,
+    )
+    world = World(workspace, folder, dict(keys))
+    world.enrol("ben", "data_scientist", "model_validator", aliases=("user:ben", "git:ben@bank.example"))
+    world.enrol("vera", "model_validator")
+    world.enrol("carl", "compliance_officer")
+    world.enrol("olga", "business_owner")
+    return world
