@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import rfc8785
@@ -21,6 +22,7 @@ except ImportError:  # pragma: no cover - orjson is a core dependency, but the l
 
 MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
+MAX_DOCUMENT = 64 * 1024 * 1024
 
 
 def canonical_json(value: Any) -> bytes:
@@ -88,17 +90,25 @@ def _check_text(text: str, path: str) -> bool:
     return True
 
 
-def parse_json(data: bytes, *, limit: int = 64 * 1024 * 1024) -> Any:
+def parse_json(data: bytes, *, limit: int = MAX_DOCUMENT) -> Any:
     """Parse JSON strictly: UTF-8 only, no duplicate keys, no NaN or infinities, bounded size.
 
     Raises:
         CanonicalJsonError: if the bytes are not such JSON.
     """
+    return _parse(data, limit, int)
+
+
+def _parse(data: bytes, limit: int, parse_int: Callable[[str], int | float]) -> Any:
     if len(data) > limit:
         raise CanonicalJsonError(f"the document has {len(data)} bytes; the limit is {limit}")
     try:
         return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=parse_int,
         )
     except CanonicalJsonError:
         raise
@@ -108,10 +118,16 @@ def parse_json(data: bytes, *, limit: int = 64 * 1024 * 1024) -> Any:
 
 def parse_canonical(data: bytes) -> Any:
     """Parse bytes and require that they are the canonical form of what they hold."""
-    value = parse_json(data)
+    value = _parse(data, MAX_DOCUMENT, _double_if_large)
     if canonical_json(value) != data:
         raise CanonicalJsonError("the bytes are JSON but not in RFC 8785 canonical form")
     return value
+
+
+def _double_if_large(text: str) -> int | float:
+    """RFC 8785 writes the double 1e20 as an integer; read it back as the double. A rounded one fails the comparison."""
+    value = int(text)
+    return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else _finite(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

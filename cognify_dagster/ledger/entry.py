@@ -23,6 +23,8 @@ VERSION = 1
 MAX_ENTRY = 65_535
 MAX_PAYLOAD = 4 * 1024 * 1024
 MAX_SUBJECTS = 64
+MAX_SCHEMA = 10_000
+SIGNATURE_SIZE = 64
 NO_PREVIOUS = "0" * 64
 COMMITMENT_PREFIX = b"cognify/payload/v1\x00"
 BODY_PAYLOAD_TYPE = "application/vnd.cognify.entry-body+json"
@@ -129,6 +131,8 @@ def seal_body(origin: str, draft: Draft, *, salt: bytes | None = None) -> Sealed
         "subjects": sorted(set(draft.subjects)),
     }
     signature = b"" if draft.sign is None else draft.sign(body_signing_input(origin, body))
+    if draft.sign is not None and len(signature) != SIGNATURE_SIZE:
+        raise EntryError(f"the writer's signature has {len(signature)} bytes, not {SIGNATURE_SIZE}")
     body["sig"] = base64.b64encode(signature).decode()
     return SealedBody(draft, salt, canonical_json(body))
 
@@ -142,7 +146,7 @@ def body_signing_input(origin: str, body: Mapping[str, Any]) -> bytes:
 def _check_draft(draft: Draft) -> None:
     if not _KIND.fullmatch(draft.kind):
         raise EntryError(f"kind {draft.kind[:80]!r} is not a lower-case word")
-    if not 1 <= draft.schema <= 10_000:
+    if not 1 <= draft.schema <= MAX_SCHEMA:
         raise EntryError(f"schema version {draft.schema} is out of range")
     if not draft.subjects or len(draft.subjects) > MAX_SUBJECTS:
         raise EntryError(f"an entry has 1 to {MAX_SUBJECTS} subjects, not {len(draft.subjects)}")
@@ -153,6 +157,11 @@ def _check_draft(draft: Draft) -> None:
         raise EntryError("idempotency key and facts digest are 64 hex digits")
     if len(draft.payload) > MAX_PAYLOAD:
         raise EntryError(f"the payload has {len(draft.payload)} bytes; above {MAX_PAYLOAD} put it into evidence")
+    try:
+        if type(parse_canonical(draft.payload)) is not dict:
+            raise EntryError("the payload is not a JSON object")
+    except CanonicalJsonError as error:
+        raise EntryError(f"the payload could not be read back: {error}") from error
     for digest in draft.evidence:
         if not _DIGEST.fullmatch(digest):
             raise EntryError(f"evidence {digest[:80]!r} is not sha256:<64 hex digits>")
@@ -227,11 +236,13 @@ class Entry:
         body, heads = value["body"], value["heads"]
         if not isinstance(body, dict) or set(body) != _BODY_KEYS:
             raise EntryError("a body has exactly the keys " + ", ".join(sorted(_BODY_KEYS)))
-        if value["v"] != VERSION:
+        if type(value["v"]) is not int or value["v"] != VERSION:
             raise EntryError(f"entry version {value['v']} is unknown; use a newer release to read it")
         for name in ("seq", "time_us"):
             if type(value[name]) is not int or value[name] < 0:
                 raise EntryError(f"{name} is not a natural number")
+        if type(body["subjects"]) is not list or type(body["evidence"]) is not list or type(heads) is not dict:
+            raise EntryError("subjects and evidence are lists, heads is an object")
         subjects = tuple(body["subjects"])
         if list(subjects) != sorted(set(subjects)) or not subjects or len(subjects) > MAX_SUBJECTS:
             raise EntryError("subjects are not sorted, distinct and at least one")
@@ -239,7 +250,11 @@ class Entry:
             check_subject(subject)
         if set(heads) != set(subjects) or any(type(h) is not int or not -1 <= h < value["seq"] for h in heads.values()):
             raise EntryError("heads do not name an earlier entry for each subject")
-        if type(body["schema"]) is not int or not _KIND.fullmatch(body["kind"]):
+        if (
+            type(body["schema"]) is not int
+            or not 1 <= body["schema"] <= MAX_SCHEMA
+            or not _KIND.fullmatch(body["kind"])
+        ):
             raise EntryError("kind or schema is malformed")
         hexes = (value["prev"], body["idem"], body["payload"])
         if not all(_HEX64.fullmatch(text) for text in hexes) or not _KEY_ID.fullmatch(body["key"]):
@@ -248,6 +263,10 @@ class Entry:
         if list(evidence) != sorted(set(evidence)) or not all(_DIGEST.fullmatch(item) for item in evidence):
             raise EntryError("evidence is not a sorted list of distinct sha256 digests")
         signature = base64.b64decode(body["sig"], validate=True)
+        if base64.b64encode(signature).decode() != body["sig"] or len(signature) != (
+            SIGNATURE_SIZE if body["key"] else 0
+        ):
+            raise EntryError("sig is not the base64 of 64 bytes beside a key, or of none without one")
         return cls(
             seq=value["seq"],
             time_us=value["time_us"],

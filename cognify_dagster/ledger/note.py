@@ -20,6 +20,7 @@ from cognify_dagster.ledger.errors import NoteError
 from cognify_dagster.ledger.merkle import HASH_SIZE, verify_inclusion
 
 ED25519 = 0x01
+COSIGNATURE = 0x04
 MAX_NOTE = 1_000_000
 MAX_SIGNATURES = 100
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
@@ -28,35 +29,39 @@ _GENESIS_COMMENT = "# cognify-genesis "
 
 @dataclass(frozen=True)
 class VerifierKey:
-    """A named Ed25519 public key in C2SP vkey form: `name+<8 hex key id>+base64(0x01 ‖ 32-byte key)`."""
+    """A named Ed25519 public key in C2SP vkey form: `name+<8 hex key id>+base64(type ‖ 32-byte key)`.
+
+    `algorithm` is 0x01 for keys that sign notes and 0x04 for witnesses' cosignature keys.
+    """
 
     name: str
     public: bytes
+    algorithm: int = ED25519
 
     @property
     def key_id(self) -> bytes:
-        """First four bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ key)."""
-        return hashlib.sha256(self.name.encode() + b"\n" + bytes([ED25519]) + self.public).digest()[:4]
+        """First four bytes of SHA-256(name ‖ 0x0A ‖ type ‖ key)."""
+        return hashlib.sha256(self.name.encode() + b"\n" + bytes([self.algorithm]) + self.public).digest()[:4]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{_b64(bytes([ED25519]) + self.public)}"
+        return f"{self.name}+{self.key_id.hex()}+{_b64(bytes([self.algorithm]) + self.public)}"
 
     @classmethod
-    def parse(cls, text: str) -> VerifierKey:
-        """Parse a vkey.
+    def parse(cls, text: str, algorithm: int = ED25519) -> VerifierKey:
+        """Parse a vkey of one type.
 
         Raises:
-            NoteError: if it is malformed, of another type than Ed25519, or its key id is wrong.
+            NoteError: if it is malformed, of another type, or its key id is wrong.
         """
-        parts = text.strip().split("+", 2)
+        parts = text.split("+", 2)
         if len(parts) != 3:
             raise NoteError(f"{text[:80]!r} is not a verifier key (name+id+base64)")
         name, key_id, encoded = parts
         _check_name(name)
         raw = _unb64(encoded, "verifier key")
-        if len(raw) != 33 or raw[0] != ED25519:
-            raise NoteError(f"verifier key {name!r} is not an Ed25519 key")
-        key = cls(name, raw[1:])
+        if len(raw) != 33 or raw[0] != algorithm:
+            raise NoteError(f"verifier key {name!r} is not an Ed25519 key of type {algorithm:#04x}")
+        key = cls(name, raw[1:], algorithm)
         if key.key_id.hex() != key_id:
             raise NoteError(f"verifier key {name!r}: the key id does not match name and key")
         return key
@@ -282,25 +287,30 @@ class TrustFile:
         witnesses: list[tuple[str, VerifierKey]] = []
         groups: list[tuple[str, int, tuple[str, ...]]] = []
         names: set[str] = set()
+        used: set[str] = set()
         genesis: bytes | None = None
         quorum: str | None = None
         for number, line in enumerate(text.split("\n"), 1):
             words = line.split()
             try:
                 if line.startswith(_GENESIS_COMMENT):
-                    genesis = bytes.fromhex(line[len(_GENESIS_COMMENT) :].strip())
-                    if len(genesis) != HASH_SIZE:
-                        raise NoteError("the genesis leaf is not 32 bytes long")
+                    if genesis is not None or not re.fullmatch(r"[0-9a-f]{64}", words[2] if len(words) == 3 else ""):
+                        raise NoteError("the genesis line does not hold one leaf of 64 hex digits, or there are two")
+                    genesis = bytes.fromhex(words[2])
                 elif not words or words[0].startswith("#"):
                     continue
                 elif words[0] == "log" and len(words) in (2, 3):
-                    logs.append(VerifierKey.parse(words[1]))
+                    logs.append(_new_key(VerifierKey.parse(words[1]), logs))
                 elif words[0] == "witness" and len(words) in (3, 4):
-                    witnesses.append((_new_name(words[1], names), _parse_witness_key(words[2])))
+                    key = VerifierKey.parse(words[2], COSIGNATURE)
+                    witnesses.append((_new_name(words[1], names), _new_key(key, [known for _, known in witnesses])))
                 elif words[0] == "group" and len(words) >= 4:
                     members = tuple(words[3:])
                     if missing := [name for name in members if name not in names]:
                         raise NoteError(f"unknown member {missing[0]!r}")
+                    if len(set(members)) != len(members) or used & set(members):
+                        raise NoteError("a name may be a member only once")
+                    used |= set(members)
                     groups.append((_new_name(words[1], names), _threshold(words[2], len(members)), members))
                 elif words[0] == "quorum" and len(words) == 2 and quorum is None:
                     quorum = words[1]
@@ -315,13 +325,10 @@ class TrustFile:
         return cls(tuple(logs), genesis, tuple(witnesses), tuple(groups), quorum)
 
 
-def _parse_witness_key(text: str) -> VerifierKey:
-    """Witness keys have type 0x04 (Ed25519 cosignature); the wrapped key is the same 32 bytes."""
-    name, _, rest = text.partition("+")
-    raw = _unb64(rest.partition("+")[2], "witness key")
-    if len(raw) != 33 or raw[0] not in (ED25519, 0x04):
-        raise NoteError(f"witness key {name!r} is not an Ed25519 key")
-    return VerifierKey(name, raw[1:])
+def _new_key(key: VerifierKey, known: Sequence[VerifierKey]) -> VerifierKey:
+    if any(key.public == other.public for other in known):
+        raise NoteError(f"the key of {key.name!r} is listed twice")
+    return key
 
 
 def _new_name(name: str, names: set[str]) -> str:
@@ -332,7 +339,7 @@ def _new_name(name: str, names: set[str]) -> str:
 
 
 def _threshold(word: str, members: int) -> int:
-    k = {"all": members, "any": 1}.get(word) or int(word)
+    k = {"all": members, "any": 1}.get(word) or (int(word) if re.fullmatch("[0-9]{1,4}", word) else 0)
     if not 1 <= k <= members:
         raise NoteError(f"threshold {word!r} is not between 1 and {members}")
     return k
@@ -349,6 +356,9 @@ def _b64(data: bytes) -> str:
 
 def _unb64(text: str, what: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise NoteError(f"{what}: not base64") from error
+    if _b64(raw) != text:
+        raise NoteError(f"{what}: not the canonical base64 of its bytes")
+    return raw

@@ -35,10 +35,11 @@ STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/v
 SIGN_OFF, ACT = "urn:cognify:predicate:sign-off:v1", "urn:cognify:predicate:act:v1"
 BODY_TYPE = "application/vnd.cognify.entry-body+json"
 ADMIN = "workspace_admin"
-SIGN_OFF_KEYS = set(
-    "ledger model version package model_digest decision stage role meaning comments conditions links target_environments "
-    "expires viewed checkpoint policy_digest person printed_name key_id signed_at reference".split()
-)
+SIGN_OFF_KEYS = {"ledger", "model", "version", "package", "model_digest", "decision", "stage", "role", "meaning"}
+SIGN_OFF_KEYS |= {"comments", "conditions", "links", "target_environments", "expires", "viewed", "checkpoint"}
+SIGN_OFF_KEYS |= {"policy_digest", "person", "printed_name", "key_id", "signed_at", "reference"}
+ENTRY_KEYS = {"body", "heads", "ledger", "prev", "seq", "time_us", "v"}
+BODY_KEYS = {"actor", "evidence", "idem", "key", "kind", "payload", "schema", "sig", "subjects"}
 ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
 GOVERNANCE = {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted"}
 NOT_CHECKED = (
@@ -298,7 +299,7 @@ def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     split = text.rfind("\n\n")
     if len(text) > MAX_NOTE or any(ord(c) < 32 and c != "\n" for c in text) or split < 1 or not text.endswith("\n"):
         raise Bad("not a signed note")
-    lines = []
+    lines: list[tuple[str, bytes, bytes]] = []
     for line in text[split + 2 : -1].split("\n"):
         match = re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line)
         if not match or len(lines) >= 100:
@@ -449,6 +450,7 @@ class Files:
                 raise Bad("the zip unpacks to more than a bundle may hold", UNREADABLE)
             tops = {info.filename.split("/")[0] + "/" for info in infos}
             prefix = tops.pop() if len(tops) == 1 and all("/" in info.filename for info in infos) else ""
+            prefix = prefix if _SAFE.fullmatch(prefix[:-1]) else ""
             for info in infos:
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise Bad(f"{plain(info.filename)}: links have no place in a bundle", UNREADABLE)
@@ -483,9 +485,7 @@ class Entry:
         if len(data) > MAX_ENTRY or not isinstance(value, dict):
             raise Bad(f"{where}: not an entry")
         body = get(value, "body", dict, where)
-        if set(value) != {"body", "heads", "ledger", "prev", "seq", "time_us", "v"} or set(body) != set(
-            "actor evidence idem key kind payload schema sig subjects".split()
-        ):
+        if set(value) != ENTRY_KEYS or set(body) != BODY_KEYS:
             raise Bad(f"{where}: an entry has other members than these")
         for name, digits in _FIELDS.items():
             if not re.fullmatch(f"[0-9a-f]{{{digits}}}", get(value, name, str, where)):
@@ -567,6 +567,8 @@ class Verifier:
         self.cosigners: list[dict[str, Any]] = []
         self.level, self.trial, self.signatures = 0, False, 0
         self.undisclosed: list[int] = []
+        self.policy: dict[str, Any] = {}
+        self.evidence = (0, 0)
         self.roots: dict[int, str | None] = {}
 
     def bad(self, where: str, message: str, outcome: int = TAMPERED) -> None:
@@ -599,10 +601,9 @@ class Verifier:
         manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         if get(manifest, "format", str, "bundle.json") != "cognify-bundle/v1":
             raise Bad("bundle.json: unknown bundle format; use a newer verifier", UNREADABLE)
-        for name in ("ledger", "model", "version", "package_digest", "created"):
-            get(manifest, name, str, "bundle.json")
-        get(manifest, "anchor_seq", int, "bundle.json"), get(manifest, "size", int, "bundle.json")
-        get(manifest, "trial", bool, "bundle.json")
+        kinds = {"ledger": str, "model": str, "version": str, "package_digest": str, "created": str}
+        for name, kind in {**kinds, "anchor_seq": int, "size": int, "trial": bool}.items():
+            get(manifest, name, kind, "bundle.json")
         listed: dict[str, tuple[str, int]] = {}
         paths = [get(item, "path", str, "bundle.json") for item in get(manifest, "files", list, "bundle.json")]
         if paths != sorted(set(paths)):
@@ -749,8 +750,12 @@ class Verifier:
             if entry.facts is None:
                 self._missing(entry, where)
                 return
+            model, version = entry.facts.get("model"), entry.facts.get("version")
+            if model and version and f"model/{model}@{version}" not in entry.subjects:
+                raise Bad(f"its payload is about {model}@{version}, its subjects are not")
             rule = getattr(self, f"_on_{entry.kind}", None)
-            if rule is not None:
+            mine = (model, version) == (self.manifest["model"], self.manifest["version"])
+            if rule is not None and (mine or not version):  # other versions' payloads are not all disclosed
                 rule(entry, entry.facts, where)
         except Bad as error:
             self.bad(where, str(error), error.outcome)
@@ -802,7 +807,9 @@ class Verifier:
 
     def _admin(self, person: str) -> None:
         if ADMIN not in self.people.get(person, {}).get("roles", []):
-            raise Bad(f"{person} may not do this: the role {ADMIN} is needed", UNPROVEN if self.undisclosed else TAMPERED)
+            raise Bad(
+                f"{person} may not do this: the role {ADMIN} is needed", UNPROVEN if self.undisclosed else TAMPERED
+            )
 
     def _statement(self, envelope: Any, kind: str, seq: int, where: str) -> tuple[dict[str, Any], bytes]:
         """Verify a DSSE envelope by the key of the person it names; return the statement and its bytes."""
@@ -866,6 +873,7 @@ class Verifier:
         if digest != facts["policy_digest"]:
             raise Bad("the policy's digest is not that of the policy")
         self.policies.append((seq, digest))
+        self.policy = facts["policy"]
 
     def _genesis(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
         founders = get(facts, "founders", list, where)
@@ -906,8 +914,11 @@ class Verifier:
         key.until = entry.seq if key.until is None else key.until
 
     def _on_policy_adopted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        if not [self._act(entry, facts, item, where, admin=False) for item in facts["envelopes"]]:
-            raise Bad("nobody signed the policy")
+        signers = {self._act(entry, facts, item, where, admin=False) for item in facts["envelopes"]}
+        adopters = set(self.policy.get("adopters", [ADMIN]))
+        count = sum(bool(adopters & set(self.people.get(person, {}).get("roles", []))) for person in signers)
+        if count < max(1, 1 if self.trial else self.policy.get("policy_quorum", 2)):
+            raise Bad("not enough people with the right role signed the policy; it is not in force")
         self._policy(facts, entry.seq)
 
     def _on_gate_set_adopted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
@@ -935,8 +946,13 @@ class Verifier:
         package = self._package(get(said, "package.entry_seq", int, where), said["package"]["digest"], where)
         if (package.leaf.hex(), package.seq < entry.seq) != (said["package"]["entry_leaf"], True):
             raise Bad("the statement names another package entry")
-        pairs: dict[str, Any] = {name: said[name] for name in "model version stage decision role person key_id".split()}
-        pairs |= {"package_digest": said["package"]["digest"], "package_seq": package.seq, "signed_at": said["signed_at"]}
+        same = ("model", "version", "stage", "decision", "role", "person", "key_id")
+        pairs: dict[str, Any] = {name: said[name] for name in same}
+        pairs |= {
+            "package_digest": said["package"]["digest"],
+            "package_seq": package.seq,
+            "signed_at": said["signed_at"],
+        }
         pairs["statement_digest"] = sha256(payload)
         wrong = sorted(name for name, expected in pairs.items() if facts.get(name) != expected)
         if wrong:
@@ -965,37 +981,43 @@ class Verifier:
         if said["printed_name"] != person.get("name"):
             self.warnings.append(f"{where}: the printed name is not the one {said['person']} was enrolled with")
         self.sign_offs[entry.seq] = {
-            **{key: said[key] for key in "decision stage role meaning comments conditions person expires".split()},
+            **{
+                k: said[k]
+                for k in ("decision", "stage", "role", "meaning", "comments", "conditions", "person", "expires")
+            },
             **{"seq": entry.seq, "name": said["printed_name"], "signed_at": said["signed_at"], "time": entry.time},
             **{"key_id": said["key_id"], "package_digest": said["package"]["digest"], "reference": reference},
             **{"model": said["model"], "version": said["version"], "checkpoint_size": said["checkpoint"]["size"]},
         }
 
     def _undone(self, seq: int, until: int) -> str | None:
-        """Say what took a sign-off back between it and entry `until`."""
+        """Say what undoes a sign-off before entry `until`: its withdrawal, a block of the version, a rejection."""
         mine = self.sign_offs[seq]
         for other in self.sign_offs.values():
-            if not other["seq"] < until or other["package_digest"] != mine["package_digest"]:
+            if other["seq"] >= until or (other["model"], other["version"]) != (mine["model"], mine["version"]):
                 continue
-            later, same = other["seq"] > seq, other["person"] == mine["person"]
-            target = (other["reference"] or {}).get("entry_seq", seq)
-            if other["decision"] == "withdraw" and later and same and target == seq:
+            withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
+            if withdraws and (other["reference"] or {}).get("entry_seq") == seq:
                 return f"was withdrawn by entry {other['seq']}"
-            if other["decision"] == "reject" and later and same and other["stage"] == mine["stage"]:
-                return f"was replaced by the rejection in entry {other['seq']}"
-            if mine["decision"] != "block" and other["decision"] == "block":
-                if self._undone(other["seq"], until) is None:
-                    return f"stands under the block of entry {other['seq']}"
+            same = other["package_digest"] == mine["package_digest"]
+            against = other["decision"] == "block" or (other["decision"] == "reject" and same)
+            approves = mine["decision"] in ("approve", "approve_with_conditions")
+            if approves and against and self._undone(other["seq"], until) is None:
+                return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
 
     def _on_release_granted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
         decided = get(facts, "decided_on_size", int, where)
         package = self._package(get(facts, "package_seq", int, where), facts["package_digest"], where)
         of = package.facts or {}
-        if (of["model"], of["version"], of["model_digest"]) != (facts["model"], facts["version"], facts["model_digest"]):
+        if (of["model"], of["version"], of["model_digest"]) != (
+            facts["model"],
+            facts["version"],
+            facts["model_digest"],
+        ):
             raise Bad("the release is for another version or model file than its package")
-        if not package.seq < decided <= entry.seq:
-            raise Bad(f"it claims to be decided on {decided} entries")
+        if not package.seq < decided == entry.seq:
+            raise Bad(f"it claims to be decided on {decided} entries but is entry {entry.seq}")
         if facts["policy_digest"] != self._in_force(decided):
             raise Bad("the policy named was not in force", UNPROVEN if self.undisclosed else TAMPERED)
         if not get(facts, "sign_off_seqs", list, where):
@@ -1008,14 +1030,21 @@ class Verifier:
                 raise Bad(f"it relies on entry {seq}, which is no approval but {found['decision']!r}")
             if undone := self._undone(seq, entry.seq):
                 raise Bad(f"it relies on the sign-off in entry {seq}, which {undone}")
+            if self.keys[found["key_id"]].until is not None:
+                raise Bad(f"it relies on the sign-off in entry {seq}, whose key was revoked before the release")
         for seq in get(facts, "gate_seqs", list, where):
             if seq not in self.entries or not seq < decided:
                 raise Bad(f"it relies on entry {seq}, which is not an earlier entry of the bundle")
         if not set(get(facts, "relied_on", list, where)) <= set(entry.subjects):
             raise Bad("it does not carry all that it relied on as subjects")
         self.grants[entry.seq] = {
-            **{key: facts[key] for key in "model version target model_digest package_digest sign_off_seqs".split()},
-            **{"seq": entry.seq, "time": entry.time, "decided_at": facts["decided_at"], "supersedes": facts["supersedes"]},
+            **{k: facts[k] for k in ("model", "version", "target", "model_digest", "package_digest", "sign_off_seqs")},
+            **{
+                "seq": entry.seq,
+                "time": entry.time,
+                "decided_at": facts["decided_at"],
+                "supersedes": facts["supersedes"],
+            },
         }
 
     def _on_deployment_completed(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
@@ -1032,9 +1061,9 @@ class Verifier:
         mine = f"model/{model}@{version}"
         needed = {mine, f"model/{model}", "policy", "people", "ledger"}
         for entry in closure:
-            if mine in entry.subjects and entry.facts is not None:
-                if entry.kind in ("sign_off", "release_granted", "training_run"):
-                    needed |= {s for s in entry.subjects if s.split("/")[0] in ("person", "release", "dataset")}
+            relied_on = entry.kind in ("sign_off", "release_granted", "training_run")
+            if relied_on and mine in entry.subjects and entry.facts is not None:
+                needed |= {s for s in entry.subjects if s.split("/")[0] in ("person", "release", "dataset")}
         for subject in sorted(needed - set(self.anchor.subjects)):
             self.bad("anchor", f"the anchor does not cover {subject}: an entry about it could be left out", UNPROVEN)
         facts = self.anchor.facts or {}
@@ -1099,9 +1128,13 @@ class Verifier:
         sound = not any(c in (TAMPERED, ROLLED_BACK, UNREADABLE) for c in codes) and bool(self.entries)
         if sound:
             self.proven.append(f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to")
-            self.proven.append(f"{self.signatures} signatures of people and workloads verify with keys valid at the time")
+            self.proven.append(
+                f"{self.signatures} signatures of people and workloads verify with keys valid at the time"
+            )
             self.proven.append("no entry about the anchor's subjects up to the anchor is left out of the bundle")
-            self.proven.append(f"{self.evidence[0]} of {self.evidence[1]} evidence files are included and have their digest")
+            self.proven.append(
+                f"{self.evidence[0]} of {self.evidence[1]} evidence files are included and have their digest"
+            )
             if self.level:
                 self.proven.append(f"the checkpoint is signed by {plain(', '.join(self.signers))} (trust file)")
             if self.level == 2:
@@ -1118,7 +1151,12 @@ class Verifier:
             "model": self.manifest.get("model"),
             "version": self.manifest.get("version"),
             "package_digest": self.manifest.get("package_digest"),
-            "checkpoint": {"size": self.size, "root": self.root.hex(), "signed_by": self.signers, "witnesses": self.cosigners},
+            "checkpoint": {
+                "size": self.size,
+                "root": self.root.hex(),
+                "signed_by": self.signers,
+                "witnesses": self.cosigners,
+            },
             "anchor": anchor and {"seq": anchor.seq, "time": anchor.time},
             "entries": len(self.entries),
             "signatures": self.signatures,
@@ -1162,7 +1200,9 @@ def report_text(report: dict[str, Any]) -> str:
     lines += ["", "Sign-offs:"] if report["sign_offs"] else ["", "No valid sign-off found."]
     for item in report["sign_offs"]:
         undone = f"  [{item['undone']}]" if item["undone"] else ""
-        lines.append(f"  - {item['signed_at']}  {item['decision']}  {item['name']} ({item['person']}) as {item['role']}")
+        lines.append(
+            f"  - {item['signed_at']}  {item['decision']}  {item['name']} ({item['person']}) as {item['role']}"
+        )
         lines.append(f"      stage {item['stage']}, entry {item['seq']}, recorded {item['time']}{undone}")
         lines.append(f"      “{item['meaning']}”" + (f"  Comments: {item['comments']}" if item["comments"] else ""))
         lines += [f"      condition: {c['text']} (due {c['due'] or 'undated'})" for c in item["conditions"]]
@@ -1170,9 +1210,13 @@ def report_text(report: dict[str, Any]) -> str:
             lines.append("      for an earlier package of this version, not for the one in this bundle")
     for item in report["grants"]:
         based = ", ".join(str(seq) for seq in item["sign_off_seqs"])
-        lines.append(f"Released: {item['model']}@{item['version']} to {item['target']} by entry {item['seq']} on {based}")
+        lines.append(
+            f"Released: {item['model']}@{item['version']} to {item['target']} by entry {item['seq']} on {based}"
+        )
     for item in report["deployments"]:
-        lines.append(f"Deployed: {item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}")
+        lines.append(
+            f"Deployed: {item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
+        )
     lines += ["", "Notes:"] if report["warnings"] else []
     lines += [f"  - {text}" for text in report["warnings"]]
     lines += ["", "Not checked:", *(f"  - {text}" for text in report["not_checked"])]

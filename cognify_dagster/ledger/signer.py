@@ -10,12 +10,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, Tampered
 from cognify_dagster.ledger.note import Checkpoint, VerifierKey, sign_note
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows: a single signing process is then the operator's task
+    fcntl = None  # type: ignore[assignment]
 
 
 class LogSigner:
@@ -44,6 +51,18 @@ class LogSigner:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise LedgerUnreadable(f"{self.state_path}: the signer's state is damaged: {error}") from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the signer's lock: from reading the last head to keeping the new one, only one process may sign.
+
+        Without it two honest processes would see each other's heads as a rollback.
+        """
+        self.state_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(self.state_path.with_name(self.state_path.name + ".lock"), "w", encoding="ascii") as stream:
+            if fcntl is not None:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def sign(self, head: Checkpoint, root_of_last: bytes | None) -> str:
         """Sign a head.

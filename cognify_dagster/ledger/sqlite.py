@@ -58,9 +58,13 @@ CREATE TABLE payload (seq INTEGER PRIMARY KEY REFERENCES entry(seq), salt BLOB, 
 CREATE TABLE node (level INTEGER, idx INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, idx)) WITHOUT ROWID;
 CREATE TABLE checkpoint (size INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (size, note)) WITHOUT ROWID;
 CREATE TRIGGER entry_in_order BEFORE INSERT ON entry
-    WHEN new.seq IS NOT (SELECT count(*) FROM entry) BEGIN SELECT raise(ABORT, 'append-only: wrong sequence number'); END;
+    WHEN new.seq IS NOT (SELECT coalesce(max(seq), -1) + 1 FROM entry)
+        OR EXISTS (SELECT 1 FROM entry WHERE idem = new.idem OR prev = new.prev)
+    BEGIN SELECT raise(ABORT, 'append-only: not the next entry'); END;
 CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END;
+CREATE TRIGGER subject_in_order BEFORE INSERT ON entry_subject
+    WHEN new.seq IS NOT (SELECT max(seq) FROM entry) BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER subject_no_update BEFORE UPDATE ON entry_subject BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER subject_no_delete BEFORE DELETE ON entry_subject BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER payload_no_delete BEFORE DELETE ON payload BEGIN SELECT raise(ABORT, 'append-only'); END;
@@ -68,7 +72,11 @@ CREATE TRIGGER payload_only_erase BEFORE UPDATE ON payload
     WHEN new.bytes IS NOT NULL OR new.salt IS NOT NULL OR new.facts_digest IS NOT NULL OR new.seq IS NOT old.seq
     BEGIN SELECT raise(ABORT, 'append-only: a payload can only be erased'); END;
 CREATE TRIGGER payload_in_order BEFORE INSERT ON payload
-    WHEN EXISTS (SELECT 1 FROM payload WHERE seq = new.seq) BEGIN SELECT raise(ABORT, 'append-only'); END;
+    WHEN new.seq IS NOT (SELECT max(seq) FROM entry) OR EXISTS (SELECT 1 FROM payload WHERE seq = new.seq) BEGIN SELECT raise(ABORT, 'append-only'); END;
+CREATE TRIGGER meta_no_update BEFORE UPDATE ON meta BEGIN SELECT raise(ABORT, 'append-only'); END;
+CREATE TRIGGER meta_no_delete BEFORE DELETE ON meta BEGIN SELECT raise(ABORT, 'append-only'); END;
+CREATE TRIGGER meta_once BEFORE INSERT ON meta
+    WHEN EXISTS (SELECT 1 FROM meta) BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER checkpoint_no_update BEFORE UPDATE ON checkpoint BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint BEGIN SELECT raise(ABORT, 'append-only'); END;
 """
@@ -214,7 +222,7 @@ class SqliteStore:
         subjects = sorted(set(draft.subjects))
         heads = {
             subject: db.execute(
-                "SELECT coalesce(max(seq), -1) FROM entry_subject WHERE subject = ?", (subject,)
+                "SELECT coalesce(max(seq), -1) FROM entry_subject WHERE subject = ? AND seq < ?", (subject, seq)
             ).fetchone()[0]
             for subject in subjects
         }
@@ -276,6 +284,21 @@ class SqliteStore:
         """Return the cached hash of a complete subtree."""
         with self._connect() as db:
             return _node(db, level, index)
+
+    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the whole cache of complete subtrees as (level, index, hash), level by level."""
+        last = (-1, -1)
+        while True:
+            with self._connect() as db:
+                rows = db.execute(
+                    "SELECT level, idx, hash FROM node WHERE (level, idx) > (?, ?) ORDER BY level, idx LIMIT ?",
+                    (*last, _RANGE),
+                ).fetchall()
+            for level, index, value in rows:
+                yield level, index, _blob(value)
+            if not rows:
+                return
+            last = (rows[-1][0], rows[-1][1])
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""

@@ -6,13 +6,15 @@ check is never "ok". The level states what was proven: L0 internally consistent,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
 from cognify_dagster.ledger.entry import NO_PREVIOUS, Entry, payload_commitment
-from cognify_dagster.ledger.errors import EntryError, NoteError
-from cognify_dagster.ledger.merkle import Frontier, leaf_hash
+from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError, NoteError
+from cognify_dagster.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, open_checkpoint, parse_note
 from cognify_dagster.ledger.store import StoredEntry, StoredPayload
 
@@ -79,10 +81,13 @@ class EntryChecker:
         self._time = 0
         self._next = 0
         self._lost_heads = False
+        self.leaves: list[bytes] = []
 
     def want_roots(self, sizes: Iterable[int]) -> None:
         """Keep the roots at these sizes while feeding."""
         self._wanted.update(sizes)
+        if 0 in self._wanted:
+            self.roots[0] = EMPTY_ROOT
 
     def feed(self, row: StoredEntry) -> tuple[Entry | None, list[Finding]]:
         """Check one row; return its entry if the bytes parse, and what is wrong with it."""
@@ -107,6 +112,7 @@ class EntryChecker:
         self._prev = leaf.hex()
         self._next = row.seq + 1
         self.frontier.append(leaf)
+        self.leaves.append(leaf)
         if self.frontier.size in self._wanted:
             self.roots[self.frontier.size] = self.frontier.root()
         return entry, [Finding(Outcome.TAMPERED, row.seq, problem) for problem in problems]
@@ -144,7 +150,33 @@ def check_payload(entry: Entry, payload: StoredPayload | None, erased: set[int])
         return Finding(Outcome.TAMPERED, entry.seq, "its payload is missing and no erasure entry accounts for it")
     if len(payload.salt) != 32 or payload_commitment(payload.salt, payload.data) != entry.commitment:
         return Finding(Outcome.TAMPERED, entry.seq, "its payload is not the one the entry commits to")
+    if payload.facts_digest != facts_digest_of(payload.data, payload.facts_digest):
+        return Finding(Outcome.TAMPERED, entry.seq, "the search column 'facts_digest' is not that of its payload")
     return None
+
+
+def facts_digest_of(payload: bytes, otherwise: str | None) -> str | None:
+    """SHA-256 hex over the canonical `facts` of a payload; `otherwise` for a payload that has no such member."""
+    try:
+        value = parse_canonical(payload)
+        return hashlib.sha256(canonical_json(value["facts"])).hexdigest() if "facts" in value else otherwise
+    except (CanonicalJsonError, TypeError):
+        return otherwise
+
+
+def check_nodes(leaves: Sequence[bytes], cached: Iterable[tuple[int, int, bytes]]) -> str | None:
+    """Compare a cache of complete subtrees with the leaves; return what is wrong. The cache is never trusted, but a wrong
+    one would make honest proofs fail."""
+    level, row = 0, list(leaves)
+    index = 0
+    for found_level, found_index, value in cached:
+        while index == len(row) and row:
+            level, index = level + 1, 0
+            row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+        if (found_level, found_index) != (level, index) or not row or value != row[index]:
+            return f"the tree cache is wrong at node {level}/{index}"
+        index += 1
+    return None if index == len(row) and len(row) <= 1 else f"the tree cache ends before node {level}/{index}"
 
 
 def trusted_checkpoints(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cognify_dagster.records.base import (
     DatasetName,
@@ -96,12 +96,13 @@ class DatasetSnapshot(Record):
     profile: EvidenceItem
     manifest: EvidenceItem
     record_manifest: EvidenceItem | None = None
+    data: EvidenceItem | None = Field(None, description="the table itself, where the source is a table in memory")
 
     def subjects(self) -> tuple[str, ...]:
         return (f"dataset/{self.name}",)
 
     def evidence(self) -> tuple[str, ...]:
-        items = [self.profile, self.manifest, self.record_manifest]
+        items = [self.profile, self.manifest, self.record_manifest, self.data]
         return tuple(item.digest for item in items if item is not None)
 
 
@@ -229,7 +230,15 @@ class GateOutcome(Part):
     threshold: float
     value: Metric | None = None
     status: Literal["pass", "fail", "insufficient_data", "missing"]
+    passed: bool = Field(False, description="lets the model through; also for insufficient data where the gate says so")
     message: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _passed_by_status(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "passed" not in data:
+            return {**data, "passed": data.get("status") == "pass"}
+        return data
 
 
 @register

@@ -1,0 +1,19 @@
+from cognify_dagster.datasets import Provenance as Provenance
+from cognify_dagster.evaluation import EvalResult as EvalResult
+from cognify_dagster.orchestration import GovernedAssetData as GovernedAssetData
+from cognify_dagster.orchestration import GovernedModel as GovernedModel
+from cognify_dagster.orchestration import GovernedModelTranslator as GovernedModelTranslator
+from cognify_dagster.orchestration import LedgerResource as LedgerResource
+from cognify_dagster.orchestration import ModelVersion as ModelVersion
+from cognify_dagster.orchestration import Release as Release
+from cognify_dagster.orchestration import Snapshot as Snapshot
+from cognify_dagster.orchestration import SnapshotSource as SnapshotSource
+from cognify_dagster.orchestration import dataset_snapshot as dataset_snapshot
+from cognify_dagster.orchestration import eval_suite as eval_suite
+from cognify_dagster.orchestration import governed_deployment as governed_deployment
+from cognify_dagster.orchestration import overlap_check as overlap_check
+from cognify_dagster.orchestration import training_run as training_run
+from cognify_dagster.training import TrainingRecorder as TrainingRecorder
+from cognify_dagster.workspace import Workspace as Workspace
+
+__version__: str

@@ -1,0 +1,377 @@
+"""Numbered findings: what a reader must not miss. Derived from facts and coverage, never entered by hand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cognify_dagster.documents.coverage import CoverageReport, Line
+from cognify_dagster.documents.coverage_checks import EntryRef, insufficient_groups
+from cognify_dagster.documents.facts import VersionFacts
+
+SEVERITIES = ("high", "medium", "low", "note")
+_BY_STATUS = {"missing": "high", "stale": "medium", "insufficient_data": "medium", "needs_human": "medium"}
+
+
+def findings(facts: VersionFacts, reports: Sequence[CoverageReport]) -> list[dict[str, Any]]:
+    """Return the findings, most severe first, numbered F-01 and so on."""
+    found = [*_basics(facts), *_training(facts), *_data(facts), *_evaluation(facts), *_fairness(facts)]
+    for report in reports:
+        found += _coverage(report)
+    found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
+    return [{"id": f"F-{number:02d}", **item} for number, item in enumerate(found, 1)]
+
+
+def _finding(
+    severity: str, title: str, observed: str, expected: str, owner: str, due: str, *entries: EntryRef | None
+) -> dict[str, Any]:
+    refs = [{"seq": ref.seq, "leaf": ref.leaf} for ref in entries if ref is not None]
+    return {
+        "severity": severity,
+        "title": title,
+        "observed": observed,
+        "expected": expected,
+        "entries": refs,
+        "owner": owner,
+        "due": due,
+    }
+
+
+def _ref(item: Any) -> EntryRef | None:
+    return EntryRef(item.seq, item.leaf) if item is not None else None
+
+
+def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
+    found = []
+    if facts.registered is None:
+        found.append(
+            _finding(
+                "high",
+                "Model not registered",
+                "no registration entry for the model",
+                "owner, tier and intended use on record",
+                "model owner",
+                "before sign-off",
+            )
+        )
+    if facts.policy is None:
+        found.append(
+            _finding(
+                "high",
+                "No policy in force",
+                "the ledger holds no adopted policy",
+                "an adopted policy",
+                "workspace admin",
+                "before sign-off",
+            )
+        )
+    if facts.unreadable:
+        seqs = ", ".join(str(seq) for seq in sorted(facts.unreadable))
+        found.append(
+            _finding(
+                "high",
+                "Entries that this release cannot read",
+                f"entries {seqs}",
+                "every entry about the version is read",
+                "operator",
+                "before sign-off",
+            )
+        )
+    if facts.trial:
+        found.append(
+            _finding(
+                "note",
+                "Trial ledger",
+                "the ledger was opened for trial, by one person",
+                "a ledger founded by at least two people",
+                "workspace admin",
+                "before use in earnest",
+            )
+        )
+    if facts.invalid_sign_offs:
+        found.append(
+            _finding(
+                "high",
+                "Sign-offs that do not count",
+                "; ".join(f"entry {seq}: {why}" for seq, why in sorted(facts.invalid_sign_offs.items())),
+                "every sign-off entry carries a signature that verifies",
+                "workspace admin",
+                "before sign-off",
+            )
+        )
+    for item in facts.reconciliations:
+        found.append(
+            _finding(
+                "medium",
+                "Work outside the ledger",
+                item.record.text,
+                "every governed step leaves an entry",
+                "model owner",
+                "before sign-off",
+                _ref(item),
+            )
+        )
+    return found
+
+
+def _training(facts: VersionFacts) -> list[dict[str, Any]]:
+    if facts.training is None:
+        return [
+            _finding(
+                "high",
+                "No sealed training run",
+                "no training entry for the version",
+                "one sealed training run",
+                "developer",
+                "before sign-off",
+            )
+        ]
+    record, entry = facts.training.record, _ref(facts.training)
+    found = []
+    if not record.code.commit:
+        found.append(
+            _finding(
+                "medium",
+                "Code not identified",
+                "no commit was recorded for the training code",
+                "the commit that ran",
+                "developer",
+                "before sign-off",
+                entry,
+            )
+        )
+    elif record.code.dirty is not False:
+        state = "not known to be clean" if record.code.dirty is None else "changed locally"
+        found.append(
+            _finding(
+                "medium",
+                "Code differs from its commit",
+                f"the working tree was {state} at {record.code.commit[:12]}",
+                "training from a clean commit",
+                "developer",
+                "before sign-off",
+                entry,
+            )
+        )
+    if record.unattributed:
+        found.append(
+            _finding(
+                "medium",
+                "People not identified",
+                f"not mapped to an enrolled person: {', '.join(record.unattributed)}",
+                "launcher and code authors map to enrolled people, so that duties can be kept apart",
+                "workspace admin",
+                "before sign-off",
+                entry,
+            )
+        )
+    if record.launched_by == "unattributed" and not record.unattributed:
+        found.append(
+            _finding(
+                "medium",
+                "Launcher not identified",
+                "nobody is recorded as having launched the training",
+                "an enrolled person",
+                "workspace admin",
+                "before sign-off",
+                entry,
+            )
+        )
+    if facts.failures:
+        found.append(
+            _finding(
+                "note",
+                "Earlier attempts failed",
+                f"{len(facts.failures)} training attempts ended without a model",
+                "known to the reviewer",
+                "developer",
+                "none",
+                *[_ref(item) for item in facts.failures],
+            )
+        )
+    return found
+
+
+def _data(facts: VersionFacts) -> list[dict[str, Any]]:
+    found = []
+    for item in facts.all_datasets():
+        if item.snapshot is None:
+            found.append(
+                _finding(
+                    "high",
+                    f"Data not on record: {item.ref.name}",
+                    f"entry {item.ref.seq} does not hold root {item.ref.root[:16]}…",
+                    "training and evaluation on recorded snapshots",
+                    "developer",
+                    "before sign-off",
+                )
+            )
+        elif item.snapshot.record.missing_provenance:
+            found.append(
+                _finding(
+                    "medium",
+                    f"Origin of {item.ref.name} incomplete",
+                    f"not stated: {', '.join(item.snapshot.record.missing_provenance)}",
+                    "source, owner, licence, period and terms are stated",
+                    "data owner",
+                    "before sign-off",
+                    _ref(item.snapshot),
+                )
+            )
+    failed = [item for item in facts.overlaps if not item.record.passed]
+    for check in failed:
+        found.append(
+            _finding(
+                "high",
+                "Training and evaluation share records",
+                f"{check.record.overlapping_records} records occur in {check.record.train.name} and {check.record.holdout.name}",
+                "no shared record",
+                "developer",
+                "before sign-off",
+                _ref(check),
+            )
+        )
+    if facts.training is not None and facts.evaluation is not None and not facts.overlaps:
+        found.append(
+            _finding(
+                "medium",
+                "Overlap not examined",
+                "training and evaluation records were not compared",
+                "a comparison record by record",
+                "developer",
+                "before sign-off",
+            )
+        )
+    return found
+
+
+def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
+    if facts.evaluation is None:
+        return [
+            _finding(
+                "high",
+                "No evaluation",
+                "no evaluation entry for the version",
+                "an evaluation against adopted limits",
+                "developer",
+                "before sign-off",
+            )
+        ]
+    entry = _ref(facts.evaluation)
+    if not facts.evaluation_current:
+        return [
+            _finding(
+                "high",
+                "Evaluation is of something else",
+                "the newest evaluation belongs to another training run or model file",
+                "an evaluation of this model file",
+                "developer",
+                "before sign-off",
+                entry,
+            )
+        ]
+    found = []
+    for outcome in facts.evaluation.record.outcomes:
+        if outcome.status == "pass":
+            continue
+        severity = "medium" if outcome.status == "insufficient_data" else "high"
+        observed = outcome.message or f"{outcome.metric} = {outcome.value}"
+        found.append(
+            _finding(
+                severity,
+                f"Gate {outcome.id}: {outcome.status.replace('_', ' ')}",
+                observed,
+                f"{outcome.metric} {outcome.op} {outcome.threshold:g}",
+                "developer",
+                "before sign-off",
+                entry,
+            )
+        )
+    outcome_families = {o.family for o in facts.evaluation.record.outcomes if o.status != "pass"}
+    for item in facts.gate_results:
+        if item.record.status == "fail" and item.record.family not in outcome_families:
+            bad = "; ".join(o.message or o.id for o in item.record.outcomes if o.status != "pass")
+            found.append(
+                _finding(
+                    "high",
+                    f"Automated gate {item.record.family}: fail",
+                    bad or "the gate failed",
+                    "the gate passes",
+                    "developer",
+                    "before sign-off",
+                    _ref(item),
+                )
+            )
+    started = facts.training.record.started_after_seq if facts.training else 0
+    if facts.gate_set is None or facts.gate_set.seq >= started:
+        found.append(
+            _finding(
+                "high",
+                "Limits not adopted before training",
+                "no signed gate set precedes the training run",
+                "limits signed before results exist",
+                "validator",
+                "before sign-off",
+                _ref(facts.gate_set),
+            )
+        )
+    return found
+
+
+def _fairness(facts: VersionFacts) -> list[dict[str, Any]]:
+    if facts.evaluation is None or not facts.evaluation_current:
+        return []
+    return [
+        _finding(
+            "medium",
+            "Groups too small to measure",
+            gap.text,
+            "enough records in each group, or a written reason",
+            "developer",
+            "before sign-off",
+            _ref(facts.evaluation),
+        )
+        for gap in insufficient_groups(facts.evaluation.record.fairness)
+    ]
+
+
+def _coverage(report: CoverageReport) -> list[dict[str, Any]]:
+    """A finding for each open mandatory requirement of law; guidance is summed up in one observation."""
+    if not report.scored:
+        return []
+    found = []
+    open_guidance = 0
+    for line in report.lines:
+        if line.status in ("satisfied", "not_applicable") or not line.requirement.mandatory:
+            continue
+        if line.requirement.force == "guidance":
+            open_guidance += 1
+        if line.requirement.force == "law" and not _only_later(line):
+            found.append(
+                _finding(
+                    _BY_STATUS.get(line.status, "medium"),
+                    f"{line.requirement.id}: {line.status.replace('_', ' ')}",
+                    "; ".join(gap.text for gap in line.gaps if not gap.after_release),
+                    f"{line.requirement.paraphrase} ({line.requirement.citation})",
+                    "; ".join(dict.fromkeys(gap.who for gap in line.gaps if not gap.after_release)),
+                    "before sign-off",
+                    *line.entries,
+                )
+            )
+    if open_guidance:
+        found.append(
+            _finding(
+                "low",
+                f"{report.framework.id}: open points of guidance",
+                f"{open_guidance} mandatory requirements of guidance are open; see the coverage section",
+                "each is supported by evidence, or its absence is accepted by the reviewers",
+                "model owner",
+                "at sign-off",
+            )
+        )
+    return found
+
+
+def _only_later(line: Line) -> bool:
+    """Whether all that is open can exist only after the release, or is the reviewers' own signature."""
+    return all(gap.after_release or "no sign-off by" in gap.text for gap in line.gaps)

@@ -1,0 +1,73 @@
+"""The few Dagster calls that are not marked public, in one place, so that a Dagster upgrade is checked here."""
+
+import contextlib
+from typing import Any
+
+import dagster as dg
+
+MAX_RETRIES_TAG = "dagster/max_retries"
+ROOT_RUN_TAG = "dagster/root_run_id"
+
+
+def step_context(context: Any) -> Any:
+    """Return the context that knows run and partition; a check's context wraps it."""
+    return getattr(context, "op_execution_context", context)
+
+
+def forbid_run_retries(context: Any) -> None:
+    """Tell the daemon not to retry this run: a refusal must not be repeated. Outside a run there is nothing to tell."""
+    with contextlib.suppress(Exception):  # in direct invocation there is neither a run nor an instance
+        context = step_context(context)
+        context.instance.add_run_tags(context.run.run_id, {MAX_RETRIES_TAG: "0"})
+
+
+def run_tags(context: Any) -> dict[str, str]:
+    """Return the run's tags; empty in direct invocation."""
+    try:
+        return dict(step_context(context).run.tags)
+    except Exception:
+        return {}
+
+
+def root_run_id(context: Any) -> str:
+    """Return the id of the first run of a chain of run retries, the run's own id otherwise."""
+    tags = run_tags(context)
+    if ROOT_RUN_TAG in tags:
+        return tags[ROOT_RUN_TAG]
+    return str(step_context(context).run_id)
+
+
+def partition_key(context: Any) -> str | None:
+    """Return the partition key of a step or check, None if it has none."""
+    try:
+        inner = step_context(context)
+        if inner.has_partition_key:
+            return str(inner.partition_key)
+    except Exception:  # some contexts raise instead of saying no
+        return run_tags(context).get("dagster/partition")
+    return run_tags(context).get("dagster/partition")
+
+
+def run_is_over(instance: dg.DagsterInstance | None, run_id: str) -> bool:
+    """Whether a run has ended or is unknown to this instance."""
+    if instance is None:
+        return True
+    run = instance.get_run_by_id(run_id)
+    return run is None or run.is_finished
+
+
+def instance_of(context: Any) -> dg.DagsterInstance | None:
+    """Return the context's instance, None in direct invocation without one."""
+    try:
+        found: dg.DagsterInstance = context.instance
+    except Exception:
+        return None
+    return found
+
+
+def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, after: int | None, limit: int) -> list[Any]:
+    """Return materialization records of an asset after a storage id, oldest first."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, after_storage_id=after), limit=limit, ascending=True
+    ).records
+    return list(records)

@@ -1,0 +1,51 @@
+"""Maps run launchers and commit authors to enrolled people.
+
+A run tag is a hint that anyone who reaches the webserver can set; what it maps to is decided by signed enrolment entries, and
+who maps to nobody is recorded as unattributed, which policy blocks or warns about.
+"""
+
+import getpass
+from typing import Any
+
+from cognify_dagster.governance import Directory
+from cognify_dagster.orchestration._compat import run_tags
+from cognify_dagster.training import CodeState
+from cognify_dagster.training.recording import Attribution
+
+USER_TAG = "user"
+SCHEDULE_TAG = "dagster/schedule_name"
+SENSOR_TAG = "dagster/sensor_name"
+
+
+def launcher_alias(context: Any) -> str:
+    """Return the alias of who launched the run: its `user` tag, its schedule or sensor, or the operating system's user."""
+    tags = run_tags(context)
+    if tags.get(USER_TAG):
+        return f"user:{tags[USER_TAG]}"
+    if tags.get(SCHEDULE_TAG):
+        return f"schedule:{tags[SCHEDULE_TAG]}"
+    if tags.get(SENSOR_TAG):
+        return f"sensor:{tags[SENSOR_TAG]}"
+    try:
+        return f"os:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return "os:unknown"
+
+
+def launcher(context: Any, people: Directory) -> str:
+    """Return the launcher's person id, or "unattributed"."""
+    found, _ = people.resolve([launcher_alias(context)])
+    return found[0] if found else "unattributed"
+
+
+def attribute(context: Any, people: Directory, code: CodeState) -> Attribution:
+    """Return who touched the version: launcher and commit authors, mapped as far as they are enrolled."""
+    alias = launcher_alias(context)
+    authors = [f"git:{author}" for author in code.authors]
+    mapped, unknown = people.resolve([alias, *authors])
+    launched, _ = people.resolve([alias])
+    return Attribution(
+        launched_by=launched[0] if launched else "unattributed",
+        touched_by=tuple(mapped),
+        unattributed=tuple(sorted(unknown)),
+    )

@@ -1,0 +1,181 @@
+"""`@governed_deployment`: the asset whose body is entered only behind a verified release.
+
+Invariants: nothing but `request_release` lets the body run, whatever launched it; a refusal leaves an entry and is repeated
+by neither op retries nor run retries; in a run that has just built the package the step ends without materializing, because
+people have not had the chance to sign; a retry continues under the same grant.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from cognify_dagster.governance import Grant, complete, directory, fail, request_release
+from cognify_dagster.ledger import LedgerError
+from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.orchestration.attribution import launcher
+from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
+from cognify_dagster.orchestration.inputs import ModelVersion, Release
+from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata
+from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.refusal import refuse_on
+from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.training import MODEL_METADATA
+from cognify_dagster.records import DeploymentCompleted, Package, TrainingRun
+from cognify_dagster.workspace import Reading, Workspace
+
+TARGET_METADATA = "cognify/target"
+
+
+def governed_deployment(
+    model: GovernedModel,
+    *,
+    target: str | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Make a deployment asset of a function that installs a released model.
+
+    The function receives `release` (a `Release`) and may return where the model now is, or a mapping of details.
+
+    Args:
+        model: the governed model.
+        target: deployment target; the model's unless given.
+        retry_policy: for failures of the installation; it continues under the same grant. Refusals are never retried.
+        name: asset name; the function's name unless given.
+    """
+
+    def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        user = read_function(function, dict.fromkeys(("release", "version")))
+        asset = name or user.name
+        where = target or model.target
+        spec = model.spec(
+            "deployment",
+            asset,
+            description=user.description,
+            code_version=user.code_version,
+            deps=[model.package_key],
+            partitions_def=model.partitions,
+            skippable=True,
+            metadata={MODEL_METADATA: model.key, TARGET_METADATA: where},
+        )
+
+        def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
+            with refuse_on(context):
+                workspace = ledger.open()
+                result = _deploy(context, workspace, model, user, passed, where)
+            if result is not None:
+                yield result
+
+        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy)(
+            compute_function(user, body, name=asset)
+        )
+
+    return wrap
+
+
+def _deploy(
+    context: Any, workspace: Workspace, model: GovernedModel, user: Any, passed: Mapping[str, Any], target: str
+) -> dg.MaterializeResult | None:
+    version = partition_key(context)
+    if version is None:
+        raise UsageError(f"{model.key} is deployed one version at a time: launch it with a partition, the version")
+    run = root_run_id(context)
+    reading = workspace.read()
+    done = _completed_by(reading, model.key, version, target, run)
+    if done is not None:
+        context.log.info(f"this run deployed {version} before (entry {done})")
+        return _result(workspace, reading, done)
+    if package_built_by(reading, model.key, version, run):
+        context.log.info(
+            f"{model.key} {version}: the package was built in this run and waits for signatures; nothing is deployed. "
+            f"The approval sensor releases it. See: {command(workspace, f'status {model.key} {version}')}"
+        )
+        return None
+    grant = request_release(workspace, model.key, version, target, run, launcher(context, directory(reading)))
+    training = workspace.read().latest(TrainingRun, f"model/{model.key}@{version}")
+    assert training is not None  # a grant exists only for a sealed run
+    release = Release(workspace, grant, ModelVersion(workspace, training))
+    details = _install(context, workspace, user, passed, release)
+    seq = complete(
+        workspace,
+        grant,
+        location=str(details.pop("location", "")),
+        detail={**details, "run": run, "dagster_run": str(context.run_id)},
+    )
+    return _result(workspace, workspace.read(), seq)
+
+
+def _install(
+    context: Any, workspace: Workspace, user: Any, passed: Mapping[str, Any], release: Release
+) -> dict[str, Any]:
+    """Run the user's body under the grant; a failure is recorded and raised as it is, so that a retry may continue."""
+    try:
+        returned = user.call(context, passed, {"release": release, "version": release.version})
+    except Exception as error:
+        attempt = f"{context.run_id}/{getattr(context, 'retry_number', 0)}"
+        _record_failure(context, workspace, release.grant, attempt, f"{type(error).__name__}: {error}")
+        raise
+    if returned is None:
+        return {}
+    return dict(returned) if isinstance(returned, Mapping) else {"location": str(returned)}
+
+
+def _record_failure(context: Any, workspace: Workspace, grant: Grant, attempt: str, reason: str) -> None:
+    try:
+        fail(workspace, grant, attempt=attempt, reason=reason)
+    except (LedgerError, OSError) as second:
+        context.log.error(f"the failed deployment could not be recorded: {second}")
+
+
+def package_built_by(reading: Reading, model: str, version: str, run: str) -> bool:
+    """Whether the newest package of the version was built by this run (or the run it retries)."""
+    package = reading.latest(Package, f"model/{model}@{version}")
+    return package is not None and package.record.observed.get("run") == run
+
+
+def _completed_by(reading: Reading, model: str, version: str, target: str, run: str) -> int | None:
+    """A crash between completing and returning must not deploy again: return what this run completed before."""
+    for item in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
+        if item.record.target == target and item.record.detail.get("run") == run:
+            return item.seq
+    return None
+
+
+def _result(workspace: Workspace, reading: Reading, seq: int) -> dg.MaterializeResult:
+    found = reading.at(seq)
+    assert found is not None
+    record = found.record
+    assert isinstance(record, DeploymentCompleted)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(record.model_digest),
+        metadata={
+            **entry_metadata(workspace, seq, found.leaf),
+            f"{PREFIX}live_on": record.target,
+            f"{PREFIX}version": record.version,
+            f"{PREFIX}supersedes": record.supersedes or "none",
+            f"{PREFIX}granted_by_entry": record.grant_seq,
+            f"{PREFIX}model_digest": record.model_digest,
+            f"{PREFIX}location": record.location or "not stated",
+            f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
+            f"{PREFIX}status": command(workspace, f"status {record.model} {record.version}"),
+        },
+    )
+
+
+def _approvers(reading: Reading, record: DeploymentCompleted) -> str:
+    from cognify_dagster.records import ReleaseGranted, SignOff
+
+    grant = reading.at(record.grant_seq)
+    if grant is None or not isinstance(grant.record, ReleaseGranted):
+        return "the grant cannot be read"
+    people = directory(reading)
+    lines = []
+    for seq in grant.record.sign_off_seqs:
+        item = reading.at(seq)
+        if item is not None and isinstance(item.record, SignOff):
+            signed = item.record
+            lines.append(
+                f"- **{people.name(signed.person)}** as {signed.role.replace('_', ' ')} on {signed.signed_at} (entry {seq})"
+            )
+    return "\n".join(lines) or "automated gates only; this tier asks for no signatures"

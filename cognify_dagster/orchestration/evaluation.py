@@ -1,0 +1,218 @@
+"""`@eval_suite`: an asset that evaluates a sealed version on a snapshot, against gates adopted before training."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
+from cognify_dagster.evaluation import EvalResult, EvaluationError
+from cognify_dagster.evaluation.recording import FAMILIES, adopted_gates, family_status, record_evaluation
+from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.orchestration.attribution import launcher_alias
+from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
+from cognify_dagster.orchestration.inputs import ModelVersion, Snapshot
+from cognify_dagster.orchestration.metadata import PREFIX, entry_metadata, table
+from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.refusal import refuse_on
+from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.training import MODEL_METADATA
+from cognify_dagster.records import Evaluation, TrainingRun
+from cognify_dagster.training import capture_code
+from cognify_dagster.training.recording import code_ref
+from cognify_dagster.workspace import Recorded, Workspace
+
+_TITLES = {
+    "performance": "Every performance gate that was adopted before training is met.",
+    "fairness": "Every fairness gate is met; the numbers are a screen, not a legal test.",
+    "data_quality": "The evaluation data are apart from the training data, and the data gates are met.",
+}
+
+
+def eval_suite(
+    model: GovernedModel,
+    *,
+    dataset: str,
+    gates: str,
+    trained_by: str | None = None,
+    blocking: bool = True,
+    retry_policy: dg.RetryPolicy | None = None,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Make an evaluation asset of a function that returns an `EvalResult`.
+
+    The function may ask for the dataset by its name (a `Snapshot`) and for the training asset by its name, or for `model`
+    (a `ModelVersion`). Each family of gates shows as an asset check.
+
+    Args:
+        model: the governed model.
+        dataset: name of the evaluation snapshot.
+        gates: name of the gate set, adopted by a person's signature before training.
+        trained_by: name of the training asset; found from the function's parameters unless given.
+        blocking: whether a failed check stops package and deployment in the same run.
+        retry_policy: for failures of the evaluation itself; refusals are never retried.
+        name: asset name; the function's name unless given.
+    """
+
+    def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        training_asset = trained_by or _training_parameter(function, dataset)
+        user = read_function(function, dict.fromkeys(("model", "version", dataset, training_asset)))
+        asset = name or user.name
+        spec = model.spec(
+            "evaluation",
+            asset,
+            description=user.description,
+            code_version=user.code_version,
+            deps=[dg.AssetKey([training_asset]), dg.AssetKey([dataset])],
+            partitions_def=model.partitions,
+            metadata={MODEL_METADATA: model.key},
+        )
+        checks = [
+            dg.AssetCheckSpec(name=family, asset=spec.key, blocking=blocking, description=_TITLES[family])
+            for family in FAMILIES
+        ]
+        source = Path(function.__code__.co_filename).parent
+
+        def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
+            with refuse_on(context):
+                workspace = ledger.open()
+                recorded = _evaluate(context, workspace, model, user, passed, dataset, gates, training_asset, source)
+            yield dg.MaterializeResult(
+                data_version=dg.DataVersion(recorded.leaf),
+                metadata=evaluation_metadata(workspace, recorded),
+                check_results=[_check(spec.key, recorded, family) for family in FAMILIES],
+            )
+
+        return dg.multi_asset(name=asset, specs=[spec], check_specs=checks, retry_policy=retry_policy)(
+            compute_function(user, body, name=asset)
+        )
+
+    return wrap
+
+
+def _training_parameter(function: Callable[..., Any], dataset: str) -> str:
+    """Return the one parameter annotated as `ModelVersion`, which is named after the training asset."""
+    import inspect
+    import typing
+
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:
+        hints = dict(function.__annotations__)
+    found = [name for name in inspect.signature(function).parameters if hints.get(name) is ModelVersion]
+    named = [name for name in found if name != "model"]
+    if len(named) == 1:
+        return named[0]
+    raise UsageError(
+        f"{function.__name__}: name the training asset, either as a parameter annotated with ModelVersion or by trained_by="
+    )
+
+
+def _evaluate(
+    context: Any,
+    workspace: Workspace,
+    model: GovernedModel,
+    user: Any,
+    passed: Mapping[str, Any],
+    dataset: str,
+    gates: str,
+    training_asset: str,
+    source: Path,
+) -> Recorded[Evaluation]:
+    version = partition_key(context)
+    if version is None:
+        raise UsageError(f"{model.key} is evaluated one version at a time: launch it with a partition, the version")
+    subject = f"model/{model.key}@{version}"
+    reading = workspace.read()
+    training = reading.latest(TrainingRun, subject)
+    if training is None:
+        raise EvaluationError(f"{model.key} {version} has no sealed training run; train it first")
+    run = root_run_id(context)
+    done = [item for item in reading.all(Evaluation, subject) if item.record.observed.get("run") == run]
+    if done and done[-1].record.training_seq == training.seq:
+        context.log.info(f"this run recorded its evaluation before (entry {done[-1].seq})")
+        return done[-1]
+    gate_set = adopted_gates(reading, model.key, gates, training)
+    snapshot = require_snapshot(workspace, dataset)
+    handed = ModelVersion(workspace, training)
+    inputs = {"model": handed, training_asset: handed, "version": version, dataset: Snapshot(workspace, snapshot)}
+    result = user.call(context, passed, inputs)
+    if not isinstance(result, EvalResult):
+        raise EvaluationError(f"{user.name}: return an EvalResult, not a {type(result).__name__}")
+    seq, _ = record_evaluation(
+        workspace,
+        result,
+        training=training,
+        gate_set=gate_set,
+        dataset=dataset_ref(snapshot, "evaluation"),
+        code=code_ref(capture_code(source)),
+        evaluator=launcher_alias(context),
+        run=run,
+        observed={"dagster_run": str(context.run_id)},
+    )
+    return next(item for item in workspace.read().all(Evaluation, subject) if item.seq == seq)
+
+
+def _check(key: dg.AssetKey, recorded: Recorded[Evaluation], family: str) -> dg.AssetCheckResult:
+    passed, text = family_status(recorded.record.outcomes, family)
+    own = [item for item in recorded.record.outcomes if item.family == family]
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=family,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=text,
+        metadata={
+            f"{PREFIX}gates": table(
+                [
+                    {
+                        "gate": item.id,
+                        "metric": item.metric,
+                        "value": item.value,
+                        "must be": f"{item.op} {item.threshold:g}",
+                        "result": item.status,
+                    }
+                    for item in own
+                ]
+            ),
+            f"{PREFIX}gate_set_entry": recorded.record.gate_set_seq,
+        },
+    )
+
+
+def evaluation_metadata(workspace: Workspace, recorded: Recorded[Evaluation]) -> dict[str, Any]:
+    """What the UI shows about an evaluation."""
+    record = recorded.record
+    return {
+        **entry_metadata(workspace, recorded.seq, recorded.leaf),
+        f"{PREFIX}status": record.status,
+        f"{PREFIX}model_digest": record.model_digest,
+        f"{PREFIX}evaluated_on": f"{record.dataset.name}, root {record.dataset.root}, entry {record.dataset.seq}",
+        f"{PREFIX}metrics": table(
+            [
+                {"metric": item.name, "value": item.value, "from": item.ci_low, "to": item.ci_high, "n": item.n}
+                for item in record.metrics
+            ]
+        ),
+        f"{PREFIX}groups": table(_groups(record)),
+        f"{PREFIX}gate_set": f"{record.gate_set}, adopted in entry {record.gate_set_seq}",
+    }
+
+
+def _groups(record: Evaluation) -> list[dict[str, Any]]:
+    rows = []
+    for attribute in record.fairness:
+        for group in attribute.get("groups", ()):
+            rate = group.get("selection_rate") or {}
+            rows.append(
+                {
+                    "attribute": attribute.get("attribute"),
+                    "group": group.get("group"),
+                    "n": group.get("n"),
+                    "selection rate": rate.get("value"),
+                    "from": rate.get("ci_low"),
+                    "to": rate.get("ci_high"),
+                }
+            )
+    return rows

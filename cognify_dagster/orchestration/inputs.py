@@ -1,0 +1,149 @@
+"""What user functions receive: `Snapshot`, `ModelVersion`, `Release`. Each is resolved from the ledger and checked against it."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cognify_dagster.datasets import DatasetError, read_table, verify_snapshot
+from cognify_dagster.governance import Grant
+from cognify_dagster.records import DatasetSnapshot, TrainingRun
+from cognify_dagster.workspace import Recorded, Workspace
+
+
+class SnapshotChanged(DatasetError):
+    """The data no longer have the root that was recorded."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A dataset as recorded. Reading it checks first that the data still have the recorded root."""
+
+    workspace: Workspace
+    recorded: Recorded[DatasetSnapshot]
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.recorded.record.name
+
+    @property
+    def root(self) -> str:
+        """The Merkle root in hex."""
+        return self.recorded.record.root
+
+    @property
+    def location(self) -> str:
+        """Where the data lay when the snapshot was taken."""
+        return str(self.recorded.record.observed.get("location", ""))
+
+    @property
+    def path(self) -> str:
+        """The data's path or URL, after re-hashing them.
+
+        Raises:
+            SnapshotChanged: naming what differs; take a new snapshot first.
+        """
+        self.verify()
+        return self.location
+
+    def verify(self) -> None:
+        """Re-hash the data once and compare them with the recorded root.
+
+        Raises:
+            SnapshotChanged: naming what differs.
+        """
+        _ = self._verified
+
+    def table(self) -> Any:
+        """Return the data as a pyarrow table, after re-hashing them."""
+        record = self.recorded.record
+        if record.data is not None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            return pq.read_table(pa.BufferReader(self.workspace.evidence.get(record.data.digest)))
+        return read_table(self.path)
+
+    @cached_property
+    def _verified(self) -> bool:
+        record = self.recorded.record
+        key = self.workspace.record_key() if record.record_digest_key else None
+        manifest = self.workspace.evidence.get(record.manifest.digest)
+        report = verify_snapshot(self.location, record.header, manifest, record_hmac_key=key)
+        if not report.ok:
+            raise SnapshotChanged(
+                f"dataset {self.name}: {'; '.join(report.reasons)}. It is not the data of snapshot entry {self.recorded.seq}; "
+                "restore it, or materialize the snapshot asset to record the new state"
+            )
+        return True
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A sealed model version. `path` gives its file, checked against the recorded digest."""
+
+    workspace: Workspace
+    recorded: Recorded[TrainingRun]
+
+    @property
+    def version(self) -> str:
+        """The version id."""
+        return self.recorded.record.version
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the hex digest of the model file."""
+        return self.recorded.record.model_file.digest
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration it was trained with."""
+        return dict(self.recorded.record.config)
+
+    @cached_property
+    def path(self) -> Path:
+        """A private copy of the model file; its bytes were hashed while copying."""
+        item = self.recorded.record.model_file
+        folder = Path(tempfile.mkdtemp(prefix="cognify-model-"))
+        target = folder / Path(item.name).name
+        self.workspace.evidence.copy_to(item.digest, target)
+        return target
+
+
+@dataclass(frozen=True)
+class Release:
+    """A verified release: the deployment's body is entered only with one.
+
+    `model` gives the released file; `grant_entry` is the ledger entry that allows it.
+    """
+
+    workspace: Workspace
+    grant: Grant
+    model: ModelVersion
+
+    @property
+    def version(self) -> str:
+        """The version to deploy."""
+        return self.grant.version
+
+    @property
+    def target(self) -> str:
+        """The target, such as "production"."""
+        return self.grant.target
+
+    @property
+    def model_digest(self) -> str:
+        """`sha256:` and the hex digest of the released model file."""
+        return self.grant.model_digest
+
+    @property
+    def model_path(self) -> Path:
+        """The released file, checked."""
+        return self.model.path
+
+    @property
+    def grant_entry(self) -> int:
+        """Sequence number of the grant."""
+        return self.grant.seq

@@ -1,0 +1,153 @@
+"""The package asset and its `sign_off` check.
+
+The check is partitioned like the package. In a run that builds the package it warns (people have not signed yet); in a
+release run it is an error that stops the deployment before its body starts.
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+import dagster as dg
+
+from cognify_dagster.documents import BuiltPackage, build_and_record
+from cognify_dagster.governance import decide, directory
+from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.orchestration.attribution import launcher
+from cognify_dagster.orchestration.calls import UsageError
+from cognify_dagster.orchestration.deployment import package_built_by
+from cognify_dagster.orchestration.metadata import (
+    PREFIX,
+    command,
+    entry_metadata,
+    readable_copy,
+    reasons_markdown,
+    stage_table,
+    table,
+    workflow_fields,
+)
+from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.refusal import refuse_on
+from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.training import MODEL_METADATA
+from cognify_dagster.workspace import Workspace
+
+SIGN_OFF = "sign_off"
+_DESCRIPTION = """\
+The compliance package: one canonical JSON that people sign, its PDF review copy and the model card, built from the ledger
+alone. Building it again without anything new keeps the package and its signatures."""
+
+
+def package_asset(model: GovernedModel, upstream: list[dg.AssetKey]) -> dg.AssetsDefinition:
+    """Return the asset that builds the package of a version."""
+    spec = model.spec(
+        "package",
+        f"{model.key}_package",
+        description=_DESCRIPTION,
+        code_version="1",
+        deps=upstream,
+        partitions_def=model.partitions,
+        metadata={MODEL_METADATA: model.key},
+    )
+
+    @dg.multi_asset(name=f"{model.key}_package", specs=[spec])
+    def compute(context: dg.AssetExecutionContext, ledger: LedgerResource) -> Any:
+        with refuse_on(context):
+            workspace = ledger.open()
+            version = _version(context, model)
+            built = build_and_record(
+                workspace,
+                model.key,
+                version,
+                run=root_run_id(context),
+                built_by=launcher(context, directory(workspace.read())),
+                now=datetime.now(timezone.utc),
+                progress=context.log.info,
+            )
+            metadata = package_metadata(workspace, model, version, built)
+        yield dg.MaterializeResult(data_version=dg.DataVersion(built.recorded.record.package.digest), metadata=metadata)
+
+    return compute
+
+
+def package_metadata(workspace: Workspace, model: GovernedModel, version: str, built: BuiltPackage) -> dict[str, Any]:
+    """What the UI shows about a package; copies for people lie under names they can open."""
+    record = built.recorded.record
+    stem = f"{model.key}-{version}-r{record.revision}"
+    paths = {}
+    for item, name in (
+        (record.review_copy, f"{stem}-review-copy.pdf"),
+        (record.package, f"{stem}-package.json"),
+        (record.model_card, f"{stem}-model-card.md"),
+    ):
+        if item is not None:
+            data = workspace.evidence.get(item.digest)
+            paths[name] = readable_copy(workspace, model.key, version, name, data)
+    decision = decide(workspace.read(), model.key, version, model.target, datetime.now(timezone.utc))
+    pdf, json_path, card = [str(path) for path in paths.values()]
+    return {
+        **entry_metadata(workspace, built.recorded.seq, built.recorded.leaf),
+        f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
+        f"{PREFIX}package_json": dg.MetadataValue.path(json_path),
+        f"{PREFIX}model_card": dg.MetadataValue.path(card),
+        f"{PREFIX}package_digest": record.package.digest,
+        f"{PREFIX}revision": record.revision,
+        f"{PREFIX}unchanged": built.unchanged,
+        f"{PREFIX}coverage": table(_coverage_rows(built)),
+        f"{PREFIX}stages": stage_table(decision),
+        f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(decision.reasons)),
+        **workflow_fields(decision),
+        f"{PREFIX}how_to_sign": command(workspace, f"sign {model.key} {version} --key YOUR.key.json"),
+        f"{PREFIX}status_command": command(workspace, f"status {model.key} {version}"),
+        f"{PREFIX}export_command": command(workspace, f"package export {model.key} {version} -o BUNDLE"),
+    }
+
+
+def _coverage_rows(built: BuiltPackage) -> list[dict[str, Any]]:
+    rows = []
+    for report in built.reports:
+        for force in ("law", "guidance"):
+            counts = report.counts(force)
+            if counts:
+                text = ", ".join(f"{status.replace('_', ' ')}: {number}" for status, number in counts.items())
+                rows.append({"framework": report.framework.id, "force": force, "requirements": text})
+    return rows
+
+
+def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    """Return the blocking, partitioned check that all stages of the tier are signed."""
+
+    @dg.asset_check(
+        asset=package.key,
+        name=SIGN_OFF,
+        blocking=True,
+        partitions_def=model.partitions,
+        description="Every stage that the model's risk tier demands is met by signatures on exactly this package.",
+    )
+    def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
+        with refuse_on(context):
+            workspace = ledger.open()
+            version = _version(context, model)
+            reading = workspace.read()
+            decision = decide(reading, model.key, version, model.target, datetime.now(timezone.utc))
+            open_reasons = [reason for reason in decision.reasons if reason.code != "already_released"]
+            pending = package_built_by(reading, model.key, version, root_run_id(context))
+        return dg.AssetCheckResult(
+            passed=not open_reasons,
+            severity=dg.AssetCheckSeverity.WARN if pending else dg.AssetCheckSeverity.ERROR,
+            description="All stages are signed." if not open_reasons else "; ".join(r.text for r in open_reasons),
+            metadata={
+                f"{PREFIX}stages": stage_table(decision),
+                f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(open_reasons)),
+                **workflow_fields(decision),
+                f"{PREFIX}decided_on_size": decision.size,
+            },
+        )
+
+    return check
+
+
+def _version(context: Any, model: GovernedModel) -> str:
+    version = partition_key(context)
+    if version is None:
+        raise UsageError(f"{model.key}: launch this with a partition, the version")
+    return version

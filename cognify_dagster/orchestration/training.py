@@ -1,0 +1,186 @@
+"""`@training_run`: an asset, partitioned by model version, that trains and seals one version."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
+from cognify_dagster.governance import directory
+from cognify_dagster.ledger import LedgerError
+from cognify_dagster.orchestration._compat import instance_of, partition_key, root_run_id, run_is_over
+from cognify_dagster.orchestration.attribution import attribute
+from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
+from cognify_dagster.orchestration.inputs import Snapshot
+from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, table
+from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.refusal import FINAL, refusal, refuse_on
+from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.records import TrainingRun
+from cognify_dagster.training import TrainingRecorder, capture_code, capture_environment
+from cognify_dagster.training.recording import open_version, record_failure, register_model, seal_training
+from cognify_dagster.workspace import Recorded, Workspace
+
+ROLE_TAG = "cognify/role"
+MODEL_METADATA = "cognify/model"
+
+
+def training_run(
+    model: GovernedModel,
+    *,
+    datasets: Sequence[str],
+    deps: Sequence[Any] = (),
+    retry_policy: dg.RetryPolicy | None = None,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Make a training asset of a function that trains and returns the path of the saved model.
+
+    The function may ask for `run` (a `TrainingRecorder`) and for each dataset by its name (a `Snapshot`). Each partition is
+    one model version. The run is refused without snapshots, and a version is trained once.
+
+    Args:
+        model: the governed model.
+        datasets: names of the snapshots it trains on.
+        deps: further upstream assets.
+        retry_policy: for failures of the training itself; refusals are never retried.
+        name: asset name; the function's name unless given.
+    """
+
+    def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        if not datasets:
+            raise UsageError(f"{function.__name__}: name at least one dataset; training without a snapshot is refused")
+        user = read_function(function, dict.fromkeys(("run", "version", *datasets)))
+        asset = name or user.name
+        spec = model.spec(
+            "training",
+            asset,
+            description=user.description,
+            code_version=user.code_version,
+            deps=[dg.AssetKey([item]) for item in datasets] + [dg.AssetKey([item]) for item in deps],
+            partitions_def=model.partitions,
+            metadata={MODEL_METADATA: model.key},
+        )
+        source = Path(function.__code__.co_filename).parent
+
+        def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
+            step = _Step(context, model, user, source, tuple(datasets), passed)
+            with refuse_on(context):
+                workspace = ledger.open()
+                recorded = step.run(workspace)
+            yield dg.MaterializeResult(
+                data_version=dg.DataVersion(recorded.record.model_file.digest),
+                metadata=training_metadata(workspace, recorded),
+            )
+
+        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy)(
+            compute_function(user, body, name=asset)
+        )
+
+    return wrap
+
+
+class _Step:
+    """One execution of a training asset."""
+
+    def __init__(
+        self,
+        context: Any,
+        model: GovernedModel,
+        user: Any,
+        source: Path,
+        datasets: tuple[str, ...],
+        passed: Mapping[str, Any],
+    ) -> None:
+        self.context, self.model, self.user, self.source = context, model, user, source
+        self.datasets, self.passed = datasets, passed
+
+    def run(self, workspace: Workspace) -> Recorded[TrainingRun]:
+        """Train and seal, or return what this very run has sealed before it crashed."""
+        context, model = self.context, self.model
+        version = partition_key(context)
+        if version is None:
+            raise UsageError(f"{model.key} is trained one version at a time: launch it with a partition, the version")
+        run = root_run_id(context)
+        snapshots = {name: require_snapshot(workspace, name) for name in self.datasets}
+        people = directory(workspace.read())
+        code = capture_code(self.source)
+        attribution = attribute(context, people, code)
+        register_model(workspace, model.definition())
+        instance = instance_of(context)
+        sealed = open_version(
+            workspace,
+            model.key,
+            version,
+            run=run,
+            opened_by=attribution.launched_by,
+            run_is_over=lambda other: run_is_over(instance, other),
+        )
+        if sealed is not None:
+            context.log.info(f"{model.key} {version} was sealed by this run before (entry {sealed.seq})")
+            return sealed
+        started_after = workspace.ledger.size()
+        recorder = TrainingRecorder()
+        try:
+            inputs = {name: Snapshot(workspace, item) for name, item in snapshots.items()}
+            path = self.user.call(context, self.passed, {"run": recorder, "version": version, **inputs})
+            seal_training(
+                workspace,
+                recorder,
+                model=model.key,
+                version=version,
+                run=run,
+                datasets=[dataset_ref(item, "train") for item in snapshots.values()],
+                model_path=_model_path(path, recorder, self.user.name),
+                code=code,
+                environment=capture_environment(),
+                attribution=attribution,
+                started_after_seq=started_after,
+                observed={"dagster_run": str(context.run_id), "attempt": getattr(context, "retry_number", 0)},
+            )
+        except Exception as error:
+            self._record_failure(workspace, version, run, error)
+            if isinstance(error, FINAL):
+                raise refusal(context, error) from error
+            raise
+        found = workspace.read().latest(TrainingRun, f"model/{model.key}@{version}")
+        if found is None:
+            raise UsageError(f"{model.key} {version}: the sealed run cannot be read back; run `cognify ledger verify`")
+        return found
+
+    def _record_failure(self, workspace: Workspace, version: str, run: str, error: Exception) -> None:
+        """Keep the failure; if even that cannot be written (a full disk), the first error is the one to show."""
+        attempt = getattr(self.context, "retry_number", 0)
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            record_failure(workspace, self.model.key, version, run=run, attempt=attempt, reason=reason)
+        except (LedgerError, OSError) as second:
+            self.context.log.error(f"the failed run could not be recorded: {second}")
+
+
+def _model_path(returned: Any, recorder: TrainingRecorder, name: str) -> Path:
+    if returned is not None:
+        return Path(returned)
+    if recorder.models:
+        return recorder.models[-1].path
+    raise UsageError(f"{name}: return the path of the saved model, or call run.save_model(path)")
+
+
+def training_metadata(workspace: Workspace, recorded: Recorded[TrainingRun]) -> dict[str, Any]:
+    """What the UI shows about a sealed run."""
+    record = recorded.record
+    code = record.code
+    return {
+        **entry_metadata(workspace, recorded.seq, recorded.leaf),
+        f"{PREFIX}model_digest": record.model_file.digest,
+        f"{PREFIX}trained_on": table(
+            [{"dataset": item.name, "root": item.root, "ledger entry": item.seq} for item in record.datasets]
+        ),
+        f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),
+        f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
+        f"{PREFIX}code": f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else ""),
+        f"{PREFIX}environment": f"Python {record.environment.python}, {record.environment.platform}",
+        f"{PREFIX}launched_by": record.launched_by,
+        f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",
+        f"{PREFIX}status": command(workspace, f"status {record.model} {record.version}"),
+    }

@@ -1,0 +1,203 @@
+"""What software and hardware a training ran on.
+
+Invariants: no environment variable is recorded, save the image digest that ``COGNIFY_IMAGE_DIGEST`` declares (and only if
+it has the form of one); package origins, which can hold credentials, are not recorded; what is absent is said to be
+``absent`` (or ``none``), never left blank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cognify_dagster.training._errors import TrainingError
+from cognify_dagster.training._run import run_command
+
+ABSENT = "absent"
+IMAGE_DIGEST_VARIABLE = "COGNIFY_IMAGE_DIGEST"
+
+_IMAGE_DIGEST = re.compile(r"^(?:[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,254}@)?sha256:[0-9a-f]{64}$")
+_GPU_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
+
+
+class Package(BaseModel):
+    """An installed distribution. ``name`` is normalised (PEP 503): lower case, ``-`` between words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+
+
+class Gpu(BaseModel):
+    """A graphics processor as its driver names it. ``memory_mib`` is in MiB, -1 where the driver gives none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    memory_mib: int
+
+
+class Environment(BaseModel):
+    """The captured environment.
+
+    Attributes:
+        lock_sha256: SHA-256 of the lines ``name==version`` of all packages, sorted, each ended by a line feed.
+        gpu: ``present``, ``absent``, or ``unreadable`` where the driver's tool is there but fails.
+        driver: The driver's version, or ``absent`` / ``unreadable``.
+        cuda: The CUDA version that the driver supports, or ``absent`` / ``unreadable``.
+        memory_bytes: Main memory in bytes, -1 where the system doesn't say.
+        image_digest: The container image's digest as declared by ``COGNIFY_IMAGE_DIGEST``, else ``none``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python_version: str
+    python_implementation: str
+    os: str
+    kernel: str
+    machine: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    gpu: Literal["present", "absent", "unreadable"]
+    gpus: tuple[Gpu, ...]
+    driver: str
+    cuda: str
+    image_digest: str
+    packages: tuple[Package, ...]
+    lock_sha256: str
+    hostname: str
+
+    def requirements(self) -> str:
+        """The packages as pip reads them: lines ``name==version``, sorted. Their SHA-256 is ``lock_sha256``."""
+        return requirement_lines(self.packages)
+
+    def to_facts(self) -> dict[str, Any]:
+        """What has to be equal for the same result: plain JSON, without what differs from host to host."""
+        return self.model_dump(mode="json", exclude=set(_OBSERVED))
+
+    def to_observed(self) -> dict[str, Any]:
+        """What describes this host only: plain JSON."""
+        return self.model_dump(mode="json", include=set(_OBSERVED))
+
+
+_OBSERVED = ("hostname", "kernel", "cpu", "cpu_count", "memory_bytes")
+
+
+def requirement_lines(packages: Iterable[Package]) -> str:
+    """Lines ``name==version``, sorted, each ended by a line feed."""
+    return "".join(sorted(f"{package.name}=={package.version}\n" for package in packages))
+
+
+def capture_environment() -> Environment:
+    """Describes the running interpreter and its machine. Takes about 0.1 s.
+
+    Raises:
+        TrainingError: ``COGNIFY_IMAGE_DIGEST`` is set to something that is not an image digest.
+    """
+    packages = _packages()
+    gpu, gpus, driver, cuda = _gpus()
+    return Environment(
+        python_version=platform.python_version(),
+        python_implementation=platform.python_implementation(),
+        os=_os_name(),
+        kernel=f"{platform.system()} {platform.release()}",
+        machine=platform.machine() or ABSENT,
+        cpu=_cpu_name(),
+        cpu_count=os.cpu_count() or -1,
+        memory_bytes=_memory_bytes(),
+        gpu=gpu,
+        gpus=gpus,
+        driver=driver,
+        cuda=cuda,
+        image_digest=_image_digest(),
+        packages=packages,
+        lock_sha256=hashlib.sha256(requirement_lines(packages).encode("utf-8")).hexdigest(),
+        hostname=platform.node() or ABSENT,
+    )
+
+
+def _packages() -> tuple[Package, ...]:
+    """What is importable: of two copies of a distribution on the search path, the first one counts."""
+    found: dict[str, Package] = {}
+    for distribution in metadata.distributions():
+        raw = distribution.metadata["Name"] if distribution.metadata else None
+        if not raw:
+            continue  # remains of an interrupted installation: nothing that could be imported by name
+        name = re.sub(r"[-_.]+", "-", raw).lower()
+        found.setdefault(name, Package(name=name, version=distribution.version or "unknown"))
+    return tuple(found[name] for name in sorted(found))
+
+
+def _os_name() -> str:
+    if sys.platform.startswith("linux"):
+        try:
+            return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+        except OSError:
+            return "Linux (release not stated)"
+    return f"{platform.system()} {platform.release()}"
+
+
+def _cpu_name() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_bytes() -> int:
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return -1
+
+
+def _image_digest() -> str:
+    value = os.environ.get(IMAGE_DIGEST_VARIABLE, "").strip()
+    if not value:
+        return "none"
+    if not _IMAGE_DIGEST.match(value):  # the value is not repeated: it may have been set to something secret
+        raise TrainingError(
+            f"{IMAGE_DIGEST_VARIABLE}: expected 'sha256:' and 64 hex digits, optionally after 'name@'; "
+            "set it to the digest that the image was pulled by, or unset it"
+        )
+    return value
+
+
+def _gpus() -> tuple[Literal["present", "absent", "unreadable"], tuple[Gpu, ...], str, str]:
+    listing = run_command(_GPU_QUERY)
+    if listing.problem.endswith("is not installed"):
+        return "absent", (), ABSENT, ABSENT
+    gpus, driver = parse_gpu_listing(listing.stdout.decode("utf-8", "replace"))
+    if listing.problem or not gpus:
+        return "unreadable", (), "unreadable", "unreadable"
+    summary = run_command(("nvidia-smi",)).stdout.decode("utf-8", "replace")
+    version = re.search(r"CUDA Version:\s*([0-9.]+)", summary)
+    return "present", gpus, driver, version.group(1) if version else "unreadable"
+
+
+def parse_gpu_listing(text: str) -> tuple[tuple[Gpu, ...], str]:
+    """Reads ``name, memory in MiB, driver version`` lines as nvidia-smi prints them; unreadable lines are left out."""
+    gpus: list[Gpu] = []
+    driver = "unreadable"
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.rsplit(",", 2)]
+        if len(parts) != 3 or not parts[0]:
+            continue
+        gpus.append(Gpu(name=parts[0], memory_mib=int(parts[1]) if parts[1].isdigit() else -1))
+        driver = parts[2]
+    return tuple(gpus), driver

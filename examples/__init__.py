@@ -1,0 +1,1 @@
+"""Examples, each a Dagster code location of its own."""

@@ -1,0 +1,1 @@
+"""The demo: a credit default model from raw data to a scoring service behind a signed release."""

@@ -1,0 +1,242 @@
+"""The credit default example as a Dagster code location: from raw data to a released scoring service."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+import cognify_dagster as cg
+from examples.credit_default import cleaning, evaluate, scoring
+from examples.credit_default.model import FEATURES, TrainConfig, load_model, save_model, train_model
+
+OWNER = "team:credit-risk"
+SPLIT_SEED = 2005
+
+credit = cg.GovernedModel(
+    key="credit_default",
+    title="Default of credit card clients",
+    owner=OWNER,
+    risk_tier="high",
+    frameworks=["sr26-2", "fair-lending"],
+    framework_facts={
+        "model_kind": "traditional",
+        "industry": "banking",
+        "jurisdiction": "US",
+        "used_in_credit_decision": True,
+        "generative": False,
+    },
+    intended_use=(
+        "Rank existing credit card clients by their probability of missing next month's payment, to set limits and to decide "
+        "on credit extensions. Used by credit officers together with the client's file."
+    ),
+    out_of_scope=(
+        "New applicants without payment history; small business clients; collections; any use outside Taiwan without a new "
+        "validation."
+    ),
+    limitations=(
+        "Trained on six months of 2005 from one issuer in Taiwan, in a period of a card debt crisis. Payment status codes "
+        "0 and -2 are not explained by the source. Behaviour of clients has changed since."
+    ),
+    failure_modes=(
+        "Scores drift when minimum payments or payment holidays change. Clients whose bills are all zero get scores close to "
+        "the base rate and say little."
+    ),
+    protected_attributes=evaluate.PROTECTED_ATTRIBUTES,
+    sensor_interval_seconds=5,
+)
+
+PROVENANCE = cg.Provenance(
+    source="UCI Machine Learning Repository 350: Default of credit card clients (Yeh, 2009), doi 10.24432/C55S3H",
+    source_url="https://archive.ics.uci.edu/dataset/350/default+of+credit+card+clients",
+    owner=OWNER,
+    licence="CC BY 4.0",
+    attribution="I-Cheng Yeh, Default of Credit Card Clients, UCI Machine Learning Repository, 2009",
+    collected_from=date(2005, 4, 1),
+    collected_to=date(2005, 9, 30),
+    collected_how="Records of a card issuer, published for research",
+    jurisdiction="Taiwan",
+    contains_personal_data=True,
+    classification="pseudonymous personal data",
+    column_purposes={
+        cleaning.KEY: "names the record; not a feature",
+        cleaning.LABEL: "label: payment missed in the next month",
+        **dict.fromkeys(cleaning.DEMOGRAPHICS, "comparison between groups; not a feature unless listed as one"),
+        **dict.fromkeys(FEATURES, "feature of the model"),
+    },
+)
+
+
+def data_folder(ledger: cg.LedgerResource) -> Path:
+    """Where the example keeps its working data."""
+    return ledger.open().home / "data" / "credit_default"
+
+
+@dg.asset(
+    group_name="credit_data",
+    owners=[OWNER],
+    kinds={"python", "pandas"},
+    code_version="1",
+    description="The published records, read and checked, without repeated ones, and split into training and holdout.",
+)
+def credit_clean(ledger: cg.LedgerResource) -> dg.MaterializeResult:
+    """Read the source, drop repeated records, split by seed; say what was left out."""
+    frame, report = cleaning.clean(cleaning.load_source())
+    train, holdout, split = cleaning.split(frame, seed=SPLIT_SEED)
+    folder = data_folder(ledger)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in (("loans_train", train), ("loans_holdout", holdout)):
+        temporary = folder / f".{name}.parquet.new"
+        part.to_parquet(temporary, index=False)
+        temporary.replace(folder / f"{name}.parquet")
+    facts = {"cleaning": report.to_facts(), "split": split.to_facts()}
+    (folder / "report.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    return dg.MaterializeResult(
+        metadata={
+            "rows_before": report.rows_before,
+            "rows_after": report.rows_after,
+            "left_out": dg.MetadataValue.md(
+                "\n".join(
+                    f"- {item.rule}: {item.excluded} rows, digest {item.excluded_digest}" for item in report.exclusions
+                )
+            ),
+            "conflicting_rows_kept": report.conflicting_rows,
+            "undocumented_codes": dg.MetadataValue.json(report.undocumented_codes),
+            "split": dg.MetadataValue.json(split.to_facts()),
+            "source_sha256": report.source_sha256,
+            "folder": dg.MetadataValue.path(str(folder)),
+        }
+    )
+
+
+def _source(ledger: cg.LedgerResource, name: str) -> cg.SnapshotSource:
+    """The file of one side of the split, with the counts of every step that led to it."""
+    folder = data_folder(ledger)
+    facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    split = facts["split"]
+    rules = [
+        {
+            "name": item["rule"],
+            "description": f"{item['description']} Rows left out: {item['excluded_digest']}",
+            "rows_before": item["rows_before"],
+            "rows_after": item["rows_after"],
+        }
+        for item in facts["cleaning"]["exclusions"]
+    ]
+    kept = split["train_rows"] if name == "loans_train" else split["holdout_rows"]
+    rules.append(
+        {
+            "name": "split",
+            "description": f"{split['rule']} Seed {split['seed']}.",
+            "rows_before": facts["cleaning"]["rows_after"],
+            "rows_after": kept,
+        }
+    )
+    provenance = cg.Provenance.model_validate({**PROVENANCE.to_dict(), "processing": rules})
+    return cg.SnapshotSource(str(folder / f"{name}.parquet"), provenance=provenance)
+
+
+@cg.dataset_snapshot(
+    record_key=cleaning.KEY,
+    label=cleaning.LABEL,
+    group_columns=["SEX", "EDUCATION", "MARRIAGE"],
+    provenance=PROVENANCE,
+    deps=[credit_clean],
+    group_name="credit_data",
+    owners=[OWNER],
+    kinds={"parquet", "dataset"},
+    change_reason="The published data, cleaned and split by the recorded rules and seed",
+)
+def loans_train(ledger: cg.LedgerResource) -> cg.SnapshotSource:
+    """Training data: 70 % of the cleaned records."""
+    return _source(ledger, "loans_train")
+
+
+@cg.dataset_snapshot(
+    record_key=cleaning.KEY,
+    label=cleaning.LABEL,
+    group_columns=["SEX", "EDUCATION", "MARRIAGE"],
+    provenance=PROVENANCE,
+    deps=[credit_clean],
+    group_name="credit_data",
+    owners=[OWNER],
+    kinds={"parquet", "dataset"},
+    change_reason="The published data, cleaned and split by the recorded rules and seed",
+)
+def loans_holdout(ledger: cg.LedgerResource) -> cg.SnapshotSource:
+    """Holdout data: 30 % of the cleaned records, kept apart from training."""
+    return _source(ledger, "loans_holdout")
+
+
+no_overlap = cg.overlap_check(train="loans_train", holdout="loans_holdout", ignore=[cleaning.KEY, cleaning.LABEL])
+
+
+@cg.training_run(credit, datasets=["loans_train"])
+def credit_model(run: cg.TrainingRecorder, loans_train: cg.Snapshot, version: str, ledger: cg.LedgerResource) -> Path:
+    """Gradient boosting on payment history; prohibited bases are no features."""
+    config = TrainConfig(seed=TrainConfig.seed + _number(version))
+    trained = train_model(loans_train.table(), config, recorder=run)
+    path = data_folder(ledger) / "models" / f"credit_default-{version}.joblib"
+    save_model(trained, path)
+    run.log_artifact("features.json", json.dumps(list(FEATURES)).encode(), "application/json")
+    return run.save_model(path)
+
+
+def _number(version: str) -> int:
+    digits = "".join(char for char in version if char.isdigit())
+    return int(digits[:6] or 0)
+
+
+@cg.eval_suite(credit, dataset="loans_holdout", gates="credit_gates")
+def credit_eval(credit_model: cg.ModelVersion, loans_holdout: cg.Snapshot) -> cg.EvalResult:
+    """Discrimination, calibration and group comparison on the holdout, with intervals."""
+    model = load_model(credit_model.path, credit_model.digest)
+    return evaluate.evaluate_credit(model, loans_holdout.table())
+
+
+@cg.governed_deployment(credit, target="production")
+def credit_service(release: cg.Release, ledger: cg.LedgerResource) -> dict[str, str]:
+    """Installs the released model where the scoring service picks it up."""
+    folder = service_folder(ledger)
+    path = scoring.install(
+        release.model_path,
+        release.model_digest,
+        {"model": credit.key, "version": release.version, "grant_entry": release.grant_entry},
+        folder,
+    )
+    return {"location": str(path), "service_folder": str(folder)}
+
+
+def service_folder(ledger: cg.LedgerResource) -> Path:
+    """Where the scoring service looks for its model."""
+    return ledger.open().home / "service" / "credit_default"
+
+
+@dg.schedule(
+    name="credit_weekly_retraining",
+    cron_schedule="0 3 * * 1",
+    target=dg.AssetSelection.assets("credit_clean", "loans_train", "loans_holdout", "credit_model", "credit_eval")
+    | dg.AssetSelection.assets("credit_default_package"),
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every Monday at 03:00 UTC: fresh snapshots and a new model version, up to its package.",
+)
+def credit_weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Open the next version and train it. People still sign before it goes live."""
+    moment = context.scheduled_execution_time
+    version = f"v{moment:%Y.%m.%d}"
+    name = credit.partitions.name
+    assert name is not None
+    context.instance.add_dynamic_partitions(name, [version])
+    return dg.RunRequest(run_key=version, partition_key=version)
+
+
+defs = dg.Definitions.merge(
+    dg.Definitions(
+        assets=[credit_clean, loans_train, loans_holdout],
+        asset_checks=[no_overlap],
+        schedules=[credit_weekly_retraining],
+        resources={"ledger": cg.LedgerResource(workspace=".cognify")},
+        executor=dg.in_process_executor,
+    ),
+    credit.build_defs(assets=[credit_model, credit_eval, credit_service]),
+)
