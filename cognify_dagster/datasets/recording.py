@@ -77,12 +77,18 @@ def record_snapshot(
         ),
         parent_root=_parent_root(parent, run),
         change_reason=change_reason,
-        header=snapshot.header,
+        header={key: value for key, value in snapshot.header.items() if key != "tools"},
         profile=profile,
         manifest=manifest,
         record_manifest=records,
         data=data,
-        observed={**(observed or {}), "location": snapshot.location, "run": run},
+        observed={
+            **(observed or {}),
+            "location": snapshot.location,
+            "run": run,
+            # an upgrade between two attempts must not turn a retry into a conflict
+            "tools": snapshot.header.get("tools", {}),
+        },
     )
     receipt = workspace.append(record, idem=idempotency_key("dataset_snapshot", snapshot.name, run, snapshot.root))
     return next(

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from cognify_dagster.governance.errors import GovernanceError, SignatureError
+from cognify_dagster.governance.errors import GovernanceError, PolicyError, SignatureError
 from cognify_dagster.governance.keys import PersonalKey
-from cognify_dagster.governance.people import ADMIN, Directory, directory
+from cognify_dagster.governance.people import ADMIN, Directory, directory, key_problem
 from cognify_dagster.governance.policy import Policy, parse_policy
-from cognify_dagster.governance.statements import read_act, sign_act
+from cognify_dagster.governance.statements import read_act, sign_act, statement_digest
 from cognify_dagster.ledger import Receipt, canonical_json
 from cognify_dagster.records import (
     Envelope,
     EnvelopeSignature,
     GateRule,
     GateSetAdopted,
-    Genesis,
     KeyRevoked,
     Person,
     PersonEnrolled,
     PolicyAdopted,
     Record,
+    Workload,
+    WorkloadEnrolled,
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
@@ -46,11 +48,40 @@ def enrol_person(workspace: Workspace, person: Person, voucher: PersonalKey) -> 
     for other in people.people():
         if other.person != person.person and {k.key_id for k in other.keys} & {k.key_id for k in person.keys}:
             raise GovernanceError(f"this key belongs to {other.name} already; every person has their own")
+    for key in person.keys:
+        problem = key_problem(key)
+        if problem:
+            raise GovernanceError(problem)
     record = PersonEnrolled(person=person, vouched_by=voucher.person, envelope=_UNSIGNED)
     envelope = _sign(reading, record, voucher, ADMIN, f"I know {person.name} and that this key is theirs.")
     return workspace.append(
         record.model_copy(update={"envelope": envelope}),
         actor=voucher.person,
+        idem=_once(reading, "people", record),
+        checkpoint=True,
+    )
+
+
+def enrol_workload(workspace: Workspace, workload: Workload, by: PersonalKey) -> Receipt:
+    """Admit a machine key, or replace one that was revoked; signed by a workspace admin.
+
+    Raises:
+        GovernanceError: if the person is no workspace admin, or the key is malformed or somebody else's.
+    """
+    reading = workspace.read()
+    people = directory(reading)
+    _require_role(people, by, (ADMIN,), reading.size, "enrol workloads")
+    problem = key_problem(workload.key)
+    if problem:
+        raise GovernanceError(problem)
+    for holder, spans in people.keys.items():
+        if holder != workload.workload and any(span.key.public == workload.key.public for span in spans):
+            raise GovernanceError(f"the key {workload.key.key_id} belongs to {holder} already")
+    record = WorkloadEnrolled(workload=workload, enrolled_by=by.person, envelope=_UNSIGNED)
+    envelope = _sign(reading, record, by, ADMIN, f"I admit this key as {workload.workload}.")
+    return workspace.append(
+        record.model_copy(update={"envelope": envelope}),
+        actor=by.person,
         idem=_once(reading, "people", record),
         checkpoint=True,
     )
@@ -105,13 +136,13 @@ def adopt_policy(workspace: Workspace, policy: Policy, reason: str, signers: Seq
     reading = workspace.read()
     current = policy_in_force(reading).policy
     people = directory(reading)
-    for key in signers:
-        _require_role(people, key, current.adopters, reading.size, "adopt a policy")
+    roles = [_require_role(people, key, current.adopters, reading.size, "adopt a policy") for key in signers]
     if len({key.person for key in signers}) < _policy_quorum(reading, current):
         raise GovernanceError(f"a policy is adopted by {_policy_quorum(reading, current)} different people")
     record = PolicyAdopted(policy=policy.as_json(), policy_digest=policy.digest, reason=reason, envelopes=())
     envelopes = tuple(
-        _sign(reading, record, key, current.adopters[0], "I adopt this policy for this workspace.") for key in signers
+        _sign(reading, record, key, role, "I adopt this policy for this workspace.")
+        for key, role in zip(signers, roles, strict=True)
     )
     return workspace.append(
         record.model_copy(update={"envelopes": envelopes}),
@@ -121,40 +152,70 @@ def adopt_policy(workspace: Workspace, policy: Policy, reason: str, signers: Seq
     )
 
 
+@dataclass(frozen=True)
 class PolicyInForce:
-    """The policy that counts, the entry that established it, and why later ones do not count."""
+    """The policy that counts, the entry that established it, and why later ones do not count.
 
-    def __init__(self, policy: Policy, seq: int, problems: list[tuple[int, str]]) -> None:
-        self.policy = policy
-        self.seq = seq
-        self.problems = problems
+    `unreadable` names entries that may hold a newer policy which cannot be read here; a decision must then refuse.
+    """
+
+    policy: Policy
+    seq: int
+    digest: str
+    problems: tuple[tuple[int, str], ...] = ()
+    unreadable: tuple[tuple[int, str], ...] = ()
 
 
 def policy_in_force(reading: Reading) -> PolicyInForce:
     """Return the policy in force at the end of a reading, walking the history of `policy`."""
-    genesis = reading.genesis
-    current, seq = parse_policy(genesis.record.policy, "the genesis policy"), 0
+    genesis = reading.genesis.record
+    current, seq, digest = parse_policy(genesis.policy, "the genesis policy"), 0, genesis.policy_digest
     problems: list[tuple[int, str]] = []
+    unreadable = [
+        (item.entry.seq, "its payload was erased")
+        for item in reading.erased("policy")
+        if item.entry.kind == PolicyAdopted.kind
+    ]
+    if _digest(genesis.policy) != genesis.policy_digest:
+        problems.append((0, "its policy digest is not that of its policy"))
     people: Directory | None = None
+    used: set[str] = set()
     for item in reading.history("policy"):
-        if not isinstance(item.record, PolicyAdopted):
+        record = item.record
+        if not isinstance(record, PolicyAdopted):
             continue
         people = people or directory(reading)
-        problem = _adoption_problem(reading, item, item.record, current, people)
+        problem = _adoption_problem(reading, item, record, current, people, used)
         if problem:
             problems.append((item.seq, problem))
             continue
-        current, seq = parse_policy(item.record.policy, f"the policy of entry {item.seq}"), item.seq
-    return PolicyInForce(current, seq, problems)
+        used |= {statement_digest(envelope) for envelope in record.envelopes}
+        try:
+            current, seq, digest = parse_policy(record.policy, "the policy"), item.seq, record.policy_digest
+        except PolicyError as error:
+            unreadable.append((item.seq, str(error)))
+    return PolicyInForce(current, seq, digest, tuple(problems), tuple(unreadable))
+
+
+def _digest(policy: Mapping[str, object]) -> str:
+    """The digest of a policy as it stands in the ledger, whatever fields today's schema has."""
+    return "sha256:" + hashlib.sha256(canonical_json(policy)).hexdigest()
 
 
 def _adoption_problem(
-    reading: Reading, item: Recorded[Record], record: PolicyAdopted, current: Policy, people: Directory
+    reading: Reading,
+    item: Recorded[Record],
+    record: PolicyAdopted,
+    current: Policy,
+    people: Directory,
+    used: Collection[str],
 ) -> str | None:
     signers: set[str] = set()
     for envelope in record.envelopes:
         try:
-            predicate = read_act(record, envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
+            predicate = read_act(item, envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
+            if statement_digest(envelope) in used:
+                return "the same signed statement had its effect in an earlier entry"
         except SignatureError as error:
             return str(error)
         person = people.person_at(str(predicate["person"]), item.seq)
@@ -162,7 +223,7 @@ def _adoption_problem(
             signers.add(person.person)
     if len(signers) < _policy_quorum(reading, current):
         return "not enough people with the right role signed it"
-    if parse_policy(record.policy).digest != record.policy_digest:
+    if _digest(record.policy) != record.policy_digest:
         return "its digest is not that of its policy"
     return None
 
@@ -175,7 +236,7 @@ def check_gate_set(reading: Reading, item: Recorded[GateSetAdopted], people: Dir
     """Say why a gate set does not count, or None."""
     record = item.record
     try:
-        predicate = read_act(record, record.envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
+        predicate = read_act(item, record.envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
     except SignatureError as error:
         return f"gate set entry {item.seq}: {error}"
     person = people.person_at(str(predicate["person"]), item.seq)
@@ -198,11 +259,10 @@ def _require_role(people: Directory, key: PersonalKey, roles: Sequence[str], siz
     return held[0]
 
 
-def _sign(reading: Reading, record: object, key: PersonalKey, role: str, meaning: str) -> Envelope:
-    assert isinstance(record, (PersonEnrolled, KeyRevoked, GateSetAdopted, PolicyAdopted, Genesis))
+def _sign(reading: Reading, record: Record, key: PersonalKey, role: str, meaning: str) -> Envelope:
     return sign_act(record, key, ledger=reading.origin, role=role, meaning=meaning, head=reading.view.checkpoint())
 
 
-def _once(reading: Reading, subject: str, record: PersonEnrolled | KeyRevoked | GateSetAdopted | PolicyAdopted) -> str:
+def _once(reading: Reading, subject: str, record: Record) -> str:
     """Key an act by the state it changes, so that the same change can be made again later but never twice at once."""
     return idempotency_key(record.kind, subject, record.facts_digest(), reading.view.heads.get(subject, -1))

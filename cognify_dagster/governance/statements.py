@@ -22,6 +22,7 @@ from cognify_dagster.governance.keys import PersonalKey
 from cognify_dagster.ledger import CanonicalJsonError, Checkpoint, canonical_json, pae, parse_canonical
 from cognify_dagster.records import Envelope, EnvelopeSignature, PublicKey, Record, RecordError, build, utc
 from cognify_dagster.records.base import Digest, Hex64, ModelKey, Part, PersonId, Utc, VersionId
+from cognify_dagster.workspace import Recorded
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -126,10 +127,14 @@ def read_sign_off(statement: bytes) -> SignOffPredicate:
     return predicate
 
 
-def act_content_digest(record: Record) -> str:
-    """SHA-256 hex over the canonical facts of a record without its envelopes."""
-    facts = {key: value for key, value in record.facts().items() if key not in ("envelope", "envelopes")}
-    return hashlib.sha256(canonical_json(facts)).hexdigest()
+def act_content_digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 hex over the canonical facts of a record without its envelopes.
+
+    For a record in the ledger the facts are those stored, not those of today's model: a later release may know more fields,
+    and what people signed must keep verifying.
+    """
+    content = {key: value for key, value in facts.items() if key not in ("envelope", "envelopes")}
+    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def act_statement(
@@ -139,7 +144,7 @@ def act_statement(
     return canonical_json(
         {
             "_type": STATEMENT_TYPE,
-            "subject": [{"name": record.kind, "digest": {"sha256": act_content_digest(record)}}],
+            "subject": [{"name": record.kind, "digest": {"sha256": act_content_digest(record.facts())}}],
             "predicateType": ACT,
             "predicate": {
                 "ledger": ledger,
@@ -164,12 +169,12 @@ def sign_act(record: Record, key: PersonalKey, *, ledger: str, role: str, meanin
 
 
 def read_act(
-    record: Record, envelope: Envelope, ledger: str, find: Callable[[str, str], PublicKey | None]
+    item: Recorded[Record], envelope: Envelope, ledger: str, find: Callable[[str, str], PublicKey | None]
 ) -> Mapping[str, Any]:
     """Verify that an envelope signs this record in this ledger; return its predicate.
 
     Args:
-        record: the record the envelope belongs to.
+        item: the entry the envelope belongs to.
         envelope: the signature.
         ledger: the origin it must name.
         find: (person, key id) -> the public key valid at that point, or None.
@@ -185,9 +190,13 @@ def read_act(
     predicate = value["predicate"]
     if not isinstance(predicate, dict) or predicate.get("ledger") != ledger:
         raise SignatureError("the statement belongs to another ledger")
-    subject = [{"name": record.kind, "digest": {"sha256": act_content_digest(record)}}]
-    if predicate.get("kind") != record.kind or value["subject"] != subject:
-        raise SignatureError(f"the statement signs something else than this {record.kind} record")
+    payload = item.entry.payload
+    if payload is None:
+        raise SignatureError("the entry's payload was erased")
+    kind = item.record.kind
+    subject = [{"name": kind, "digest": {"sha256": act_content_digest(payload["facts"])}}]
+    if predicate.get("kind") != kind or value["subject"] != subject:
+        raise SignatureError(f"the statement signs something else than this {kind} record")
     return predicate
 
 
@@ -233,6 +242,11 @@ def open_envelope(envelope: Envelope, key: PublicKey) -> bytes:
 def envelope_statement(envelope: Envelope) -> bytes:
     """Return the statement bytes inside an envelope, unverified."""
     return _payload(envelope)
+
+
+def statement_digest(envelope: Envelope) -> str:
+    """Return the SHA-256 hex of the statement bytes inside an envelope: a statement counts once, however often it is sent."""
+    return hashlib.sha256(_payload(envelope)).hexdigest()
 
 
 def _payload(envelope: Envelope) -> bytes:

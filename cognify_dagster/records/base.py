@@ -38,9 +38,12 @@ def to_metric(value: Any) -> float | int | str:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecordError(f"{value!r} is not a number")
-    if isinstance(value, int):
-        return int(value) if abs(value) <= MAX_SAFE_INTEGER else float(value)
-    number = float(value)
+    if isinstance(value, int) and abs(value) <= MAX_SAFE_INTEGER:
+        return int(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise RecordError("the number is too large for a metric; record it as text") from error
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):
@@ -140,7 +143,10 @@ class Record(BaseModel):
         if not unknown:
             return data
         kept = {key: value for key, value in data.items() if key in known}
-        return {**kept, "extra": {**unknown, **(data.get("extra") or {})}}
+        extra = data.get("extra") or {}
+        if not isinstance(extra, dict) or set(extra) & set(unknown):
+            raise RecordError("extra is not a mapping, or names a field that also stands beside it")
+        return {**kept, "extra": {**unknown, **extra}}
 
     def subjects(self) -> tuple[str, ...]:
         """Return the subject ids this record is about."""
@@ -207,12 +213,17 @@ def read_record(kind: str, version: int, payload: Mapping[str, Any]) -> Record:
         raise UnknownKind(
             f"{kind} schema {version} is newer than this release ({model.schema_version}); upgrade to read it"
         )
-    facts = dict(payload.get("facts") or {})
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("facts"), Mapping):
+        raise RecordError(f"{kind}: the payload holds no facts")
+    facts = dict(payload["facts"])
     for step in range(version, model.schema_version):
         change = _UPCASTS.get((kind, step))
         if change is None:
             raise UnknownKind(f"{kind} schema {step} has no upcast to {step + 1}")
-        facts = change(facts)
+        try:
+            facts = change(facts)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"{kind} schema {step}: the payload does not fit its schema: {error!r}") from error
     return build(model, {**facts, "observed": payload.get("observed") or {}})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from cognify_dagster.ledger import VerifiedEntry, VerifiedView
-from cognify_dagster.records import Genesis, Record, RecordError, UnknownKind, read_record
+from cognify_dagster.records import Genesis, Record, RecordError, read_record
 
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -67,7 +67,9 @@ class Reading:
         return self.genesis.record.trial
 
     def at(self, seq: int) -> Recorded[Record] | None:
-        """Return the record of an entry; None if its payload was erased or its kind is unknown."""
+        """Return the record of an entry; None if there is no such entry, its payload was erased or its kind is unknown."""
+        if not 0 <= seq < self.size:
+            return None
         if seq not in self._cache:
             self._cache[seq] = self._read(self.view.entries[seq])
         return self._cache[seq]
@@ -78,10 +80,7 @@ class Reading:
             return None
         try:
             record = read_record(entry.kind, entry.schema, item.payload)
-        except UnknownKind as error:
-            self._unreadable[entry.seq] = str(error)
-            return None
-        except RecordError as error:
+        except RecordError as error:  # also UnknownKind
             self._unreadable[entry.seq] = str(error)
             return None
         if tuple(sorted(set(record.subjects()))) != entry.subjects:
@@ -99,6 +98,11 @@ class Reading:
         self.history(subject)
         seqs = {item.entry.seq for item in self.view.history(subject)}
         return {seq: text for seq, text in self._unreadable.items() if seq in seqs}
+
+    def erased(self, subject: str) -> list[VerifiedEntry]:
+        """Return the entries about a subject whose payload was erased. What they said is gone, so a decision must not
+        take their silence for consent."""
+        return [item for item in self.view.history(subject) if item.payload is None]
 
     def all(self, kind: type[R], subject: str | None = None) -> list[Recorded[R]]:
         """Return the records of one kind in order, about a subject or all."""

@@ -1,0 +1,167 @@
+"""The root of the command: options for all commands, commands loaded when called, one handler for every error."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any
+
+import click
+
+from cognify_dagster.cli.exits import BLOCKED, DEBUG_VARIABLE, OK, UNREADABLE, USAGE, explain
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Found a workspace: the genesis ceremony."),
+    "doctor": ("doctor", "Check workspace, keys, clock and Dagster; say what to do."),
+    "status": ("status", "Show a model's versions, or one version stage by stage."),
+    "sign": ("sign", "Sign off a model version, also from another machine."),
+    "deployments": ("deployments", "What is live since when, and who approved it."),
+    "people": ("people", "List and enrol people, revoke keys."),
+    "key": ("key", "Create and show personal signing keys."),
+    "gates": ("gates", "Adopt and show gate sets (thresholds)."),
+    "policy": ("policy", "Check, show and adopt the release policy."),
+    "ledger": ("ledger", "Verify, show and prove ledger entries; sign a checkpoint."),
+    "package": ("package", "Show a compliance package, export its bundle."),
+    "verify": ("verify", "Verify an exported bundle with a trust file."),
+    "evidence": ("evidence", "Copy a piece of evidence out of the store, verified."),
+    "schema": ("schema", "Print the JSON Schema of a record kind, the policy or the package."),
+}
+
+WORKSPACE_HELP = "Project folder, its .cognify folder or cognify.toml. Default: $COGNIFY_WORKSPACE, else searched upward."
+
+
+def remember_workspace(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Keep `--workspace` where `open_workspace` finds it; the one nearest to the command wins."""
+    ctx.ensure_object(dict)
+    if value:
+        ctx.obj["workspace"] = value
+
+
+def _workspace_option(*, hidden: bool) -> click.Option:
+    return click.Option(
+        ["--workspace", "_workspace"],
+        metavar="PATH",
+        expose_value=False,
+        callback=remember_workspace,
+        hidden=hidden,
+        help=WORKSPACE_HELP,
+    )
+
+
+class Command(click.Command):
+    """A command that also takes `--workspace` behind its own name, where people try it first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_workspace_option(hidden=True))
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+class Root(Group):
+    """The `cognify` command itself."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"cognify_dagster.cli.{_COMMANDS[cmd_name][0]}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run and exit with an honest code."""
+
+        def run() -> Any:
+            return click.Group.main(
+                self, args=args, prog_name=prog_name, complete_var=complete_var, standalone_mode=False, **extra
+            )
+
+        if not standalone_mode:
+            return run()
+        sys.exit(_guarded(run))
+
+
+def _guarded(run: Callable[[], Any]) -> int:
+    """Run a command; turn whatever it raises into one clear message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = run()
+        return result if isinstance(result, int) else OK
+    except click.UsageError as error:
+        error.show()
+        return USAGE
+    except click.FileError as error:
+        error.show()
+        return UNREADABLE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped; nothing was written.", err=True)
+        return BLOCKED
+    except BrokenPipeError:
+        # the reader of a pipe went away (`| head`): no message, and no second error at interpreter exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    from cognify_dagster.cli.output import clean
+
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    text, code = explain(error)
+    click.echo("Error: " + clean(text, keep_newlines=True), err=True)
+    return code
+
+
+@click.group(
+    name="cognify",
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit codes: 0 holds, 1 tampered, blocked or refused, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage."
+    ),
+)
+@click.version_option(package_name="cognify-dagster", prog_name="cognify")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Audit-ready Dagster pipelines: a tamper-evident ledger, signed approvals, a release gate.
+
+    \b
+    Example:
+      cognify init                      found a workspace in this folder
+      cognify status credit_default 3   what version 3 still needs
+    """
+    state: MutableMapping[str, Any] = ctx.ensure_object(dict)
+    state.setdefault("workspace", None)
+
+
+main.params.insert(0, _workspace_option(hidden=False))

@@ -1,0 +1,252 @@
+"""What commands take: parameter types, the workspace, pass phrases, files to write.
+
+Invariants: a pass phrase is never a command-line argument, never printed and never stored; a pass phrase file that others
+can read is refused; a file is either written whole or not at all, and none is overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from cognify_dagster.governance import PersonalKey
+    from cognify_dagster.ledger import TrustFile
+    from cognify_dagster.records import Envelope
+    from cognify_dagster.workspace import Workspace
+
+PASSPHRASE_VARIABLE = "COGNIFY_PASSPHRASE"
+MAX_INPUT = 1_000_000
+_MAX_PASSPHRASE = 4096
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Pattern(click.ParamType):
+    def __init__(self, name: str, pattern: str, hint: str) -> None:
+        self.name, self._pattern, self._hint = name, re.compile(pattern), hint
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not self._pattern.fullmatch(str(value)):
+            self.fail(f"{str(value)[:80]!r} is not {self._hint}", param, ctx)
+        return str(value)
+
+
+class _Time(click.ParamType):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_time(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Digest(click.ParamType):
+    name = "digest"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).lower().removeprefix("sha256:")
+        if not re.fullmatch(r"[0-9a-f]{64}", text):
+            self.fail(f"{str(value)[:80]!r} is not sha256:<64 hex digits>", param, ctx)
+        return "sha256:" + text
+
+
+MODEL = _Pattern("model", r"[A-Za-z][A-Za-z0-9_]{0,79}", "a model key (letters, digits, underscores)")
+VERSION = _Pattern("version", r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,49}", "a model version")
+PERSON = _Pattern("person", r"person/[a-z0-9][a-z0-9-]{1,60}", "a person id such as person/ada-7")
+TARGET = _Pattern("target", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a deployment target such as production")
+NAME = _Pattern("name", r"[A-Za-z][A-Za-z0-9_.-]{0,99}", "a name (letters, digits, . _ -)")
+KEY_ID = _Pattern("key id", r"[0-9a-f]{16}", "a key id of 16 hex digits")
+TIME = _Time()
+DIGEST = _Digest()
+IN_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def parse_time(text: str) -> str:
+    """Read `2026-11-21T08:00:00Z` or a date (meaning its last second, UTC); return the first form.
+
+    Raises:
+        ValueError: saying what is expected.
+    """
+    for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"):
+        try:
+            found = datetime.strptime(text.strip(), form).replace(tzinfo=timezone.utc)
+        except ValueError:
+            continue
+        if form == "%Y-%m-%d":
+            found = found.replace(hour=23, minute=59, second=59)
+        return found.strftime("%Y-%m-%dT%H:%M:%SZ")
+    raise ValueError(f"{text[:80]!r} is not a UTC time such as 2026-11-21T08:00:00Z, nor a date such as 2026-11-21")
+
+
+def open_workspace(ctx: click.Context) -> Workspace:
+    """Open the workspace of `--workspace`, `$COGNIFY_WORKSPACE` or the current folder and those above."""
+    from cognify_dagster.workspace import Workspace
+
+    return Workspace.open((ctx.obj or {}).get("workspace"))
+
+
+def load_trust(path: Path) -> TrustFile:
+    """Read a trust file named on the command line."""
+    from cognify_dagster.ledger import NoteError, TrustFile
+
+    text = read_text(path)
+    try:
+        return TrustFile.parse(text)
+    except NoteError as error:
+        raise NoteError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a small UTF-8 file.
+
+    Raises:
+        click.UsageError: if it is too large or not text.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(MAX_INPUT + 1)
+    if len(data) > MAX_INPUT:
+        raise click.UsageError(f"{path}: larger than {MAX_INPUT} bytes; this is not the kind of file meant here")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def read_envelope(path: Path) -> Envelope:
+    """Read a signed envelope file."""
+    import json
+
+    from cognify_dagster.records import Envelope, RecordError, build
+
+    try:
+        value = json.loads(read_text(path))
+        if not isinstance(value, dict):
+            raise RecordError("a JSON object was expected")
+        return build(Envelope, value)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{path}: not a signed envelope: {' '.join(str(error).split())}") from error
+
+
+def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a new file whole: temporary file, fsync, link into place without overwriting.
+
+    Raises:
+        click.UsageError: if the file exists or its folder does not.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise click.UsageError(f"{folder}: no such folder; create it first")
+    if path.exists():
+        raise click.UsageError(f"{path}: there is already a file; it is not overwritten")
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not private:
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def passphrase_option(function: F) -> F:
+    """Add `--passphrase-file`, which may be repeated where a command uses several keys."""
+    return click.option(
+        "--passphrase-file",
+        "passphrase_files",
+        type=IN_FILE,
+        multiple=True,
+        metavar="FILE",
+        help=(
+            f"Read the pass phrase from a file of mode 0600 (one for all keys, or one a key in order). Otherwise "
+            f"${PASSPHRASE_VARIABLE}, otherwise it is asked for."
+        ),
+    )(function)
+
+
+def unlock(path: Path, files: Sequence[Path] = (), index: int = 0) -> PersonalKey:
+    """Unlock a personal key file, asking for the pass phrase if it is not given otherwise."""
+    from cognify_dagster.governance import read_public, unlock_key
+
+    person, _ = read_public(path)
+    return unlock_key(path, passphrase(f"Pass phrase of {person}", files, index))
+
+
+def passphrase(prompt: str, files: Sequence[Path] = (), index: int = 0, *, new: bool = False) -> str:
+    """Return a pass phrase from a file, the environment or a hidden prompt.
+
+    Args:
+        prompt: what to ask at a terminal.
+        files: values of `--passphrase-file`.
+        index: which key of the command this is for.
+        new: ask twice, for a key that is being created.
+
+    Raises:
+        click.UsageError: if there is none, or the file is readable by others.
+    """
+    if files:
+        if len(files) > 1 and index >= len(files):
+            raise click.UsageError("give one --passphrase-file for all keys, or one a key in the same order")
+        return _from_file(files[index if len(files) > 1 else 0])
+    value = os.environ.get(PASSPHRASE_VARIABLE)
+    if value:
+        return value
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"a pass phrase is needed and there is no terminal to ask at; use --passphrase-file or ${PASSPHRASE_VARIABLE}"
+        )
+    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True)
+    return answer
+
+
+def _from_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        data = stream.read(_MAX_PASSPHRASE + 1)
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        raise click.UsageError(f"{path}: others can read this pass phrase; run `chmod 600 {path}`")
+    if len(data) > _MAX_PASSPHRASE:
+        raise click.UsageError(f"{path}: longer than {_MAX_PASSPHRASE} bytes; this is no pass phrase file")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path}: not UTF-8 text") from error
+    text = text[:-1] if text.endswith("\n") else text
+    text = text[:-1] if text.endswith("\r") else text
+    if not text:
+        raise click.UsageError(f"{path}: the file is empty")
+    return text
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is signed; `--yes` answers.
+
+    Raises:
+        click.UsageError: without a terminal to ask at.
+        click.Abort: if the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask at; read what is shown and add --yes to sign it")
+    click.confirm(question, abort=True, err=True)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask before signing (what is signed is still shown).")
+json_option = click.option("--json", "json_", is_flag=True, help="Print JSON for a program.")
