@@ -11,8 +11,8 @@ Invariants:
 
 Try it::
 
-    python -m examples.credit_default.scoring --dir DIR --live-digest SHA256 --score record.json
-    python -m examples.credit_default.scoring --dir DIR --provider MODULE:FUNCTION --serve 8123
+    python -m examples.credit_default.scoring --dir DIR --score record.json
+    python -m examples.credit_default.scoring --dir DIR --serve 8123
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ from examples.credit_default.model import (
 )
 
 #: Returns the live release's model digest (64 hex digits, ``sha256:`` before them or not); None where nothing is live.
+#: A LookupError means the same as None.
 LiveDigestProvider = Callable[[], "str | None"]
+
+#: Reads the ledger of the workspace in the current folder.
+DEFAULT_PROVIDER = "examples.credit_default.live:live_digest"
 
 RELEASE_FILE = "release.json"
 MODELS_FOLDER = "models"
@@ -149,6 +153,8 @@ class ScoringService:
         """
         try:
             live = self._provider()
+        except LookupError as error:
+            raise RefusedModel(f"{error}; nothing may be scored until a release is approved and deployed") from error
         except Exception as error:  # whatever fails there, the service must not score
             raise RefusedModel(
                 f"the live release can't be read ({type(error).__name__}: {error}); check the ledger with 'cognify doctor'"
@@ -343,8 +349,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m examples.credit_default.scoring", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--dir", required=True, type=Path, help="the folder that the deployment installs into")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--provider", help="MODULE:FUNCTION that reads the live release's model digest from the ledger")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--provider",
+        default=DEFAULT_PROVIDER,
+        help=f"MODULE:FUNCTION that reads the live release's model digest from the ledger (default: {DEFAULT_PROVIDER})",
+    )
     source.add_argument(
         "--live-digest", help="the live release's model digest, as you read it from the ledger yourself"
     )
