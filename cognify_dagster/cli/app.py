@@ -29,7 +29,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("schema", "Print the JSON Schema of a record kind, the policy or the package."),
 }
 
-WORKSPACE_HELP = "Project folder, its .cognify folder or cognify.toml. Default: $COGNIFY_WORKSPACE, else searched upward."
+WORKSPACE_HELP = (
+    "Project folder, its .cognify folder or cognify.toml. Default: $COGNIFY_WORKSPACE, else searched upward."
+)
 
 
 def remember_workspace(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

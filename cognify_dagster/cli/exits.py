@@ -47,6 +47,10 @@ def explain(error: Exception) -> tuple[str, int]:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and isinstance(error, kind):
             return _room_text(error), code
+    validation = getattr(sys.modules.get("pydantic"), "ValidationError", None)
+    if validation is not None and isinstance(error, validation):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", USAGE
     if isinstance(error, OSError):
         return _os_text(error), UNREADABLE
     if isinstance(error, ImportError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import sys
 import tempfile
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cognify_dagster.records import Envelope
     from cognify_dagster.workspace import Workspace
 
-PASSPHRASE_VARIABLE = "COGNIFY_PASSPHRASE"
+PASSPHRASE_VARIABLE = "COGNIFY_PASSPHRASE"  # noqa: S105 (the name of a variable)
 MAX_INPUT = 1_000_000
 _MAX_PASSPHRASE = 4096
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,6 +64,7 @@ class _Digest(click.ParamType):
 MODEL = _Pattern("model", r"[A-Za-z][A-Za-z0-9_]{0,79}", "a model key (letters, digits, underscores)")
 VERSION = _Pattern("version", r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,49}", "a model version")
 PERSON = _Pattern("person", r"person/[a-z0-9][a-z0-9-]{1,60}", "a person id such as person/ada-7")
+HOLDER = _Pattern("holder", r"(person|workload)/[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a person/… or workload/… id")
 TARGET = _Pattern("target", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a deployment target such as production")
 NAME = _Pattern("name", r"[A-Za-z][A-Za-z0-9_.-]{0,99}", "a name (letters, digits, . _ -)")
 KEY_ID = _Pattern("key id", r"[0-9a-f]{16}", "a key id of 16 hex digits")
@@ -94,6 +96,19 @@ def open_workspace(ctx: click.Context) -> Workspace:
     from cognify_dagster.workspace import Workspace
 
     return Workspace.open((ctx.obj or {}).get("workspace"))
+
+
+def program(workspace: Workspace) -> str:
+    """Return how to call this command so that it finds the same workspace: what is printed can be copied and run."""
+    from cognify_dagster.workspace import WorkspaceError, find_config
+    from cognify_dagster.workspace.workspace import ENVIRONMENT_VARIABLE
+
+    try:
+        if find_config(os.environ.get(ENVIRONMENT_VARIABLE) or ".") == workspace.config.path:
+            return "cognify"
+    except WorkspaceError:
+        pass
+    return f"cognify --workspace {shlex.quote(str(workspace.config.path.parent))}"
 
 
 def load_trust(path: Path) -> TrustFile:
@@ -139,7 +154,7 @@ def read_envelope(path: Path) -> Envelope:
 
 
 def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a new file whole: temporary file, fsync, link into place without overwriting.
+    """Write a new file whole: temporary file, fsync, moved into place without overwriting.
 
     Raises:
         click.UsageError: if the file exists or its folder does not.
@@ -159,7 +174,13 @@ def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
+        try:
+            os.link(name, path)  # unlike a rename, this never replaces a file that appeared meanwhile
+            os.unlink(name)
+        except FileExistsError:
+            raise
+        except OSError:  # a filesystem without hard links
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

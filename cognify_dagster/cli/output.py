@@ -69,16 +69,15 @@ def pairs(rows: Iterable[tuple[str, object]], *, indent: str = "  ") -> None:
         click.echo(f"{indent}{name:<{width}}  {value}".rstrip())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; long cells are folded, never cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    stream = click.get_text_stream("stdout")
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else _PLAIN_WIDTH
-    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PLAIN_WIDTH
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         grid.add_column(name, overflow="fold")
     for row in rows:
@@ -87,7 +86,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
             word = clean("" if value is None else value, keep_newlines=True)
             cells.append(Text(word, style=_STYLES.get(word, "")))
         grid.add_row(*cells)
-    Console(file=stream, width=width, highlight=False).print(grid)
+    Console(file=sys.stdout, width=width, highlight=False).print(grid)
 
 
 def as_json(value: Any) -> None:

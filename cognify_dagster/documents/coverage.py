@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from cognify_dagster.documents.coverage_checks import Context, EntryRef, Gap, Shown, Status, check_leaf
+from cognify_dagster.documents.coverage_checks import check_leaf
+from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, Status
 from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.frameworks import Condition, EvidenceNode, Framework, Requirement, Section
 from cognify_dagster.records import CoverageSummary

@@ -7,57 +7,16 @@ registration holds the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
-from cognify_dagster.documents.facts import Statement, VersionFacts
+from cognify_dagster.documents.coverage_people import check_approval, check_attestation, check_human, check_ledger
+from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, not_there, ref
+from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.frameworks import EvidenceNode
-from cognify_dagster.records import DatasetSnapshot
+from cognify_dagster.records import DatasetSnapshot, Evaluation
 from cognify_dagster.workspace import Recorded
-
-Status = Literal[
-    "satisfied", "missing", "needs_human", "stale", "insufficient_data", "declared_unavailable", "not_applicable"
-]
-HUMAN_FIELDS = ("intended_use", "out_of_scope", "limitations", "failure_modes")
-APPROVING = ("approve", "approve_with_conditions")
-
-
-@dataclass(frozen=True)
-class EntryRef:
-    """A ledger entry that a result rests on: sequence number and leaf hash (hex)."""
-
-    seq: int
-    leaf: str
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What is not there, and who has to do what. `after_release`: such evidence cannot exist before the release."""
-
-    status: Status
-    text: str
-    who: str
-    after_release: bool = False
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a single demand found: the entries it rests on and, if it is not met, the gaps."""
-
-    text: str
-    entries: tuple[EntryRef, ...] = ()
-    gaps: tuple[Gap, ...] = ()
-
-
-@dataclass(frozen=True)
-class Context:
-    """What checks may look at."""
-
-    facts: VersionFacts
-    stated: Mapping[str, Any]
-    now: datetime
 
 
 def check_leaf(leaf: EvidenceNode, context: Context) -> Shown:
@@ -88,19 +47,10 @@ def _time(context: Context, seq: int) -> datetime:
     return context.now
 
 
-def ref(item: Recorded[Any] | Statement) -> EntryRef:
-    """Return the reference to an entry."""
-    return EntryRef(item.seq, item.leaf)
-
-
-def _missing(text: str, who: str, status: Status = "missing", *, after_release: bool = False) -> Shown:
-    return Shown("", (), (Gap(status, text, who, after_release),))
-
-
 def _dataset(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     if not facts.datasets:
-        return _missing("no training run pins a snapshot", "developer: run the training through the recorder")
+        return not_there("no training run pins a snapshot", "developer: run the training through the recorder")
     entries: list[EntryRef] = []
     gaps: list[Gap] = []
     for item in facts.datasets:
@@ -186,7 +136,7 @@ def _split_gaps(facts: VersionFacts) -> list[Gap]:
 def _training(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     if facts.training is None:
-        return _missing("no sealed training run", "developer: train the version through the recorder")
+        return not_there("no sealed training run", "developer: train the version through the recorder")
     record, who = facts.training.record, "developer: record it and retrain as a new version"
     gaps: list[Gap] = []
     unpinned = [item.ref.name for item in facts.datasets if item.snapshot is None]
@@ -215,7 +165,7 @@ def _training(leaf: EvidenceNode, context: Context) -> Shown:
 def _environment(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     if facts.training is None:
-        return _missing(
+        return not_there(
             "no sealed training run, so no environment", "developer: train the version through the recorder"
         )
     gaps = []
@@ -258,8 +208,8 @@ def _evaluation(leaf: EvidenceNode, context: Context) -> Shown:
         ("reason_codes", "test of reason codes (how faithful, how stable)"),
         ("alternatives", "comparison with alternatives"),
     ):
-        if name in leaf.checks and not record.tables.get(name):
-            gaps.append(Gap("missing", f"the evaluation holds no {words} (tables.{name})", who))
+        if name in leaf.checks and not _holds(record, name):
+            gaps.append(Gap("missing", f"the evaluation holds no {words} (table or attachment {name})", who))
     if "thresholds_before_training" in leaf.checks:
         started = facts.training.record.started_after_seq if facts.training else 0
         if facts.gate_set is None:
@@ -309,9 +259,17 @@ def _fairness(leaf: EvidenceNode, context: Context) -> Shown:
                 "model owner: declare them, or declare why there are none",
             )
         )
-    if "proxy_review" in leaf.checks and not record.tables.get("proxy_review"):
-        gaps.append(Gap("missing", "no test how well features predict protected traits (tables.proxy_review)", who))
+    if "proxy_review" in leaf.checks and not _holds(record, "proxy_review"):
+        gaps.append(
+            Gap("missing", "no test how well features predict protected traits (table or attachment proxy_review)", who)
+        )
     return Shown(f"fairness by {', '.join(sorted(measured)) or 'no attribute'}", (ref(facts.evaluation),), tuple(gaps))
+
+
+def _holds(record: Evaluation, name: str) -> bool:
+    """Whether the evaluation has a table of this name, or an attachment `<name>.<suffix>` (dashes count as underscores)."""
+    stems = {item.name.partition(".")[0].replace("-", "_") for item in record.artefacts}
+    return bool(record.tables.get(name)) or name in stems
 
 
 def insufficient_groups(fairness: tuple[dict[str, Any], ...]) -> list[Gap]:
@@ -332,226 +290,19 @@ def insufficient_groups(fairness: tuple[dict[str, Any], ...]) -> list[Gap]:
     return gaps
 
 
-def counted_sign_offs(facts: VersionFacts) -> list[Statement]:
-    """Return the sign-offs that stand for the newest package: each person's last word on it, if that is an approval.
-
-    This is a reading for documents. Whether a release is allowed is decided in governance, with keys, quorum and expiry.
-    """
-    return [item for item in _last_words(facts) if item.record.decision in APPROVING]
-
-
-def objections(facts: VersionFacts) -> list[Statement]:
-    """Return rejections, blocks and withdrawals that are a person's last word on the newest package."""
-    return [item for item in _last_words(facts) if item.record.decision in ("reject", "block", "withdraw")]
-
-
-def _last_words(facts: VersionFacts) -> list[Statement]:
-    if facts.package is None:
-        return []
-    digest = facts.package.record.package.digest
-    last: dict[tuple[str, str], Statement] = {}
-    for item in facts.sign_offs:
-        if item.record.package_digest == digest:
-            last[(item.record.person, item.record.stage)] = item
-    return sorted(last.values(), key=lambda item: item.seq)
-
-
-def builders(facts: VersionFacts) -> set[str]:
-    """Return everyone who built the version: launcher, code authors, package builder."""
-    people: set[str] = set()
-    if facts.training is not None:
-        people |= {facts.training.record.launched_by, *facts.training.record.touched_by}
-    if facts.package is not None:
-        people.add(facts.package.record.built_by)
-    return {person for person in people if person.startswith("person/")}
-
-
-def _approval(leaf: EvidenceNode, context: Context) -> Shown:
-    facts = context.facts
-    found = [i for i in counted_sign_offs(facts) if not leaf.role or i.record.role == leaf.role]
-    role = leaf.role or "an approving role"
-    if not found:
-        return _missing(f"no sign-off by {role} on this package", f"{role}: review and sign", "needs_human")
-    gaps = [
-        Gap(
-            "needs_human",
-            f"{facts.name_of(item.record.person)} objects ({item.record.decision}, entry {item.seq})",
-            f"{item.record.role}: settle the objection",
-        )
-        for item in objections(facts)
-        if item.record.decision != "withdraw"
-    ]
-    if "independent" in leaf.checks:
-        inside = builders(facts)
-        outside = [item for item in found if item.record.person not in inside]
-        if not outside:
-            gaps.append(
-                Gap(
-                    "needs_human",
-                    f"every sign-off by {role} is by someone who built the version",
-                    f"{role} from outside the team: review and sign",
-                )
-            )
-        found = outside or found
-    who = ", ".join(facts.name_of(item.record.person) for item in found)
-    return Shown(f"signed by {who}", tuple(ref(item) for item in found), tuple(gaps))
-
-
 def _deployment(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     if not facts.deployments:
-        return _missing("the version is not deployed", "the release run records it", after_release=not facts.releases)
+        return not_there("the version is not deployed", "the release run records it", after_release=not facts.releases)
     return Shown("deployment under a release grant", tuple(ref(item) for item in facts.deployments))
 
 
 def _monitoring(leaf: EvidenceNode, context: Context) -> Shown:
-    return _missing(
+    return not_there(
         "no monitoring result is on record",
         "model owner: monitor the deployed version",
         after_release=not context.facts.releases,
     )
-
-
-def _ledger(leaf: EvidenceNode, context: Context) -> Shown:
-    facts = context.facts
-    entries: list[EntryRef] = []
-    gaps: list[Gap] = []
-    for check in leaf.checks or ("history",):
-        if check == "history":
-            first = facts.opened or (facts.events[0] if facts.events else None)
-            entries += [ref(item) for item in (first, facts.training, facts.evaluation) if item is not None]
-            if not entries:
-                gaps.append(
-                    Gap("missing", "the version has no history in the ledger", "developer: train through the recorder")
-                )
-            if facts.unreadable:
-                gaps.append(
-                    Gap(
-                        "missing",
-                        f"{len(facts.unreadable)} entries about the version cannot be read by this release",
-                        "operator: upgrade and build again",
-                    )
-                )
-        elif check == "inventory":
-            if facts.registered is None:
-                gaps.append(
-                    Gap("missing", "the model is not registered", "model owner: register it with owner, tier and use")
-                )
-            else:
-                entries.append(ref(facts.registered))
-        elif check == "policy":
-            if facts.policy is None:
-                gaps.append(Gap("missing", "no policy is in force", "workspace admin: adopt one"))
-            else:
-                entries.append(EntryRef(facts.policy.seq, facts.policy.leaf))
-        elif check == "next_due":
-            days = approval_days(facts)
-            if facts.policy is None or days is None:
-                gaps.append(
-                    Gap(
-                        "needs_human",
-                        "the policy sets no term after which this tier is reviewed again",
-                        "workspace admin: set approval_days",
-                    )
-                )
-            else:
-                entries.append(EntryRef(facts.policy.seq, facts.policy.leaf))
-        elif check == "approved_before_release":
-            early = [
-                g
-                for g in facts.releases
-                if any(seq >= g.seq for seq in g.record.sign_off_seqs) or not g.record.sign_off_seqs
-            ]
-            if early:
-                gaps.append(
-                    Gap("missing", "a release names no sign-off before it", "workspace admin: look into the release")
-                )
-            approved = counted_sign_offs(facts)
-            entries += [ref(item) for item in approved]
-            if not approved:
-                gaps.append(
-                    Gap(
-                        "needs_human",
-                        "nobody has approved this package yet",
-                        "the approvers of the tier: review and sign",
-                    )
-                )
-    return Shown(f"ledger: {', '.join(leaf.checks) or 'history'}", tuple(entries), tuple(gaps))
-
-
-def approval_days(facts: VersionFacts) -> int | None:
-    """Return after how many days the policy has this tier approved anew; None if it does not say."""
-    if facts.policy is None or facts.registered is None:
-        return None
-    tiers = facts.policy.body.get("tiers")
-    tier = tiers.get(facts.registered.record.risk_tier) if isinstance(tiers, Mapping) else None
-    days = tier.get("approval_days") if isinstance(tier, Mapping) else None
-    return days if isinstance(days, int) and not isinstance(days, bool) else None
-
-
-def stated_text(facts: VersionFacts, stated: Mapping[str, Any], section: str) -> Any:
-    """Return what people wrote for a section: a field of the registration, or a value of its framework facts."""
-    if facts.registered is not None and section in HUMAN_FIELDS:
-        return getattr(facts.registered.record, section)
-    value = stated.get(section)
-    return value["text"] if isinstance(value, Mapping) and "text" in value else value
-
-
-def _human(leaf: EvidenceNode, context: Context) -> Shown:
-    facts = context.facts
-    who = leaf.role or "model owner"
-    value = stated_text(facts, context.stated, leaf.section)
-    unavailable = _unavailable(leaf.section, value, who)
-    if unavailable is not None:
-        return unavailable
-    words = len(str(value).split()) if isinstance(value, str) else 0
-    if facts.registered is None or words == 0:
-        return _missing(f"section {leaf.section} is not written", f"{who}: write it", "needs_human")
-    if words < leaf.min_words:
-        return _missing(
-            f"section {leaf.section} has {words} words, fewer than {leaf.min_words}",
-            f"{who}: complete it",
-            "needs_human",
-        )
-    return Shown(f"section {leaf.section}, {words} words", (ref(facts.registered),))
-
-
-def _unavailable(section: str, value: Any, who: str) -> Shown | None:
-    if not isinstance(value, Mapping) or not value.get("declared_unavailable"):
-        return None
-    reason = str(value["declared_unavailable"])
-    return _missing(
-        f"section {section} is declared unavailable: {reason}",
-        f"{who}: none, unless that changes",
-        "declared_unavailable",
-    )
-
-
-def _attestation(leaf: EvidenceNode, context: Context) -> Shown:
-    """The claim stands in the registration (where a section is named), and somebody of the role signed the package that shows it."""
-    facts = context.facts
-    gaps: list[Gap] = []
-    entries: list[EntryRef] = []
-    if leaf.section:
-        value = stated_text(facts, context.stated, leaf.section)
-        unavailable = _unavailable(leaf.section, value, leaf.role)
-        if unavailable is not None:
-            return unavailable
-        if facts.registered is None or not isinstance(value, str) or not value.strip():
-            gaps.append(
-                Gap(
-                    "needs_human",
-                    f"the claim {leaf.section} is not stated",
-                    f"{leaf.role}: state it in the model's registration",
-                )
-            )
-        else:
-            entries.append(ref(facts.registered))
-    signed = [item for item in counted_sign_offs(facts) if item.record.role == leaf.role]
-    entries += [ref(item) for item in signed]
-    if not signed:
-        gaps.append(Gap("needs_human", f"no sign-off by {leaf.role} on this package", f"{leaf.role}: review and sign"))
-    return Shown(f"attested by {leaf.role}", tuple(entries), tuple(gaps))
 
 
 _KINDS: dict[str, Callable[[EvidenceNode, Context], Shown]] = {
@@ -560,10 +311,10 @@ _KINDS: dict[str, Callable[[EvidenceNode, Context], Shown]] = {
     "auto:environment": _environment,
     "auto:eval": _evaluation,
     "auto:fairness": _fairness,
-    "auto:approval": _approval,
+    "auto:approval": check_approval,
     "auto:deployment": _deployment,
     "auto:monitoring": _monitoring,
-    "auto:ledger": _ledger,
-    "human": _human,
-    "attestation": _attestation,
+    "auto:ledger": check_ledger,
+    "human": check_human,
+    "attestation": check_attestation,
 }

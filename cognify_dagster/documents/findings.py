@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cognify_dagster.documents.coverage import CoverageReport, Line
-from cognify_dagster.documents.coverage_checks import EntryRef, insufficient_groups
+from cognify_dagster.documents.coverage_checks import insufficient_groups
+from cognify_dagster.documents.coverage_types import EntryRef
 from cognify_dagster.documents.facts import VersionFacts
 
 SEVERITIES = ("high", "medium", "low", "note")
@@ -275,6 +276,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
         if outcome.status == "pass":
             continue
         severity = "medium" if outcome.status == "insufficient_data" else "high"
+        severity = "low" if outcome.passed else severity  # the gate itself lets this through, with a note
         observed = outcome.message or f"{outcome.metric} = {outcome.value}"
         found.append(
             _finding(
@@ -363,7 +365,7 @@ def _coverage(report: CoverageReport) -> list[dict[str, Any]]:
             _finding(
                 "low",
                 f"{report.framework.id}: open points of guidance",
-                f"{open_guidance} mandatory requirements of guidance are open; see the coverage section",
+                f"mandatory requirements of guidance that are open: {open_guidance}; see the coverage section",
                 "each is supported by evidence, or its absence is accepted by the reviewers",
                 "model owner",
                 "at sign-off",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from cognify_dagster.documents.coverage_checks import HUMAN_FIELDS, approval_days
+from cognify_dagster.documents.coverage_people import HUMAN_FIELDS, approval_days
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts import DatasetFact, Statement, VersionFacts
 from cognify_dagster.records import EvidenceItem, Record, utc
@@ -65,6 +65,7 @@ def training_part(facts: VersionFacts) -> Json | None:
         "launched_by": person_of(facts, record.launched_by),
         "touched_by": [person_of(facts, person) for person in record.touched_by],
         "unattributed": list(record.unattributed),
+        "extra": dict(record.extra),
         "failed_attempts": [{"entry": entry_of(item), "reason": item.record.reason} for item in facts.failures],
     }
 
@@ -110,6 +111,7 @@ def _snapshot(item: DatasetFact, roles: list[str], read: ReadEvidence) -> Json:
         "profile": _profile(record.profile, read),
         "profile_digest": record.profile.digest,
         "manifest_digest": record.manifest.digest,
+        "extra": dict(record.extra),
     }
 
 
@@ -178,6 +180,7 @@ def evaluation_part(facts: VersionFacts) -> Json | None:
         "protected_attributes": list(record.protected_attributes),
         "fairness": [dict(item) for item in record.fairness],
         "notes": list(record.notes),
+        "extra": dict(record.extra),
     }
 
 
@@ -306,6 +309,8 @@ def evidence_part(facts: VersionFacts) -> list[Json]:
             found.append((data.snapshot, f"File manifest of {record.name}", record.manifest))
             if record.record_manifest is not None:
                 found.append((data.snapshot, f"Record digests of {record.name}", record.record_manifest))
+            if record.data is not None:
+                found.append((data.snapshot, f"The table {record.name} itself", record.data))
     if facts.training is not None:
         run = facts.training.record
         found.append((facts.training, "Model file", run.model_file))

@@ -184,6 +184,7 @@ def _record_completeness(workspace: Workspace, reading: Reading, facts: VersionF
             threshold=1.0,
             value=1 if getattr(record, name).strip() else 0,
             status="pass" if getattr(record, name).strip() else "fail",
+            passed=bool(getattr(record, name).strip()),
             message=f"{name.replace('_', ' ')} is {'stated' if getattr(record, name).strip() else 'empty'}",
         )
         for name in policy_in_force(reading).policy.required_fields

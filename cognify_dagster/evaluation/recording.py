@@ -116,9 +116,20 @@ def record_evaluation(
         observed={**(observed or {}), "run": run},
     )
     seq = workspace.append(record, idem=idempotency_key("evaluation", record.model, record.version, run)).seq
-    for family in FAMILIES:
-        _record_family(workspace, record, seq, family, outcomes, [o.seq for o in overlaps])
+    _record_gates(workspace, record, seq, [o.seq for o in overlaps])
     return seq, outcomes
+
+
+def ensure_gates(workspace: Workspace, evaluation: Recorded[Evaluation], training: Recorded[TrainingRun]) -> None:
+    """Append the gate results of an evaluation that a crash kept from being written; do nothing if they are there."""
+    before = workspace.read(evaluation.seq)
+    overlaps = overlap_of(before, training.record.datasets, evaluation.record.dataset.root)
+    _record_gates(workspace, evaluation.record, evaluation.seq, [o.seq for o in overlaps])
+
+
+def _record_gates(workspace: Workspace, record: Evaluation, seq: int, overlaps: list[int]) -> None:
+    for family in FAMILIES:
+        _record_family(workspace, record, seq, family, list(record.outcomes), overlaps)
 
 
 def _record_family(

@@ -17,7 +17,7 @@ from cognify_dagster.governance.errors import PolicyError, SignatureError
 from cognify_dagster.governance.people import Directory, directory
 from cognify_dagster.governance.policy import STRENGTHS, Policy, Stage
 from cognify_dagster.governance.statements import SignOffPredicate, open_envelope, read_sign_off
-from cognify_dagster.ledger import canonical_json
+from cognify_dagster.ledger import canonical_json, merkle_root
 from cognify_dagster.records import (
     DatasetSnapshot,
     DeploymentCompleted,
@@ -137,15 +137,21 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
         now: the time the decision is made for, with time zone.
 
     Returns:
-        The decision with every reason. It never raises for what the ledger holds.
+        The decision with every reason. It does not raise for what entries after the genesis entry hold.
+
+    Raises:
+        RecordError, PolicyError: if the ledger has no genesis entry that this release can read.
     """
     case = _Case(reading, model, version, now)
     for seq, problem in (*case.people.problems, *case.in_force.problems):
         if seq == 0:
             case.block("genesis_unsigned", f"entry 0: {problem}", "the founders")
         case.notes.append(f"entry {seq} has no effect: {problem}")
+    for seq, problem in case.in_force.unreadable:
+        case.block("policy_unreadable", f"the policy of entry {seq} cannot be read: {problem}", "a workspace admin")
     registered = reading.latest(ModelRegistered, f"model/{model}")
     tier = registered.record.risk_tier if registered else ""
+    _tier_kept(case, tier)
     training = _training(case)
     evaluation = _evaluation(case, training)
     package = _package(case, training, evaluation)
@@ -156,7 +162,7 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
     _attribution(case, training, package)
     relied_on = _relied_on(case, training, evaluation, stages)
     round_id = _round(package, stages)
-    grant, completed = _earlier(case, target, round_id)
+    grant, completed = _earlier(case, target, round_id, package)
     _readable(case, relied_on)
     if completed is not None:
         case.block(
@@ -174,7 +180,7 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
         reasons=tuple(case.reasons),
         stages=tuple(stages),
         tier=tier,
-        policy_digest=case.policy.digest,
+        policy_digest=case.in_force.digest,
         package=package,
         training=training,
         evaluation=evaluation,
@@ -185,6 +191,26 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
         grant=grant,
         completed=completed,
     )
+
+
+def _tier_kept(case: _Case, tier: str) -> None:
+    """Registering a model is no signed act, so it may add sign-off stages but not take any away."""
+    tiers = case.policy.tiers
+
+    def signed(name: str) -> set[str]:
+        stages = tiers[name].stages if name in tiers else ()
+        return {stage for stage in stages if case.policy.stages[stage].kind == "sign_off"}
+
+    for item in case.reading.all(ModelRegistered, f"model/{case.model}"):
+        lost = signed(item.record.risk_tier) - signed(tier)
+        if lost:
+            case.block(
+                "tier_lowered",
+                f"entry {item.seq} registered the model as {item.record.risk_tier!r}, now it is {tier!r}: that would skip "
+                f"{', '.join(sorted(lost))}",
+                "the model's engineer (register the former tier again)",
+            )
+            return
 
 
 def _training(case: _Case) -> Recorded[TrainingRun] | None:
@@ -223,11 +249,27 @@ def _evaluation(case: _Case, training: Recorded[TrainingRun] | None) -> Recorded
     problem = check_gate_set(case.reading, adopted, case.people, case.policy)
     if problem:
         case.block("gate_set_invalid", problem, "a validator")
-    if gate_set.seq >= training.record.started_after_seq:
+    started = min(training.record.started_after_seq, training.seq)
+    if gate_set.seq >= started:
         case.block("gate_set_late", "the thresholds were adopted after training had started", "a new version")
+    newer = [
+        item.seq
+        for item in case.reading.all(GateSetAdopted, f"gates/{gate_set.record.name}")
+        if gate_set.seq < item.seq < started
+        and item.record.model == case.model
+        and check_gate_set(case.reading, item, case.people, case.policy) is None
+    ]
+    if newer:
+        case.block("gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started")
     if gate_set.record.model != case.model or gate_set.record.digest != record.gate_set_digest:
         case.block("gate_set_other", "the evaluation used other thresholds than those adopted for this model")
     return evaluation
+
+
+def _contradicted(evaluation: Recorded[Evaluation] | None, family: str) -> bool:
+    """Whether the evaluation itself says that a gate of this family does not let the model through."""
+    outcomes = evaluation.record.outcomes if evaluation is not None else ()
+    return any(outcome.family == family and (outcome.status == "fail" or not outcome.passed) for outcome in outcomes)
 
 
 def _package(
@@ -272,7 +314,8 @@ def _stages(
             gate_seqs += seqs
         else:
             state = _signed_stage(case, name, stage, counted, used, floor, excluded)
-            floor = max([floor, *(item.seq for item in state.signed)])
+            # the order is kept from the moment a stage is complete: a further signature on it voids no later stage
+            floor = max([floor, *(item.seq for item in state.signed[: stage.quorum])])
             if case.policy.separation_of_duties.distinct_people_across_stages:
                 used |= {item.person for item in state.signed}
         states.append(state)
@@ -336,11 +379,18 @@ def _automated(
         status: str = found.record.status if found else "missing"
         if found is not None and evaluation is not None and found.seq < evaluation.seq:
             status = "stale"
+        if status == "pass" and _contradicted(evaluation, family):
+            status = "contradicted"
         gates.append((family, status, found.seq if found else None))
         if found is not None and status == "pass":
             seqs.append(found.seq)
             continue
-        what = {"missing": "has no result", "stale": "is older than the evaluation", "fail": "failed"}[status]
+        what = {
+            "missing": "has no result",
+            "stale": "is older than the evaluation",
+            "fail": "failed",
+            "contradicted": "is said to pass, but the evaluation says otherwise",
+        }[status]
         case.block(f"gate_{family}", f"automated gate {family!r} {what}", "the model's engineer")
     done = all(status == "pass" for _, status, _ in gates)
     return StageState(name, stage, done, gates=tuple(gates)), tuple(seqs)
@@ -362,7 +412,7 @@ def _signed_stage(
             continue
         if STRENGTHS.index(stage.min_strength) > STRENGTHS.index("S3"):
             continue
-        people[item.person] = item
+        people.setdefault(item.person, item)
     signed = tuple(sorted(people.values(), key=lambda item: item.seq))
     done = len(signed) >= stage.quorum
     waiting: tuple[str, ...] = ()
@@ -385,22 +435,25 @@ def _counted_sign_offs(
     entries = case.reading.all(SignOff, case.subject)
     checked = [(item, check_sign_off(item, case.reading, case.people)) for item in entries]
     valid: list[tuple[Recorded[SignOff], SignOffPredicate]] = []
+    seen: set[str] = set()
     for item, result in checked:
+        if not isinstance(result, str) and item.record.statement_digest in seen:
+            result = "the same statement stands in an earlier entry; a statement counts once"  # noqa: PLW2901
         if isinstance(result, str):
             reason = Reason("sign_off_invalid", f"sign-off entry {item.seq}: {result}", "a workspace admin")
             case.ignored.append((item.record.stage, reason))
         else:
+            seen.add(item.record.statement_digest)
             valid.append((item, result))
     withdrawn = {
-        predicate.reference.entry_seq: item
+        (predicate.reference.entry_leaf, item.record.person)
         for item, predicate in valid
         if predicate.decision == "withdraw" and predicate.reference is not None
     }
     counted: list[Signed] = []
     for item, predicate in valid:
         name = case.people.name(item.record.person)
-        undone = withdrawn.get(item.seq)
-        if undone is not None and undone.record.person == item.record.person and undone.seq > item.seq:
+        if (item.leaf, item.record.person) in withdrawn:  # naming its leaf proves that the withdrawal came later
             continue
         if predicate.decision == "block":
             case.block("blocked", f"{name} blocked this version (entry {item.seq}): {predicate.comments}", name)
@@ -443,8 +496,8 @@ def _approval_problem(
             f"{where} is about package entry {predicate.package.entry_seq}, not the current one",
             name,
         )
-    if predicate.target_environments and target not in predicate.target_environments:
-        allowed = ", ".join(predicate.target_environments)
+    if target not in predicate.target_environments:
+        allowed = ", ".join(predicate.target_environments) or "no target"
         return ("target_not_approved", f"{where} approves {allowed}, not {target}", name)
     days = case.policy.tiers[tier].approval_days if tier in case.policy.tiers else 0
     age = case.now.timestamp() - item.time_us / 1e6
@@ -469,6 +522,11 @@ def check_sign_off(item: Recorded[SignOff], reading: Reading, people: Directory)
         return str(error)
     if hashlib.sha256(statement).hexdigest() != record.statement_digest:
         return "the entry's statement digest is not that of the statement"
+    seen = predicate.checkpoint
+    if not 0 < seen.size <= min(item.seq, reading.size):
+        return "the statement was made on another history of the ledger"
+    if merkle_root(found.entry.leaf for found in reading.view.entries[: seen.size]).hex() != seen.root:
+        return "the statement was made on another history of the ledger"
     same = (
         predicate.ledger == reading.origin
         and predicate.model == record.model
@@ -485,17 +543,21 @@ def check_sign_off(item: Recorded[SignOff], reading: Reading, people: Directory)
 
 
 def _attribution(case: _Case, training: Recorded[TrainingRun] | None, package: Recorded[Package] | None) -> None:
-    if case.policy.unattributed != "block":
-        return
+    known = case.people.standings
     unknown = list(training.record.unattributed) if training else []
-    if package is not None and not package.record.built_by.startswith("person/"):
+    if training is not None:
+        unknown += [person for person in training.record.touched_by if person not in known]
+        if training.record.launched_by not in known:
+            unknown.append("the training run's launcher")
+    if package is not None and package.record.built_by not in known:
         unknown.append("the package's builder")
-    if unknown:
-        case.block(
-            "unattributed",
-            f"not mapped to an enrolled person: {', '.join(sorted(set(unknown)))}",
-            "a workspace admin (add the alias with `cognify people enrol`)",
-        )
+    if not unknown:
+        return
+    text = f"not mapped to an enrolled person: {', '.join(sorted(set(unknown)))}"
+    if case.policy.unattributed == "warn":
+        case.notes.append(text)
+        return
+    case.block("unattributed", text, "a workspace admin (add the alias with `cognify people enrol`)")
 
 
 def _relied_on(
@@ -521,12 +583,18 @@ def _round(package: Recorded[Package] | None, stages: Sequence[StageState]) -> s
 
 
 def _earlier(
-    case: _Case, target: str, round_id: str
+    case: _Case, target: str, round_id: str, package: Recorded[Package] | None
 ) -> tuple[Recorded[ReleaseGranted] | None, Recorded[DeploymentCompleted] | None]:
     grants = [
         item
         for item in case.reading.all(ReleaseGranted, case.subject)
-        if item.record.target == target and item.record.round == round_id
+        if (item.record.model, item.record.version) == (case.model, case.version)
+        and item.record.target == target
+        and item.record.round == round_id
+        and package is not None
+        and item.record.package_seq == package.seq
+        and item.record.package_digest == package.record.package.digest
+        and item.record.model_digest == package.record.model_digest
     ]
     if not grants:
         return None, None
@@ -539,8 +607,14 @@ def _earlier(
 
 
 def _readable(case: _Case, relied_on: set[str]) -> None:
-    """Refuse on entries of unknown kinds or by writers who may not write them."""
+    """Refuse on entries of unknown kinds, erased ones that may have said no, and those by writers who may not write them."""
     seen: set[int] = set()
+    erased = case.reading.erased(case.subject)
+    erased += [item for item in case.reading.erased(f"model/{case.model}") if item.entry.kind == ModelRegistered.kind]
+    for item in erased:
+        case.block(
+            "erased_entry", f"entry {item.entry.seq} ({item.entry.kind}) was erased, so nobody knows what it said"
+        )
     for subject in sorted(relied_on):
         for seq, text in case.reading.unreadable(subject).items():
             if seq not in seen:

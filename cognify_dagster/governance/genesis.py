@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.keys import PersonalKey, public_key
+from cognify_dagster.governance.people import ADMIN
 from cognify_dagster.governance.policy import Policy
 from cognify_dagster.governance.statements import sign_act
 from cognify_dagster.ledger import Checkpoint, TrustFile
@@ -57,12 +58,18 @@ def found_workspace(
     people = {founder.key.person for founder in founders}
     if len(people) != len(founders):
         raise GovernanceError("each founder must be another person")
+    if len({founder.key.key_id for founder in founders}) != len(founders):
+        raise GovernanceError("each founder needs a key of their own")
     if len(founders) < (1 if trial else 2):
         raise GovernanceError("a ledger is founded by at least two people; use --trial to try it alone")
     for founder in founders:
         unknown = [role for role in founder.roles if role not in policy.roles]
         if unknown:
             raise GovernanceError(f"{founder.name}: role {unknown[0]!r} is not in the policy's roles")
+        if not founder.roles:
+            raise GovernanceError(f"{founder.name}: a founder has at least one role")
+    if not any(ADMIN in founder.roles for founder in founders):
+        raise GovernanceError(f"at least one founder has the role {ADMIN}, or nobody could ever be enrolled")
     recovery = tuple(recovery_keys) or tuple(founder.key.public for founder in founders)
     if not 1 <= recovery_threshold <= len(recovery):
         raise GovernanceError(f"recovery needs between 1 and {len(recovery)} keys")

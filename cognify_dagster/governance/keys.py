@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cognify_dagster.ledger import canonical_json, write_private
 from cognify_dagster.records import PublicKey
 
 FORMAT = "cognify-personal-key/v1"
+_PERSON = re.compile(r"person/[a-z0-9][a-z0-9-]{1,60}")
 MIN_PASSPHRASE = 12
 _MEMORY_KIB = 64 * 1024
 _ITERATIONS = 3
@@ -67,10 +69,12 @@ def create_key(path: Path, person: str, passphrase: str) -> PersonalKey:
     """Create a new key file of mode 0600.
 
     Raises:
-        KeyFileError: if the file exists or the pass phrase is shorter than 12 characters.
+        KeyFileError: if the file exists, the person's id is malformed or the pass phrase shorter than 12 characters.
     """
     if path.exists():
         raise KeyFileError(f"{path}: there is already a file; a key is never overwritten")
+    if not _PERSON.fullmatch(person):
+        raise KeyFileError(f"{person!r}: a person is named person/ and 2 to 61 of a-z 0-9 -, for example person/ada")
     if len(passphrase) < MIN_PASSPHRASE:
         raise KeyFileError(f"a pass phrase needs at least {MIN_PASSPHRASE} characters")
     private = Ed25519PrivateKey.generate()
@@ -128,14 +132,13 @@ def unlock_key(path: Path, passphrase: str) -> PersonalKey:
         header = {key: value for key, value in data.items() if key != "sealed"}
         wrapping = _derive(passphrase, salt, kdf["memory_kib"], kdf["iterations"], kdf["lanes"])
         secret = AESGCM(wrapping).decrypt(nonce, sealed, canonical_json(header))
-        person = str(data["person"])
+        return PersonalKey(str(data["person"]), Ed25519PrivateKey.from_private_bytes(secret))
     except InvalidTag as error:
         raise KeyFileError(f"{path}: the pass phrase is wrong, or the file was changed") from error
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, KeyFileError):
             raise
         raise KeyFileError(f"{path}: not a personal key file: {error}") from error
-    return PersonalKey(person, Ed25519PrivateKey.from_private_bytes(secret))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -93,6 +93,8 @@ class Policy(_Model):
     @model_validator(mode="after")
     def _known_names(self) -> Policy:
         for name, tier in self.tiers.items():
+            if len(set(tier.stages)) != len(tier.stages):
+                raise ValueError(f"tiers.{name}.stages: a stage is named twice")
             for stage in tier.stages:
                 if stage not in self.stages:
                     raise ValueError(f"tiers.{name}.stages: stage {stage!r} is not defined under stages")

@@ -6,13 +6,14 @@ a run; a retry of a started deployment continues under the same grant; the model
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from cognify_dagster.evidence import EvidenceError
 from cognify_dagster.governance.decision import Decision, Reason, decide
 from cognify_dagster.governance.errors import GovernanceError
-from cognify_dagster.ledger import SizeChanged
+from cognify_dagster.ledger import IdempotencyConflict, SizeChanged
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
@@ -24,6 +25,7 @@ from cognify_dagster.records import (
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
 _RETRIES = 10
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
 
 
 class ReleaseBlocked(GovernanceError):
@@ -58,8 +60,20 @@ class Grant:
 
 
 def live(reading: Reading, model: str, target: str) -> Recorded[DeploymentCompleted] | None:
-    """Return the deployment that is live on a target: the newest completed one."""
-    return reading.latest(DeploymentCompleted, f"release/{model}.{target}")
+    """Return the deployment that is live on a target: the newest completed one that follows from a grant."""
+    for item in reversed(reading.all(DeploymentCompleted, f"release/{model}.{target}")):
+        found = reading.at(item.record.grant_seq)
+        if found is None or found.seq >= item.seq or not isinstance(found.record, ReleaseGranted):
+            continue
+        grant, done = found.record, item.record
+        if (grant.model, grant.version, grant.target, grant.model_digest) == (
+            done.model,
+            done.version,
+            done.target,
+            done.model_digest,
+        ):
+            return item
+    return None
 
 
 def request_release(workspace: Workspace, model: str, version: str, target: str, run: str, requested_by: str) -> Grant:
@@ -77,6 +91,8 @@ def request_release(workspace: Workspace, model: str, version: str, target: str,
         ReleaseBlocked: with every reason.
         GovernanceError: if the ledger kept changing.
     """
+    if not _TARGET.fullmatch(target):
+        raise GovernanceError(f"target {target[:80]!r}: use up to 30 of A-Z a-z 0-9 _ . -, for example production")
     for _ in range(_RETRIES):
         reading = workspace.read()
         decision = decide(reading, model, version, target, datetime.now(timezone.utc))
@@ -94,9 +110,9 @@ def request_release(workspace: Workspace, model: str, version: str, target: str,
                 expected_size=reading.size,
                 checkpoint=True,
             )
-        except SizeChanged:
+        except (SizeChanged, IdempotencyConflict):  # another process was faster; read what it did
             continue
-        return _grant(receipt.seq, receipt.leaf.hex(), record, continued=False)
+        return _grant(receipt.seq, receipt.leaf.hex(), record, continued=receipt.duplicate)
     raise GovernanceError("the ledger kept changing while deciding; nothing was granted. Try again")
 
 
@@ -162,15 +178,12 @@ def _refuse(
         reasons=tuple(ReasonPart(code=r.code, text=r.text, resolved_by=r.resolved_by) for r in reasons),
         requested_by=requested_by,
     )
-    earlier = workspace.read().all(ReleaseRefused, f"model/{decision.model}@{decision.version}")
-    same = [item for item in earlier if item.record.run == run and item.record.target == decision.target]
-    if same:
-        return ReleaseBlocked(decision, reasons, same[-1].seq)
-    receipt = workspace.append(
-        record,
-        idem=idempotency_key("release_refused", run, decision.model, decision.version, decision.target),
-        checkpoint=True,
-    )
+    idem = idempotency_key("release_refused", run, decision.model, decision.version, decision.target)
+    try:
+        receipt = workspace.append(record, idem=idem, checkpoint=True)
+    except IdempotencyConflict:  # this run was refused before, on an earlier state of the ledger
+        first = next(item.entry.seq for item in workspace.read().view.entries if item.entry.idem == idem)
+        return ReleaseBlocked(decision, reasons, first)
     return ReleaseBlocked(decision, reasons, receipt.seq)
 
 

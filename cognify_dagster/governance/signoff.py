@@ -31,7 +31,7 @@ from cognify_dagster.governance.statements import (
     sign_off_statement,
 )
 from cognify_dagster.ledger import Receipt, SizeChanged
-from cognify_dagster.records import Envelope, Package, SignOff, SignOffRefused, utc
+from cognify_dagster.records import Envelope, Package, SignOff, SignOffRefused, parse_utc, utc
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
 DEFAULT_TARGET = "production"
@@ -66,7 +66,8 @@ def propose(reading: Reading, model: str, version: str, person: str, key_id: str
     package = reading.latest(Package, f"model/{model}@{version}")
     if package is None:
         raise GovernanceError(f"{model} {version} has no package yet; there is nothing to sign")
-    policy = policy_in_force(reading).policy
+    in_force = policy_in_force(reading)
+    policy = in_force.policy
     now = datetime.now(timezone.utc)
     decision = decide(reading, model, version, choice.targets[0] if choice.targets else DEFAULT_TARGET, now)
     stage = choice.stage or _stage_for(decision, standing.roles)
@@ -88,7 +89,7 @@ def propose(reading: Reading, model: str, version: str, person: str, key_id: str
         expires=choice.expires,
         viewed=_viewed(package),
         checkpoint=Head(size=reading.size, root=reading.view.root.hex()),
-        policy_digest=policy.digest,
+        policy_digest=in_force.digest,
         person=person,
         printed_name=standing.name,
         key_id=key_id,
@@ -157,7 +158,9 @@ def submit(workspace: Workspace, envelope: Envelope) -> Receipt:
 
 
 def _submitted(reading: Reading, digest: str) -> bool:
-    return any(item.record.statement_digest == digest for item in reading.all(SignOff))
+    """Whether `submit` itself appended this statement before; an entry that only claims the digest does not have its key."""
+    idem = idempotency_key("sign_off", digest)
+    return any(found.entry.idem == idem for found in reading.view.entries)
 
 
 def _problems(reading: Reading, record: SignOff, predicate: SignOffPredicate) -> list[str]:
@@ -171,18 +174,15 @@ def _problems(reading: Reading, record: SignOff, predicate: SignOffPredicate) ->
     standing = people.person_at(record.person, reading.size)
     if standing is None:
         return [f"{record.person} is not enrolled in this workspace"]
-    policy = policy_in_force(reading).policy
+    in_force = policy_in_force(reading)
+    policy = in_force.policy
     subject = f"model/{record.model}@{record.version}"
     reasons: list[str] = []
     if record.role not in standing.roles:
         reasons.append(f"{standing.name} does not hold the role {record.role}; held: {', '.join(standing.roles)}")
-    if predicate.policy_digest != policy.digest:
+    if predicate.policy_digest != in_force.digest:
         reasons.append("the statement names another policy than the one in force; sign again")
-    if not 0 < predicate.checkpoint.size <= reading.size or _root(reading, predicate) != predicate.checkpoint.root:
-        reasons.append("the statement was made on another history of the ledger")
-    age = datetime.now(timezone.utc) - datetime.strptime(predicate.signed_at, "%Y-%m-%dT%H:%M:%SZ").replace(
-        tzinfo=timezone.utc
-    )
+    age = datetime.now(timezone.utc) - parse_utc(predicate.signed_at)
     if not -timedelta(minutes=5) <= age <= MAX_STATEMENT_AGE:
         reasons.append(f"the statement is dated {predicate.signed_at}; check the clock and sign again")
     package = reading.latest(Package, subject)
@@ -204,8 +204,15 @@ def _authority(
 ) -> list[str]:
     if predicate.decision == "withdraw":
         target = reading.at(predicate.reference.entry_seq) if predicate.reference else None
-        own = target is not None and isinstance(target.record, SignOff) and target.record.person == predicate.person
-        return [] if own else ["a withdrawal names an earlier sign-off of the same person"]
+        own = (
+            target is not None
+            and predicate.reference is not None
+            and isinstance(target.record, SignOff)
+            and target.leaf == predicate.reference.entry_leaf
+            and (target.record.person, target.record.model, target.record.version)
+            == (predicate.person, predicate.model, predicate.version)
+        )
+        return [] if own else ["a withdrawal names an earlier sign-off of the same person on the same version"]
     if predicate.decision == "block":
         return [] if predicate.role in policy.blockers else [f"the role {predicate.role} may not block a release"]
     target_name = predicate.target_environments[0] if predicate.target_environments else DEFAULT_TARGET
@@ -222,6 +229,10 @@ def _authority(
         reasons.append("an approval with conditions names at least one condition")
     if predicate.decision not in ("approve", "approve_with_conditions"):
         return reasons
+    if not predicate.target_environments:
+        reasons.append("an approval names at least one target environment")
+    if predicate.expires is not None and parse_utc(predicate.expires) <= datetime.now(timezone.utc):
+        reasons.append(f"the approval would have expired already ({predicate.expires})")
     excluded = excluded_people(policy, decision.training, package)
     if predicate.person in excluded:
         reasons.append(
@@ -237,22 +248,16 @@ def _order(decision: ReleaseDecision, stage: StageState, person: str, policy: Po
     for earlier in decision.stages[: decision.stages.index(stage)]:
         if not earlier.done:
             reasons.append(f"stage {earlier.name!r} comes first and is not done")
-        signers = {signed.person for signed in earlier.signed}
-        if policy.separation_of_duties.distinct_people_across_stages and person in signers:
-            reasons.append(f"the same person signed stage {earlier.name!r}; stages need different people")
+    for other in decision.stages:
+        signers = {signed.person for signed in other.signed}
+        if policy.separation_of_duties.distinct_people_across_stages and other is not stage and person in signers:
+            reasons.append(f"the same person signed stage {other.name!r}; stages need different people")
     return reasons
 
 
 def _as_next_entry(reading: Reading, record: SignOff) -> Recorded[SignOff]:
     last = reading.view.entries[-1]
     return Recorded(reading.size, last.entry.time_us, "", record.person, record.key_id, record, last)
-
-
-def _root(reading: Reading, predicate: SignOffPredicate) -> str:
-    from cognify_dagster.ledger import merkle_root
-
-    size = predicate.checkpoint.size
-    return merkle_root(item.entry.leaf for item in reading.view.entries[:size]).hex()
 
 
 def _record_refusal(workspace: Workspace, record: SignOff, reasons: list[str]) -> None:

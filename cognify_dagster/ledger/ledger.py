@@ -250,7 +250,7 @@ class Ledger:
 
     def _check_cache(self, checker: EntryChecker, findings: list[Finding]) -> None:
         """The tree cache is never trusted, but a wrong one would stop honest appends and proofs: say so."""
-        problem = check_nodes(checker.leaves, self.store.nodes())
+        problem = check_nodes(checker.leaves, self.store.nodes(checker.frontier.size))
         if problem:
             findings.append(Finding(Outcome.TAMPERED, None, problem))
 

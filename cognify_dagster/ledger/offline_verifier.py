@@ -305,6 +305,8 @@ def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
         if not match or len(lines) >= 100:
             raise Bad("a signature line of the note is malformed")
         raw = unbase64(match[2], "note signature")
+        if len(raw) < 5:
+            raise Bad("a signature of the note is too short")
         lines.append((match[1], raw[:4], raw[4:]))
     return text[: split + 1], lines
 
@@ -506,7 +508,7 @@ class Entry:
         self.signed = pae(
             BODY_TYPE, canonical({"body": {k: v for k, v in body.items() if k != "sig"}, "ledger": self.ledger})
         )
-        if get(value, "v", int, where) != 1 or self.seq < 0 or self.time_us < 0 or self.schema < 1:
+        if get(value, "v", int, where) != 1 or self.seq < 0 or self.time_us < 0 or not 1 <= self.schema <= 10_000:
             raise Bad(f"{where}: version, sequence number, time or schema is out of range")
         if not re.fullmatch(r"([0-9a-f]{16})?", self.key) or len(self.sig) != (64 if self.key else 0):
             raise Bad(f"{where}: key id and signature do not fit each other")
@@ -518,6 +520,13 @@ class Entry:
             raise Bad(f"{where}: a subject head is not an earlier entry")
         if not all(isinstance(e, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", e) for e in self.evidence):
             raise Bad(f"{where}: an evidence digest is malformed")
+        origin = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", self.ledger)
+        if (
+            not origin
+            or not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", self.kind)
+            or self.evidence != sorted(set(self.evidence))
+        ):
+            raise Bad(f"{where}: ledger, kind or evidence is malformed")
         self.facts: dict[str, Any] | None = None
 
     @property
@@ -567,6 +576,7 @@ class Verifier:
         self.cosigners: list[dict[str, Any]] = []
         self.level, self.trial, self.signatures = 0, False, 0
         self.undisclosed: list[int] = []
+        self.unproven: set[int] = set()
         self.policy: dict[str, Any] = {}
         self.evidence = (0, 0)
         self.roots: dict[int, str | None] = {}
@@ -621,7 +631,7 @@ class Verifier:
 
     def _checkpoint(self, trust: Trust | None) -> None:
         text, lines = parse_note(self.files.text("ledger/checkpoint.txt"))
-        self.note_text = text
+        self.note = (text, lines)
         self.origin, self.size, self.root = parse_checkpoint(text)
         where, seen = "ledger/checkpoint.txt", set()
         if trust is not None:
@@ -681,6 +691,8 @@ class Verifier:
                 last[subject] = seq
             before = entry
         first = self.entries.get(0)
+        if first is None:
+            self.undisclosed.append(0)
         if trust is None:
             return
         if trust.genesis is None:
@@ -698,7 +710,8 @@ class Verifier:
             del lines[1]
         if not blank or lines[0] != "c2sp.org/tlog-proof@v1" or len(lines) > 65 or lines[1:2] != [f"index {entry.seq}"]:
             raise Bad(f"{name} is not a proof for entry {entry.seq}")
-        if parse_note(note)[0] != self.note_text:
+        text, signatures = parse_note(note)
+        if text != self.note[0] or not set(signatures) <= set(self.note[1]):
             raise Bad(f"{name} leads to another checkpoint than ledger/checkpoint.txt")
         check_inclusion(entry.seq, self.size, entry.leaf, [unbase64(line, name) for line in lines[2:]], self.root)
 
@@ -743,12 +756,14 @@ class Verifier:
 
     def _judge(self, entry: Entry) -> None:
         where = f"entry {entry.seq} ({entry.kind})"
+        if entry.facts is None and entry.kind in GOVERNANCE:
+            self.undisclosed.append(entry.seq)
         try:
             if entry.seq == 0 and entry.kind == "genesis" and entry.facts is not None:
                 self._genesis(entry, entry.facts, where)
             self._writer(entry, where)
             if entry.facts is None:
-                self._missing(entry, where)
+                self._missing(entry)
                 return
             model, version = entry.facts.get("model"), entry.facts.get("version")
             if model and version and f"model/{model}@{version}" not in entry.subjects:
@@ -759,14 +774,20 @@ class Verifier:
                 rule(entry, entry.facts, where)
         except Bad as error:
             self.bad(where, str(error), error.outcome)
+            if error.outcome == UNPROVEN:
+                self.unproven.add(entry.seq)
 
-    def _missing(self, entry: Entry, where: str) -> None:
+    def _known(self, seq: int) -> None:
+        """What rests on an entry that could not be proven cannot be proven either."""
+        if seq in self.unproven:
+            raise Bad(f"it relies on entry {seq}, which is not proven", UNPROVEN)
+
+    def _missing(self, entry: Entry) -> None:
         version = f"model/{self.manifest['model']}@{self.manifest['version']}"
         if entry.kind in GOVERNANCE:
-            self.undisclosed.append(entry.seq)
-            self.bad(where, "its payload is not disclosed: people, keys or policy are not all known", UNPROVEN)
-        elif version in entry.subjects:
-            self.bad(where, "its payload is not disclosed although it is about this version", UNPROVEN)
+            raise Bad("its payload is not disclosed: people, keys or policy are not all known", UNPROVEN)
+        if version in entry.subjects:
+            raise Bad("its payload is not disclosed although it is about this version", UNPROVEN)
 
     # people and keys
 
@@ -932,8 +953,11 @@ class Verifier:
 
     def _package(self, seq: int, digest: str, where: str) -> Entry:
         package = self.entries.get(seq)
-        if package is None or package.kind != "package" or package.facts is None:
-            raise Bad(f"entry {seq} is not a disclosed package entry")
+        if package is None or package.kind != "package":
+            raise Bad(f"entry {seq} is not a package entry")
+        self._known(seq)
+        if package.facts is None:
+            raise Bad(f"the payload of package entry {seq} is not disclosed", UNPROVEN)
         if get(package.facts, "package.digest", str, where) != digest:
             raise Bad(f"entry {seq} is about another package")
         return package
@@ -1023,6 +1047,7 @@ class Verifier:
         if not get(facts, "sign_off_seqs", list, where):
             self.warnings.append(f"{where}: the release rests on no sign-off")
         for seq in facts["sign_off_seqs"]:
+            self._known(seq)
             found = self.sign_offs.get(seq)
             if found is None or found["package_digest"] != facts["package_digest"] or not seq < decided:
                 raise Bad(f"it relies on entry {seq}, which is no valid earlier sign-off of this package")
@@ -1048,7 +1073,8 @@ class Verifier:
         }
 
     def _on_deployment_completed(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        grant = self.grants.get(get(facts, "grant_seq", int, where))
+        self._known(get(facts, "grant_seq", int, where))
+        grant = self.grants.get(facts["grant_seq"])
         same = ("model", "version", "target", "model_digest")
         if grant is None or grant["seq"] >= entry.seq or any(grant[name] != facts[name] for name in same):
             raise Bad(f"it does not belong to a valid release in entry {facts['grant_seq']}")
@@ -1086,7 +1112,9 @@ class Verifier:
         packages = [e for e in self.entries.values() if e.kind == "package" and e.facts and mine in e.subjects]
         packages = [e for e in packages if e.facts and e.facts["package"]["digest"] == digest]
         if not packages:
-            self.bad("package/package.json", "no package entry of the bundle names this package")
+            hidden = any(e.kind == "package" and e.facts is None and mine in e.subjects for e in self.entries.values())
+            outcome = UNPROVEN if hidden else TAMPERED
+            self.bad("package/package.json", "no package entry of the bundle names this package", outcome)
         for entry in packages:
             for path, name in (("package/review-copy.pdf", "review_copy"), ("package/model-card.md", "model_card")):
                 item = (entry.facts or {}).get(name)

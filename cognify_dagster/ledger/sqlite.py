@@ -285,14 +285,15 @@ class SqliteStore:
         with self._connect() as db:
             return _node(db, level, index)
 
-    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the whole cache of complete subtrees as (level, index, hash), level by level."""
+    def nodes(self, size: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the cached subtrees of the first `size` entries as (level, index, hash), level by level."""
         last = (-1, -1)
         while True:
             with self._connect() as db:
                 rows = db.execute(
-                    "SELECT level, idx, hash FROM node WHERE (level, idx) > (?, ?) ORDER BY level, idx LIMIT ?",
-                    (*last, _RANGE),
+                    "SELECT level, idx, hash FROM node WHERE (level, idx) > (?, ?) AND (idx + 1) << level <= ? "
+                    "ORDER BY level, idx LIMIT ?",
+                    (*last, size, _RANGE),
                 ).fetchall()
             for level, index, value in rows:
                 yield level, index, _blob(value)

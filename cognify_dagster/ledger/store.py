@@ -70,8 +70,8 @@ class Store(Protocol):
     def node(self, level: int, index: int) -> bytes:
         """Return the cached hash of a complete subtree."""
 
-    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield every cached subtree hash as (level, index, hash), ordered by level, then index."""
+    def nodes(self, size: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the cached subtrees of the first `size` entries as (level, index, hash), ordered by level, then index."""
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint; several of one size are kept beside each other."""

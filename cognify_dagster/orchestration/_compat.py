@@ -1,9 +1,13 @@
 """The few Dagster calls that are not marked public, in one place, so that a Dagster upgrade is checked here."""
 
 import contextlib
+import uuid
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._utils.warnings import PreviewWarning
 
 MAX_RETRIES_TAG = "dagster/max_retries"
 ROOT_RUN_TAG = "dagster/root_run_id"
@@ -29,12 +33,17 @@ def run_tags(context: Any) -> dict[str, str]:
         return {}
 
 
+def run_id(context: Any) -> str:
+    """Return the run's id; in direct invocation there is none, so each invocation gets one of its own."""
+    try:
+        return str(step_context(context).run.run_id)
+    except Exception:
+        return f"direct-{uuid.uuid4()}"
+
+
 def root_run_id(context: Any) -> str:
     """Return the id of the first run of a chain of run retries, the run's own id otherwise."""
-    tags = run_tags(context)
-    if ROOT_RUN_TAG in tags:
-        return tags[ROOT_RUN_TAG]
-    return str(step_context(context).run_id)
+    return run_tags(context).get(ROOT_RUN_TAG) or run_id(context)
 
 
 def partition_key(context: Any) -> str | None:
@@ -46,6 +55,22 @@ def partition_key(context: Any) -> str | None:
     except Exception:  # some contexts raise instead of saying no
         return run_tags(context).get("dagster/partition")
     return run_tags(context).get("dagster/partition")
+
+
+@contextlib.contextmanager
+def partitioned_checks() -> Iterator[None]:
+    """Define a partitioned asset check without the preview warning, which the reader of a project's log can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=PreviewWarning)
+        yield
+
+
+def run_builds(context: Any, key: dg.AssetKey) -> bool:
+    """Whether the run materializes an asset too; False where that cannot be told."""
+    try:
+        return key in step_context(context).job_def.asset_layer.selected_asset_keys
+    except Exception:
+        return False
 
 
 def run_is_over(instance: dg.DagsterInstance | None, run_id: str) -> bool:

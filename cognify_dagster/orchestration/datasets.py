@@ -8,7 +8,7 @@ import dagster as dg
 
 from cognify_dagster.datasets import DatasetError, Provenance, find_overlap, take_snapshot, to_arrow
 from cognify_dagster.datasets.recording import record_overlap, record_snapshot, require_snapshot
-from cognify_dagster.orchestration._compat import root_run_id
+from cognify_dagster.orchestration._compat import root_run_id, run_id
 from cognify_dagster.orchestration.calls import compute_function, read_function
 from cognify_dagster.orchestration.inputs import Snapshot
 from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, table
@@ -132,7 +132,7 @@ def snapshot_result(context: Any, workspace: Workspace, source: Any, options: Sn
         label=options.label,
         change_reason=given.change_reason or options.change_reason,
         table=None if table_data is None else to_arrow(table_data),
-        observed={"dagster_run": str(context.run_id)},
+        observed={"dagster_run": run_id(context)},
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(snapshot.data_version),
@@ -197,13 +197,17 @@ def overlap_check(
         additional_deps=[dg.AssetKey([train])],
         name=name,
         blocking=True,
-        description=f"No record of {holdout} also stands in {train}, compared without {', '.join(ignore) or 'leaving out'}.",
+        description=f"No record of {holdout} also stands in {train}, compared {_columns(ignore)}.",
     )
     def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
         with refuse_on(context, DatasetError):
             return _compare(context, ledger.open(), train, holdout, tuple(ignore))
 
     return check
+
+
+def _columns(ignore: Sequence[str]) -> str:
+    return f"without {', '.join(ignore)}" if ignore else "on all columns"
 
 
 def _compare(

@@ -10,13 +10,14 @@ from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.documents import record_final_copy
 from cognify_dagster.governance import Grant, complete, directory, fail, request_release
 from cognify_dagster.ledger import LedgerError
-from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import launcher
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import ModelVersion, Release
-from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata
+from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, readable_copy
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
@@ -101,9 +102,22 @@ def _deploy(
         workspace,
         grant,
         location=str(details.pop("location", "")),
-        detail={**details, "run": run, "dagster_run": str(context.run_id)},
+        detail={**details, "run": run, "dagster_run": run_id(context)},
     )
+    _final_copy(context, workspace, model.key, version)
     return _result(workspace, workspace.read(), seq)
+
+
+def _final_copy(context: Any, workspace: Workspace, model: str, version: str) -> None:
+    """Render the copy with the signature page. The release stands without it, so a failure is only logged."""
+    try:
+        copy = record_final_copy(workspace, model, version)
+        if copy is not None:
+            data = workspace.evidence.get(copy.record.final_copy.digest)
+            path = readable_copy(workspace, model, version, f"{model}-{version}-final-copy.pdf", data)
+            context.log.info(f"final copy with signatures: {path}")
+    except Exception as error:
+        context.log.error(f"the final copy could not be made; `cognify package export` makes it again: {error}")
 
 
 def _install(
@@ -113,7 +127,7 @@ def _install(
     try:
         returned = user.call(context, passed, {"release": release, "version": release.version})
     except Exception as error:
-        attempt = f"{context.run_id}/{getattr(context, 'retry_number', 0)}"
+        attempt = f"{run_id(context)}/{getattr(context, 'retry_number', 0)}"
         _record_failure(context, workspace, release.grant, attempt, f"{type(error).__name__}: {error}")
         raise
     if returned is None:

@@ -8,8 +8,14 @@ import dagster as dg
 
 from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
 from cognify_dagster.evaluation import EvalResult, EvaluationError
-from cognify_dagster.evaluation.recording import FAMILIES, adopted_gates, family_status, record_evaluation
-from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.evaluation.recording import (
+    FAMILIES,
+    adopted_gates,
+    ensure_gates,
+    family_status,
+    record_evaluation,
+)
+from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import launcher_alias
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import ModelVersion, Snapshot
@@ -17,7 +23,7 @@ from cognify_dagster.orchestration.metadata import PREFIX, entry_metadata, table
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.orchestration.training import MODEL_METADATA
+from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import capture_code
 from cognify_dagster.training.recording import code_ref
@@ -66,7 +72,7 @@ def eval_suite(
             code_version=user.code_version,
             deps=[dg.AssetKey([training_asset]), dg.AssetKey([dataset])],
             partitions_def=model.partitions,
-            metadata={MODEL_METADATA: model.key},
+            metadata={MODEL_METADATA: model.key, DATASETS_METADATA: [dataset]},
         )
         checks = [
             dg.AssetCheckSpec(name=family, asset=spec.key, blocking=blocking, description=_TITLES[family])
@@ -132,6 +138,7 @@ def _evaluate(
     done = [item for item in reading.all(Evaluation, subject) if item.record.observed.get("run") == run]
     if done and done[-1].record.training_seq == training.seq:
         context.log.info(f"this run recorded its evaluation before (entry {done[-1].seq})")
+        ensure_gates(workspace, done[-1], training)
         return done[-1]
     gate_set = adopted_gates(reading, model.key, gates, training)
     snapshot = require_snapshot(workspace, dataset)
@@ -149,7 +156,7 @@ def _evaluate(
         code=code_ref(capture_code(source)),
         evaluator=launcher_alias(context),
         run=run,
-        observed={"dagster_run": str(context.run_id)},
+        observed={"dagster_run": run_id(context)},
     )
     return next(item for item in workspace.read().all(Evaluation, subject) if item.seq == seq)
 

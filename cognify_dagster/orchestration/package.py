@@ -1,7 +1,8 @@
 """The package asset and its `sign_off` check.
 
-The check is partitioned like the package. In a run that builds the package it warns (people have not signed yet); in a
-release run it is an error that stops the deployment before its body starts.
+The check is partitioned like the package. In a run that builds the package, or finds nothing new to build, it warns (people
+have not signed yet); in a release run it is an error that stops the deployment before its body starts. Either way the body
+decides for itself.
 """
 
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ import dagster as dg
 
 from cognify_dagster.documents import BuiltPackage, build_and_record
 from cognify_dagster.governance import decide, directory
-from cognify_dagster.orchestration._compat import partition_key, root_run_id
+from cognify_dagster.orchestration._compat import partition_key, partitioned_checks, root_run_id, run_builds
 from cognify_dagster.orchestration.attribution import launcher
 from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.deployment import package_built_by
@@ -37,7 +38,7 @@ The compliance package: one canonical JSON that people sign, its PDF review copy
 alone. Building it again without anything new keeps the package and its signatures."""
 
 
-def package_asset(model: GovernedModel, upstream: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def package_asset(model: GovernedModel, upstream: list[dg.AssetKey], target: str) -> dg.AssetsDefinition:
     """Return the asset that builds the package of a version."""
     spec = model.spec(
         "package",
@@ -63,13 +64,15 @@ def package_asset(model: GovernedModel, upstream: list[dg.AssetKey]) -> dg.Asset
                 now=datetime.now(timezone.utc),
                 progress=context.log.info,
             )
-            metadata = package_metadata(workspace, model, version, built)
+            metadata = package_metadata(workspace, model, version, built, target)
         yield dg.MaterializeResult(data_version=dg.DataVersion(built.recorded.record.package.digest), metadata=metadata)
 
     return compute
 
 
-def package_metadata(workspace: Workspace, model: GovernedModel, version: str, built: BuiltPackage) -> dict[str, Any]:
+def package_metadata(
+    workspace: Workspace, model: GovernedModel, version: str, built: BuiltPackage, target: str
+) -> dict[str, Any]:
     """What the UI shows about a package; copies for people lie under names they can open."""
     record = built.recorded.record
     stem = f"{model.key}-{version}-r{record.revision}"
@@ -82,7 +85,7 @@ def package_metadata(workspace: Workspace, model: GovernedModel, version: str, b
         if item is not None:
             data = workspace.evidence.get(item.digest)
             paths[name] = readable_copy(workspace, model.key, version, name, data)
-    decision = decide(workspace.read(), model.key, version, model.target, datetime.now(timezone.utc))
+    decision = decide(workspace.read(), model.key, version, target, datetime.now(timezone.utc))
     pdf, json_path, card = [str(path) for path in paths.values()]
     return {
         **entry_metadata(workspace, built.recorded.seq, built.recorded.leaf),
@@ -113,35 +116,39 @@ def _coverage_rows(built: BuiltPackage) -> list[dict[str, Any]]:
     return rows
 
 
-def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
-    """Return the blocking, partitioned check that all stages of the tier are signed."""
+def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: str) -> dg.AssetChecksDefinition:
+    """Return the blocking, partitioned check that all stages of the tier are signed for a target."""
 
-    @dg.asset_check(
-        asset=package.key,
-        name=SIGN_OFF,
-        blocking=True,
-        partitions_def=model.partitions,
-        description="Every stage that the model's risk tier demands is met by signatures on exactly this package.",
-    )
-    def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
-        with refuse_on(context):
-            workspace = ledger.open()
-            version = _version(context, model)
-            reading = workspace.read()
-            decision = decide(reading, model.key, version, model.target, datetime.now(timezone.utc))
-            open_reasons = [reason for reason in decision.reasons if reason.code != "already_released"]
-            pending = package_built_by(reading, model.key, version, root_run_id(context))
-        return dg.AssetCheckResult(
-            passed=not open_reasons,
-            severity=dg.AssetCheckSeverity.WARN if pending else dg.AssetCheckSeverity.ERROR,
-            description="All stages are signed." if not open_reasons else "; ".join(r.text for r in open_reasons),
-            metadata={
-                f"{PREFIX}stages": stage_table(decision),
-                f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(open_reasons)),
-                **workflow_fields(decision),
-                f"{PREFIX}decided_on_size": decision.size,
-            },
+    with partitioned_checks():
+
+        @dg.asset_check(
+            asset=package.key,
+            name=SIGN_OFF,
+            blocking=True,
+            partitions_def=model.partitions,
+            description="Every stage that the model's risk tier demands is met by signatures on exactly this package.",
         )
+        def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
+            with refuse_on(context):
+                workspace = ledger.open()
+                version = _version(context, model)
+                reading = workspace.read()
+                decision = decide(reading, model.key, version, target, datetime.now(timezone.utc))
+                open_reasons = [reason for reason in decision.reasons if reason.code != "already_released"]
+                pending = run_builds(context, package.key) or package_built_by(
+                    reading, model.key, version, root_run_id(context)
+                )
+            return dg.AssetCheckResult(
+                passed=not open_reasons,
+                severity=dg.AssetCheckSeverity.WARN if pending else dg.AssetCheckSeverity.ERROR,
+                description="All stages are signed." if not open_reasons else "; ".join(r.text for r in open_reasons),
+                metadata={
+                    f"{PREFIX}stages": stage_table(decision),
+                    f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(open_reasons)),
+                    **workflow_fields(decision),
+                    f"{PREFIX}decided_on_size": decision.size,
+                },
+            )
 
     return check
 

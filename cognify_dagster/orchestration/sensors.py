@@ -5,6 +5,7 @@ deleted run and after a rename, because it asks the ledger whether a release was
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,15 +16,29 @@ from cognify_dagster.orchestration._compat import latest_materializations
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.package import SIGN_OFF
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.records import Package, Reconciliation
+from cognify_dagster.records import (
+    DatasetSnapshot,
+    DeploymentCompleted,
+    Evaluation,
+    Package,
+    Reconciliation,
+    TrainingRun,
+)
 from cognify_dagster.workspace import Reading, Workspace, idempotency_key
 
 VERSIONS_A_TICK = 50
 EVENTS_A_TICK = 100
+KIND_OF_ROLE = {
+    "dataset": DatasetSnapshot.kind,
+    "training": TrainingRun.kind,
+    "evaluation": Evaluation.kind,
+    "package": Package.kind,
+    "deployment": DeploymentCompleted.kind,
+}
 
 
 def approval_sensor(
-    model: GovernedModel, deployment: dg.AssetsDefinition, check: dg.AssetCheckKey
+    model: GovernedModel, deployment: dg.AssetsDefinition, check: dg.AssetCheckKey, target: str
 ) -> dg.SensorDefinition:
     """Return the sensor that requests the release run of every version whose approvals are complete."""
 
@@ -44,7 +59,7 @@ def approval_sensor(
             return dg.SkipReason(f"no version of {model.key} waits for a release")
         start = cursor.get("offset", 0) % len(versions)
         batch = (versions[start:] + versions[:start])[:VERSIONS_A_TICK]
-        decisions = [decide(reading, model.key, version, model.target, now) for version in batch]
+        decisions = [decide(reading, model.key, version, target, now) for version in batch]
         known = set(context.instance.get_dynamic_partitions(model.partitions.name or ""))
         ready = [decision for decision in decisions if decision.released]
         missing = [decision.version for decision in ready if decision.version not in known]
@@ -62,7 +77,7 @@ def approval_sensor(
 
 
 def _open_versions(reading: Reading, model: GovernedModel) -> list[str]:
-    """Versions with a package that was not yet released in its present state, newest first."""
+    """Versions with a package, newest first; those already released are told apart by the decision."""
     found: dict[str, None] = {}
     for item in reversed(reading.all(Package, f"model/{model.key}")):
         found.setdefault(item.record.version)
@@ -82,7 +97,7 @@ def _request(
     model: GovernedModel, decision: Decision, deployment: dg.AssetsDefinition, check: dg.AssetCheckKey
 ) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{model.key}/{decision.version}/{model.target}/{decision.round}",
+        run_key=f"{model.key}/{decision.version}/{decision.target}/{decision.round}",
         partition_key=decision.version,
         asset_selection=[deployment.key],
         asset_check_keys=[check],
@@ -93,8 +108,8 @@ def _request(
     )
 
 
-def reconciliation_sensor(model: GovernedModel, assets: list[dg.AssetKey], package: dg.AssetKey) -> dg.SensorDefinition:
-    """Return the sensor that compares materializations with the ledger and records findings."""
+def reconciliation_sensor(model: GovernedModel, watched: Mapping[dg.AssetKey, str]) -> dg.SensorDefinition:
+    """Return the sensor that compares materializations with the ledger and records findings. `watched`: assets and roles."""
 
     @dg.sensor(
         name=f"{model.key}_reconciliation_sensor",
@@ -104,39 +119,49 @@ def reconciliation_sensor(model: GovernedModel, assets: list[dg.AssetKey], packa
     )
     def sensor(context: dg.SensorEvaluationContext, ledger: LedgerResource) -> dg.SkipReason:
         workspace = ledger.open()
-        reading = workspace.read()
         cursor = _cursor(context.cursor)
+        events = [
+            (key.to_user_string(), role, record)
+            for key, role in watched.items()
+            for record in latest_materializations(
+                context.instance, key, cursor.get(key.to_user_string()), EVENTS_A_TICK
+            )
+        ]
+        reading = (
+            workspace.read()
+        )  # after the events: a step appends its entry before Dagster stores the materialization
         found = 0
-        for key in [*assets, package]:
-            name = key.to_user_string()
-            for record in latest_materializations(context.instance, key, cursor.get(name), EVENTS_A_TICK):
-                problem = _unaccounted(reading, record)
-                if problem is not None:
-                    _report(workspace, model, name, record, problem)
-                    found += 1
-                cursor[name] = record.storage_id
+        for name, role, record in events:
+            problem = _unaccounted(reading, model, name, role, record)
+            if problem is not None:
+                _report(workspace, model, name, record, problem)
+                found += 1
+            cursor[name] = record.storage_id
         context.update_cursor(json.dumps(cursor))
         if found:
             return dg.SkipReason(f"{found} new findings were recorded; see `cognify ledger show --kind finding`")
         return dg.SkipReason("every materialization is accounted for by a ledger entry")
 
-    # every sensor needs something it could run; this one only looks
     return sensor
 
 
-def _unaccounted(reading: Reading, record: Any) -> str | None:
-    """Say why a materialization is not backed by a ledger entry, or None."""
+def _unaccounted(reading: Reading, model: GovernedModel, asset: str, role: str, record: Any) -> str | None:
+    """Say why a materialization is not backed by a ledger entry about just this asset and version, or None."""
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
     if not record.run_id:
         return "it was reported without a run (by hand in the UI or through the REST interface)"
     seq, leaf = metadata.get("cognify/ledger_entry"), metadata.get("cognify/entry_leaf")
     if seq is None or leaf is None:
         return "it names no ledger entry"
-    number = seq.value if hasattr(seq, "value") else seq
-    if not isinstance(number, int) or not 0 <= number < reading.size:
+    number = seq.value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < reading.size:
         return f"it names entry {number}, which the ledger does not have"
-    if reading.view.entries[number].entry.leaf.hex() != leaf.value:
+    entry = reading.view.entries[number].entry
+    if entry.leaf.hex() != leaf.value:
         return f"it names entry {number} with another leaf hash"
+    subject = f"dataset/{asset}" if role == "dataset" else f"model/{model.key}@{record.partition_key}"
+    if entry.kind != KIND_OF_ROLE[role] or subject not in entry.subjects:
+        return f"it names entry {number}, which is a {entry.kind} of {', '.join(entry.subjects)}, not of {subject}"
     return None
 
 

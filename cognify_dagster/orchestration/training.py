@@ -9,7 +9,7 @@ import dagster as dg
 from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
 from cognify_dagster.governance import directory
 from cognify_dagster.ledger import LedgerError
-from cognify_dagster.orchestration._compat import instance_of, partition_key, root_run_id, run_is_over
+from cognify_dagster.orchestration._compat import instance_of, partition_key, root_run_id, run_id, run_is_over
 from cognify_dagster.orchestration.attribution import attribute
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import Snapshot
@@ -24,6 +24,7 @@ from cognify_dagster.workspace import Recorded, Workspace
 
 ROLE_TAG = "cognify/role"
 MODEL_METADATA = "cognify/model"
+DATASETS_METADATA = "cognify/datasets"
 
 
 def training_run(
@@ -59,7 +60,7 @@ def training_run(
             code_version=user.code_version,
             deps=[dg.AssetKey([item]) for item in datasets] + [dg.AssetKey([item]) for item in deps],
             partitions_def=model.partitions,
-            metadata={MODEL_METADATA: model.key},
+            metadata={MODEL_METADATA: model.key, DATASETS_METADATA: list(datasets)},
         )
         source = Path(function.__code__.co_filename).parent
 
@@ -136,7 +137,7 @@ class _Step:
                 environment=capture_environment(),
                 attribution=attribution,
                 started_after_seq=started_after,
-                observed={"dagster_run": str(context.run_id), "attempt": getattr(context, "retry_number", 0)},
+                observed={"dagster_run": run_id(context), "attempt": getattr(context, "retry_number", 0)},
             )
         except Exception as error:
             self._record_failure(workspace, version, run, error)
@@ -149,10 +150,16 @@ class _Step:
         return found
 
     def _record_failure(self, workspace: Workspace, version: str, run: str, error: Exception) -> None:
-        """Keep the failure; if even that cannot be written (a full disk), the first error is the one to show."""
+        """Keep the failure, unless the run was sealed before it failed (a retry returns the sealed run).
+
+        If even that cannot be written (a full disk), the first error is the one to show.
+        """
         attempt = getattr(self.context, "retry_number", 0)
         reason = f"{type(error).__name__}: {error}"
         try:
+            sealed = workspace.read().latest(TrainingRun, f"model/{self.model.key}@{version}")
+            if sealed is not None and sealed.record.observed.get("run") == run:
+                return
             record_failure(workspace, self.model.key, version, run=run, attempt=attempt, reason=reason)
         except (LedgerError, OSError) as second:
             self.context.log.error(f"the failed run could not be recorded: {second}")

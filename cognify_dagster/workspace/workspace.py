@@ -35,6 +35,8 @@ LOG_KEY = "log.key"
 WORKLOAD_KEY = "workload.key"
 EVIDENCE_KEY = "evidence.key"
 RECORD_KEY = "record-digests.key"
+TRUST_NAME = "trust.txt"
+_UNPUBLISHED = "unpublished"
 ENVIRONMENT_VARIABLE = "COGNIFY_WORKSPACE"
 
 
@@ -199,15 +201,18 @@ def prepare(folder: Path, origin: str, *, workload: str = "workload/pipeline") -
     folder, which the next call replaces.
 
     Raises:
-        WorkspaceError: if the folder already has a workspace.
+        WorkspaceError: if the folder already has a workspace, or the trust file of one.
     """
     folder = folder.resolve()
     if (folder / CONFIG_NAME).exists():
         raise WorkspaceError(f"{folder / CONFIG_NAME}: there is already a workspace here")
+    _clear_unpublished(folder)
     if (folder / ".cognify").exists():
         raise WorkspaceError(
             f"{folder / '.cognify'} exists without {CONFIG_NAME}: restore the file, or move the folder away to start over"
         )
+    if (folder / TRUST_NAME).exists():
+        raise WorkspaceError(f"{folder / TRUST_NAME}: the trust file of another workspace; move it away to start over")
     home = folder / ".cognify.partial"
     if home.exists():
         shutil.rmtree(home)
@@ -240,16 +245,27 @@ def publish(config: WorkspaceConfig, files: dict[str, str]) -> Path:
         The path of `cognify.toml`.
     """
     folder = config.home.parent
+    ours = [name for name in files if not (folder / name).exists()]
+    (config.home / _UNPUBLISHED).write_text("\n".join(ours), encoding="utf-8")
     (config.home / CONFIG_NAME).unlink()
     config.home.rename(folder / ".cognify")
-    for name, text in files.items():
-        if not (folder / name).exists():
-            (folder / name).write_text(text, encoding="utf-8")
+    for name in ours:
+        (folder / name).write_text(files[name], encoding="utf-8")
     path = folder / CONFIG_NAME
     temporary = path.with_suffix(".new")
     temporary.write_text(_config_text(config.origin, ".cognify", config.workload), encoding="utf-8")
     os.replace(temporary, path)
+    (folder / ".cognify" / _UNPUBLISHED).unlink()
     return path
+
+
+def _clear_unpublished(folder: Path) -> None:
+    """Remove what a ceremony left behind that was killed before `cognify.toml` was written: nothing but genesis is in it."""
+    marker = folder / ".cognify" / _UNPUBLISHED
+    if marker.is_file() and SqliteStore(folder / ".cognify" / "ledger.sqlite").size() <= 1:
+        for name in marker.read_text(encoding="utf-8").splitlines():
+            (folder / Path(name).name).unlink(missing_ok=True)
+        shutil.rmtree(folder / ".cognify")
 
 
 def _config_text(origin: str, home: str, workload: str) -> str:

@@ -290,7 +290,9 @@ def score_one(story: Story, workspace: Workspace) -> None:
     row = pd.read_parquet(workspace.home / "data" / "credit_default" / "loans_holdout.parquet").iloc[0]
     service = ScoringService(workspace.home / "service" / "credit_default", live_digest)
     score = service.score({name: float(row[name]) for name in FEATURES})
-    story.say(f"The scoring service loaded the live release and scored one record: {score.to_json()}")
+    told = score.to_json()
+    story.say("The scoring service asked the ledger what is live, loaded just that file, and scored one record:")
+    story.say(f"probability of default {told['probability_of_default']:.3f}, decision: {told['decision']}")
 
 
 def export_and_verify(story: Story, workspace: Workspace, version: str) -> Path:
@@ -298,6 +300,7 @@ def export_and_verify(story: Story, workspace: Workspace, version: str) -> Path:
     bundle = workspace.home / "bundles" / f"{MODEL}-{version}"
     if bundle.exists():
         shutil.rmtree(bundle)
+    bundle.parent.mkdir(exist_ok=True)
     cognify(workspace, "package", "export", MODEL, version, "-o", str(bundle))
     verdict = cognify(workspace, "verify", str(bundle), "--trust", str(workspace.config.trust))
     story.say(verdict.stdout)

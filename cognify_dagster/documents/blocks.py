@@ -1,0 +1,152 @@
+"""Building blocks of a printed document and the formatting of numbers. Pure; the layout itself is in the typst template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Block = dict[str, Any]
+Cell = str | list[dict[str, Any]]
+
+MAX_ROWS = 500
+_LONG = re.compile(r"\S{16,}")
+_ZERO_WIDTH_SPACE = "\u200b"
+
+STATUS_WORDS = {
+    "satisfied": "● satisfied",
+    "missing": "○ missing",
+    "needs_human": "◐ needs human",
+    "stale": "△ stale",
+    "insufficient_data": "□ insufficient data",
+    "declared_unavailable": "◇ declared unavailable",
+    "not_applicable": "– not applicable",
+    "pass": "● pass",
+    "fail": "○ fail",
+}
+
+
+def heading(text: str, level: int = 1) -> Block:
+    """A heading."""
+    return {"t": "h", "v": text, "level": level}
+
+
+def paragraph(*parts: str | dict[str, Any]) -> Block:
+    """A paragraph of texts and runs."""
+    return {"t": "p", "v": [part if isinstance(part, dict) else {"v": part} for part in parts]}
+
+
+def key_values(rows: Iterable[tuple[str, Cell]]) -> Block:
+    """Label and value, one pair a line."""
+    return {"t": "kv", "rows": [[label, value] for label, value in rows]}
+
+
+def table(
+    head: Sequence[str],
+    widths: Sequence[float],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    caption: str = "",
+    right: Sequence[int] = (),
+    empty: str = "none recorded",
+    size: float = 8.8,
+) -> list[Block]:
+    """A table of at most 500 rows; no rows print as one row that says so, cut rows as a sentence below."""
+    shown: list[list[Cell]] = [list(row) for row in rows[:MAX_ROWS]] or [[empty, *[""] * (len(head) - 1)]]
+    blocks: list[Block] = [
+        {
+            "t": "table",
+            "head": list(head),
+            "widths": list(widths),
+            "rows": shown,
+            "caption": caption,
+            "right": list(right),
+            "size": size,
+        }
+    ]
+    if len(rows) > MAX_ROWS:
+        blocks.append(paragraph(f"{len(rows) - MAX_ROWS} more rows stand in the attached package.json."))
+    return blocks
+
+
+def mono(text: str, **more: Any) -> dict[str, Any]:
+    """A run in the fixed-width font."""
+    return {"v": text, "m": True, **more}
+
+
+def small(text: str, **more: Any) -> dict[str, Any]:
+    """A run of secondary text."""
+    return {"v": text, "s": True, **more}
+
+
+def bold(text: str, **more: Any) -> dict[str, Any]:
+    """A run in bold."""
+    return {"v": text, "b": True, **more}
+
+
+def groups(digest: str, digits: int = 64) -> str:
+    """Return a hash in groups of eight digits."""
+    text = digest.removeprefix("sha256:")[:digits]
+    return " ".join(text[start : start + 8] for start in range(0, len(text), 8))
+
+
+def entry(ref: dict[str, Any] | None) -> str:
+    """Return how an entry is cited in print."""
+    return f"entry {ref['seq']}" if ref else "no entry"
+
+
+def entries(refs: Sequence[dict[str, Any]]) -> str:
+    """Return a list of cited entries."""
+    if not refs:
+        return ""
+    seqs = ", ".join(str(ref["seq"]) for ref in refs)
+    return f"{'entry' if len(refs) == 1 else 'entries'} {seqs}"
+
+
+def number(value: Any) -> str:
+    """Return a value for print: numbers with four decimals or in thousands, None as a dash."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, float):
+        if value == int(value) and abs(value) < 1e15:
+            return number(int(value))
+        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}".replace(",", "\u202f")
+    return str(value)
+
+
+def operator(text: str) -> str:
+    """Return a comparison sign for print."""
+    return {">=": "≥", "<=": "≤"}.get(text, text)
+
+
+def interval(low: Any, high: Any) -> str:
+    """Return an interval, or a dash where there is none."""
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        return "–"
+    return f"{number(low)} to {number(high)}"
+
+
+def number_of(value: Any) -> float | None:
+    """Return a real number, or None for what is none."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def soften(value: Any) -> Any:
+    """Allow line breaks inside very long words of every text of a view, so that nothing runs off the page."""
+    if isinstance(value, str):
+        return _LONG.sub(lambda match: _break(match.group()), value)
+    if isinstance(value, dict):
+        return {key: item if key in ("t", "file") else soften(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [soften(item) for item in value]
+    return value
+
+
+def _break(word: str) -> str:
+    """Breaks after punctuation, and inside runs of 16 letters or digits."""
+    pieces = [piece for part in re.split(r"(?<=[._/@:=-])", word) for piece in re.findall(r".{1,16}", part)]
+    return _ZERO_WIDTH_SPACE.join(pieces)

@@ -1,0 +1,155 @@
+"""Renders a package as PDF/A-3a and PDF/UA-1 with typst, in a child process, with the package attached.
+
+Invariants: the template is a fixed file and data reaches it as JSON only, so no text of a package is ever executed; typst sees a
+fresh folder with template, charts and package and nothing else; a warning, a missing glyph or a timeout is an error and gives no file;
+the same package, copy and signatures give the same bytes. The file is not sealed: signatures cover the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cognify_dagster.documents.errors import DocumentError, RenderError
+from cognify_dagster.documents.frameworks import template_path
+from cognify_dagster.documents.package import read_package
+from cognify_dagster.documents.pdf_view import DEFAULT_VERIFY_COMMAND, Copy, build_view
+from cognify_dagster.ledger import canonical_json
+
+STANDARDS = ["a-3a", "ua-1"]
+TIMEOUT_S = 120
+MEMORY_BYTES = 6 * 1024**3
+CPU_S = 100
+TEMPLATE = "documents/package.typ"
+
+
+def render_pdf(
+    package: dict[str, Any],
+    *,
+    copy: Copy,
+    signatures: Sequence[Mapping[str, Any]] = (),
+    package_sha256: str = "",
+    verify_command: str = DEFAULT_VERIFY_COMMAND,
+    template_folder: str | Path | None = None,
+) -> bytes:
+    """Render a package.
+
+    Args:
+        package: what `build_package` returned, or `read_package` of its bytes.
+        copy: "review" (empty boxes for signatures) or "final" (with the signatures given).
+        signatures: for the final copy: `name, role, person, stage, decision, meaning, signed_at, method, level, key_id,
+            statement_sha256, entry_seq`, and if there are any `comments` and `conditions`.
+        package_sha256: hex digest that the caller expects the package to have; checked when given.
+        verify_command: printed on the cover.
+        template_folder: a folder whose `documents/package.typ` replaces the shipped one.
+
+    Returns:
+        PDF bytes, ending in a newline.
+
+    Raises:
+        DocumentError: if the package is not the expected one, or lacks a field.
+        RenderError: if typst is not installed, warns, fails or takes too long.
+    """
+    body = canonical_json(package)
+    digest = hashlib.sha256(body).hexdigest()
+    if package_sha256 and package_sha256.removeprefix("sha256:") != digest:
+        raise DocumentError(
+            f"the package has SHA-256 {digest}, not {package_sha256}; it was changed after it was recorded"
+        )
+    try:
+        view, charts = build_view(
+            package, copy=copy, signatures=signatures, package_sha256=digest, verify_command=verify_command
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DocumentError(f"the package does not fit its schema: {type(error).__name__}: {error}") from error
+    created = datetime.strptime(package["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    files = {name: svg.encode() for name, svg in charts.items()}
+    files |= {
+        "package.json": body,
+        "qr.svg": _qr(digest),
+        "package.typ": template_path(TEMPLATE, template_folder).read_bytes(),
+    }
+    pdf = run_typst(files, {"view": json.dumps(view, ensure_ascii=False)}, int(created.timestamp()))
+    return pdf + b"\n"  # typst ends at %%EOF; a later incremental seal needs the line to end
+
+
+def build_final_copy(
+    package: bytes, signatures: Sequence[Mapping[str, Any]], *, verify_command: str = DEFAULT_VERIFY_COMMAND
+) -> bytes:
+    """Render the final copy: the same package with its signature page. It is not sealed.
+
+    Args:
+        package: the canonical package bytes that were signed.
+        signatures: see `render_pdf`.
+
+    Raises:
+        DocumentError, RenderError: see `render_pdf`.
+    """
+    return render_pdf(read_package(package), copy="final", signatures=signatures, verify_command=verify_command)
+
+
+def run_typst(
+    files: Mapping[str, bytes], inputs: Mapping[str, str], timestamp: int, *, timeout_s: int = TIMEOUT_S
+) -> bytes:
+    """Render `package.typ` of a fresh folder with these files; see `render_pdf` for errors."""
+    child = Path(__file__).with_name("_typst_child.py")
+    with tempfile.TemporaryDirectory(prefix="cognify-pdf-") as folder:
+        for name, data in files.items():
+            Path(folder, name).write_bytes(data)
+        job = {
+            "root": folder,
+            "main": "package.typ",
+            "inputs": dict(inputs),
+            "timestamp": timestamp,
+            "standards": STANDARDS,
+            "format": "pdf",
+            "memory": MEMORY_BYTES,
+            "cpu": CPU_S,
+        }
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", str(child)],
+                input=json.dumps(job).encode(),
+                capture_output=True,
+                timeout=timeout_s,
+                env=environment,
+                cwd=folder,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RenderError(
+                f"rendering took longer than {timeout_s} seconds and was stopped; nothing was written"
+            ) from error
+    message = done.stderr.decode("utf-8", "replace").strip()[:2000].replace(folder, "")
+    if "No module named 'typst'" in message:
+        raise RenderError("typst is not installed; install cognify-dagster[documents]")
+    if done.returncode != 0 or not done.stdout.startswith(b"%PDF-"):
+        raise RenderError(f"the PDF could not be rendered (exit {done.returncode}): {message or 'no message'}")
+    return done.stdout
+
+
+def _qr(digest: str) -> bytes:
+    try:
+        import segno
+    except ImportError as error:
+        raise RenderError("segno is not installed; install cognify-dagster[documents]") from error
+    import io
+
+    stream = io.BytesIO()
+    segno.make(f"urn:sha256:{digest}", error="m", micro=False).save(
+        stream, kind="svg", border=2, xmldecl=False, scale=4
+    )
+    return stream.getvalue()

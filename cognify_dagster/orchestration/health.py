@@ -1,0 +1,271 @@
+"""What `cognify doctor` asks Dagster: daemon, sensors, run retries, and whether the code location has its ledger resource.
+
+The code location is loaded in a process of its own (this file run as a script), so that user code can neither crash the
+doctor nor print into its answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+HEARTBEAT_FRESH_S = 120.0
+LOAD_TIMEOUT_S = 120
+_SENSOR_SUFFIXES = ("_approval_sensor", "_reconciliation_sensor")
+_NEEDED_DAEMONS = ("SENSOR", "SCHEDULER")
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """One check: `status` is ok, warn or fail; `do` says what to do unless it is ok."""
+
+    name: str
+    status: str
+    text: str
+    do: str = ""
+
+
+def dagster_checks(home: Path, project: Path) -> list[HealthCheck]:
+    """Check a Dagster instance and the code location of a project.
+
+    Args:
+        home: DAGSTER_HOME.
+        project: folder of the project, where `dagster dev` would be started.
+    """
+    import dagster as dg
+
+    try:
+        instance = dg.DagsterInstance.from_config(str(home))
+    except Exception as error:
+        text = f"{home}: the instance cannot be opened: {_line(error)}"
+        return [HealthCheck("dagster instance", "fail", text, "mend dagster.yaml")]
+    with instance:
+        location = load_location(project)
+        return [
+            HealthCheck("dagster instance", "ok", f"Dagster {dg.__version__}, {home}"),
+            retries_check(instance),
+            daemon_check(instance, time.time()),
+            *location_checks(location),
+            sensor_check(instance, location),
+        ]
+
+
+def retries_check(instance: dg.DagsterInstance) -> HealthCheck:
+    """Run retries must not repeat a run whose step failed on purpose, such as a refused deployment."""
+    if not instance.run_retries_enabled:
+        return HealthCheck("run retries", "ok", "off")
+    if instance.run_retries_retry_on_asset_or_op_failure:
+        return HealthCheck(
+            "run retries",
+            "warn",
+            "on, also for failed steps: only crashes should be retried. Refused deployments are exempt by a run tag",
+            "in dagster.yaml: run_retries: {enabled: true, retry_on_asset_or_op_failure: false}",
+        )
+    return HealthCheck("run retries", "ok", "on for crashed runs only")
+
+
+def daemon_check(instance: dg.DagsterInstance, now: float) -> HealthCheck:
+    """The daemon evaluates sensors and schedules; without it nothing is released on its own."""
+    beats = instance.get_daemon_heartbeats()
+    ages = {name: now - beats[name].timestamp for name in _NEEDED_DAEMONS if name in beats}
+    start = "start `dagster dev`, or `dagster-daemon run` beside the webserver"
+    if not ages:
+        return HealthCheck("dagster daemon", "fail", "has never run: sensors and schedules are not evaluated", start)
+    oldest = max(ages.values())
+    if oldest > HEARTBEAT_FRESH_S:
+        return HealthCheck("dagster daemon", "fail", f"last heartbeat {oldest:.0f} s ago", start)
+    failing = [name for name in ages if beats[name].errors]
+    if failing:
+        return HealthCheck("dagster daemon", "warn", f"errors in {', '.join(failing)}", "see the daemon's log")
+    return HealthCheck("dagster daemon", "ok", f"last heartbeat {max(oldest, 0):.0f} s ago")
+
+
+def location_checks(location: Mapping[str, Any]) -> list[HealthCheck]:
+    """Whether the code location loads and has the ledger resource."""
+    if "error" in location:
+        status = "warn" if location.get("absent") else "fail"
+        return [HealthCheck("definitions", status, str(location["error"]), "see `dagster definitions validate`")]
+    checks = [HealthCheck("definitions", "ok", f"{location['source']} loads")]
+    found = [name for name, kind in location["resources"].items() if kind == "LedgerResource"]
+    if "ledger" in found:
+        checks.append(HealthCheck("ledger resource", "ok", 'resource "ledger" is a LedgerResource'))
+    else:
+        detail = f"only under {', '.join(found)}" if found else "missing"
+        checks.append(
+            HealthCheck(
+                "ledger resource",
+                "fail",
+                f'resource "ledger" is {detail}',
+                'dg.Definitions(resources={"ledger": cg.LedgerResource(workspace=".cognify")})',
+            )
+        )
+    return checks
+
+
+def sensor_check(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> HealthCheck:
+    """Whether the approval and reconciliation sensors are on, by their switch in the instance or their default."""
+    from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
+
+    states = {
+        state.instigator_name: state.status
+        for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    }
+    declared = {name: on for name, on in location.get("sensors", {}).items() if name.endswith(_SENSOR_SUFFIXES)}
+    names = set(declared) or {name for name in states if name.endswith(_SENSOR_SUFFIXES)}
+    if not names:
+        return HealthCheck(
+            "sensors", "warn", "no approval or reconciliation sensor found", "use GovernedModel.build_defs()"
+        )
+    running = {InstigatorStatus.RUNNING, InstigatorStatus.AUTOMATICALLY_RUNNING}
+    off = []
+    for name in sorted(names):
+        status = states.get(name, InstigatorStatus.DECLARED_IN_CODE)
+        on = declared.get(name, True) if status == InstigatorStatus.DECLARED_IN_CODE else status in running
+        if not on:
+            off.append(name)
+    if off:
+        return HealthCheck(
+            "sensors", "fail", f"switched off: {', '.join(off)}", "switch them on in the UI under Automation"
+        )
+    return HealthCheck("sensors", "ok", f"on: {', '.join(sorted(names))}")
+
+
+def load_location(project: Path) -> dict[str, Any]:
+    """Load a project's definitions in a separate process; return resources and sensors, or `error`."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", "cognify_dagster.orchestration.health", str(project), str(answer)]
+        path = os.pathsep.join(item for item in (os.environ.get("PYTHONPATH"), *_product_path()) if item)
+        try:
+            done = subprocess.run(
+                command,
+                cwd=project,
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LOAD_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"loading took longer than {LOAD_TIMEOUT_S} s"}
+        try:
+            value: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            tail = done.stderr.decode(errors="replace").strip().splitlines()
+            return {"error": f"the code location ended its process: {tail[-1] if tail else done.returncode}"}
+        return value
+
+
+def _product_path() -> Sequence[str]:
+    """Where this package lies, for projects started from elsewhere."""
+    return (str(Path(__file__).resolve().parents[2]),)
+
+
+def describe_location(project: Path) -> dict[str, Any]:
+    """Import a project's definitions in this process and describe them."""
+    import dagster as dg
+
+    target = _target(project)
+    if target is None:
+        return {
+            "error": "no code location found (pyproject.toml [tool.dagster] or [tool.dg], workspace.yaml, definitions.py)",
+            "absent": True,
+        }
+    source, kind, name, folders = target
+    sys.path[:0] = [str(folder) for folder in folders]
+    try:
+        module = importlib.import_module(name) if kind == "module" else _load_file(Path(name))
+        defs = _definitions(module)
+        if defs is None:
+            return {"error": f"{source}: holds no Definitions object"}
+        repository = defs.get_repository_def()
+        return {
+            "source": source,
+            "resources": {key: _kind(item) for key, item in (defs.resources or {}).items()},
+            "sensors": {
+                sensor.name: sensor.default_status == dg.DefaultSensorStatus.RUNNING
+                for sensor in repository.sensor_defs
+            },
+        }
+    except BaseException as error:  # user code may raise anything, SystemExit included
+        return {"error": f"{source} does not load: {_line(error)}"}
+
+
+def _kind(resource: object) -> str:
+    """The class of a resource; a subclass of ours counts as ours."""
+    names = [base.__name__ for base in type(resource).__mro__]
+    return "LedgerResource" if "LedgerResource" in names else names[0]
+
+
+def _target(project: Path) -> tuple[str, str, str, list[Path]] | None:
+    """Find what `dagster dev` would load: (source, "module" or "file", name, folders to import from)."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # pragma: no cover - Python 3.10
+        import tomli as tomllib
+    import yaml
+
+    folders = [project, project / "src"]
+    listed = project / "workspace.yaml"
+    if listed.is_file():
+        value = yaml.safe_load(listed.read_text(encoding="utf-8")) or {}
+        for item in value.get("load_from", []):
+            for key, kind in (("python_module", "module"), ("python_file", "file")):
+                if key in item:
+                    part = item[key] if isinstance(item[key], dict) else {}
+                    name = str(part.get("module_name") or part.get("relative_path") or item[key])
+                    return "workspace.yaml", kind, name if kind == "module" else str(project / name), folders
+    config = project / "pyproject.toml"
+    if config.is_file():
+        tool = tomllib.loads(config.read_text(encoding="utf-8")).get("tool", {})
+        module = tool.get("dagster", {}).get("module_name")
+        root = tool.get("dg", {}).get("project", {}).get("root_module")
+        if module or root:
+            return "pyproject.toml", "module", str(module or f"{root}.definitions"), folders
+    if (project / "definitions.py").is_file():
+        return "definitions.py", "file", str(project / "definitions.py"), folders
+    return None
+
+
+def _load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _definitions(module: Any) -> Any:
+    """Return the module's Definitions, resolving `@dg.definitions` functions."""
+    import dagster as dg
+    from dagster.components.definitions import LazyDefinitions
+
+    for value in vars(module).values():
+        if isinstance(value, dg.Definitions):
+            return value
+    for value in vars(module).values():
+        if isinstance(value, LazyDefinitions):
+            return value()
+    return None
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(json.dumps(describe_location(Path(sys.argv[1]))), encoding="utf-8")

@@ -1,0 +1,332 @@
+"""Signing: here, from another machine, and every way it is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from cognify_dagster.governance import read_sign_off
+from cognify_dagster.records import SignOff, SignOffRefused
+from tests.cli.conftest import Cognify, key_file
+from tests.governance.world import MODEL, PASSPHRASE, World
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_shows_the_statement_signs_and_gives_a_receipt(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--comments", "checked", "--yes", at=ready)
+    assert result.code == 0, result.err
+    signed = ready.workspace.read().all(SignOff)[-1]
+    for part in (
+        "approve",
+        "I validated this model version",
+        signed.record.package_digest,
+        "evidence get",
+        "checked",
+        f"Entry      {signed.seq}, leaf {signed.leaf}",
+        signed.record.statement_digest,
+        "waits for Carl",
+    ):
+        assert part in result.out
+    assert signed.record.person == "person/vera"
+
+
+def test_json_receipt(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--json", at=ready)
+    assert result.json["stage"] == "validation"
+    assert result.json["waiting_for"] == ["Carl"]
+    assert result.json["released"] is False
+
+
+def test_last_signature_says_that_the_version_may_be_released(ready: World, cognify: Cognify) -> None:
+    ready.approve("vera")
+    ready.approve("carl")
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "olga"), "--yes", at=ready)
+    assert "the approval sensor releases it to production" in result.out
+
+
+def test_asks_before_signing_and_signs_nothing_without_an_answer(ready: World, cognify: Cognify) -> None:
+    size = ready.workspace.ledger.size()
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), at=ready)
+    assert result.code == 5
+    assert "--yes" in result.err
+    assert "I validated" in result.out
+    assert ready.workspace.ledger.size() == size
+
+
+@pytest.mark.parametrize("who", ["ben", "olga", "finn"])
+def test_who_may_not_sign_is_refused_and_the_attempt_is_recorded(who: str, ready: World, cognify: Cognify) -> None:
+    """Ben built it; Olga's stage is not open yet; Finn holds no role that signs."""
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, who), "--yes", at=ready)
+    assert result.code == 1
+    assert "refused; the attempt is recorded" in result.err
+    refusals = ready.workspace.read().all(SignOffRefused)
+    assert refusals[-1].record.person == f"person/{who}"
+    for reason in refusals[-1].record.reasons:
+        assert reason in result.err
+
+
+def test_wrong_role_for_a_named_stage(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "carl"), "--stage", "validation", "--yes", at=ready)
+    assert result.code == 1
+    assert "is signed by a model_validator" in result.err
+
+
+def test_unknown_person(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "mallory"), "--yes", at=ready)
+    assert result.code == 1
+    assert "person/mallory is not enrolled" in result.err
+
+
+def test_wrong_pass_phrase(ready: World, cognify: Cognify) -> None:
+    size = ready.workspace.ledger.size()
+    result = cognify(
+        "sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", passphrase="wrong horse battery", at=ready
+    )
+    assert result.code == 1
+    assert "the pass phrase is wrong" in result.err
+    assert "wrong horse" not in result.out + result.err
+    assert ready.workspace.ledger.size() == size
+
+
+def test_pass_phrase_file_must_be_private(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(PASSPHRASE + "\n")
+    secret.chmod(0o644)
+    words = ("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--passphrase-file", secret)
+    refused = cognify(*words, passphrase=None, at=ready)
+    assert refused.code == 5
+    assert "chmod 600" in refused.err
+    secret.chmod(0o600)
+    assert cognify(*words, passphrase=None, at=ready).code == 0
+
+
+def test_no_pass_phrase_and_no_terminal(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", passphrase=None, at=ready)
+    assert result.code == 5
+    assert "--passphrase-file" in result.err
+
+
+def test_pass_phrase_is_asked_for_at_a_terminal_and_never_echoed(ready: World) -> None:
+    words = [sys.executable, "-m", "cognify_dagster.cli", "sign", MODEL, "1", "--key", str(key_file(ready, "vera"))]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("COGNIFY")},
+        "COGNIFY_WORKSPACE": str(ready.folder / "project"),
+        "PYTHONPATH": str(ROOT),
+    }
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(words[0], words, environment)
+    shown = b""
+    answers = [(b"Sign this statement?", b"y\n"), (b"Pass phrase of person/vera", PASSPHRASE.encode() + b"\n")]
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the terminal closes when the child ends
+            break
+        if not part:
+            break
+        shown += part
+        if answers and answers[0][0] in shown:
+            os.write(terminal, answers.pop(0)[1])
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0, shown
+    assert PASSPHRASE.encode() not in shown
+    assert ready.workspace.read().all(SignOff)[-1].record.person == "person/vera"
+
+
+def test_conditions_comments_expiry_and_links(ready: World, cognify: Cognify) -> None:
+    result = cognify(
+        "sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes",
+        "--decision", "approve-with-conditions",
+        "--condition", "Monitor drift; monthly; due=2030-01-31",
+        "--condition", "Report to the board",
+        "--link", "https://bank.example/report", "--expires", "2030-06-01T00:00:00Z", at=ready,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    envelope = ready.workspace.read().all(SignOff)[-1].record.envelope
+    predicate = read_sign_off(base64.b64decode(envelope.payload))
+    assert [(c.text, c.due) for c in predicate.conditions] == [
+        ("Monitor drift; monthly", "2030-01-31T23:59:59Z"),
+        ("Report to the board", None),
+    ]
+    assert predicate.expires == "2030-06-01T00:00:00Z"
+    assert predicate.links == ("https://bank.example/report",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--decision", "approve-with-conditions"),
+        ("--condition", "late"),
+        ("--decision", "approve-with-conditions", "--condition", "x; due=soon"),
+        ("--decision", "reject"),
+        ("--decision", "block"),
+        ("--entry", "3"),
+        ("--person", "person/vera"),
+        ("--out", "x"),
+        ("--decision", "withdraw"),
+    ],
+)
+def test_choices_that_make_no_sense_are_wrong_usage(words: tuple[str, ...], ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", *words, at=ready)
+    assert result.code == 5, result.err
+
+
+def test_reject_and_block_with_a_reason(ready: World, cognify: Cognify) -> None:
+    rejected = cognify(
+        "sign",
+        MODEL,
+        "1",
+        "--key",
+        key_file(ready, "vera"),
+        "--yes",
+        "--decision",
+        "reject",
+        "--comments",
+        "weak",
+        at=ready,
+    )
+    assert rejected.code == 0, rejected.err
+    blocked = cognify(
+        "sign",
+        MODEL,
+        "1",
+        "--key",
+        key_file(ready, "carl"),
+        "--yes",
+        "--decision",
+        "block",
+        "--comments",
+        "stop",
+        at=ready,
+    )
+    assert blocked.code == 0, blocked.err
+    status = cognify("status", MODEL, "1", "--json", at=ready).json
+    assert {"rejected", "blocked"} <= {reason["code"] for reason in status["reasons"]}
+
+
+def test_withdraw_names_the_newest_own_sign_off(ready: World, cognify: Cognify) -> None:
+    seq = ready.approve("vera")
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--decision", "withdraw", at=ready)
+    assert result.code == 0, result.err
+    assert f"About        ledger entry {seq}" in result.out
+    assert "Independent validation waits for Vera" in result.out
+    other = cognify(
+        "sign",
+        MODEL,
+        "1",
+        "--key",
+        key_file(ready, "carl"),
+        "--yes",
+        "--decision",
+        "withdraw",
+        "--entry",
+        seq,
+        at=ready,
+    )
+    assert other.code == 5
+
+
+def test_export_sign_elsewhere_import(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo, signed = tmp_path / "todo.json", tmp_path / "signed.json"
+    exported = cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    assert exported.code == 0, exported.err
+    # the other machine has the key and the file, and no workspace
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.copy(key_file(ready, "vera"), there / "vera.key.json")
+    elsewhere = cognify("sign", "--statement", todo, "--key", there / "vera.key.json", "--out", signed, "--yes")
+    assert elsewhere.code == 0, elsewhere.err
+    assert "I validated this model version" in elsewhere.out
+    imported = cognify("sign", "--import", signed, at=ready)
+    assert imported.code == 0, imported.err
+    assert "waits for Carl" in imported.out
+    again = cognify("sign", "--import", signed, "--json", at=ready)
+    assert again.json["duplicate"] is True
+    assert len(ready.workspace.read().all(SignOff)) == 1
+
+
+def test_the_summary_beside_a_statement_is_not_believed(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo = tmp_path / "todo.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", "--decision", "acknowledge", at=ready)
+    value = json.loads(todo.read_text())
+    value["summary"] = {"Decision": "nothing at all, just sign"}
+    todo.write_text(json.dumps(value))
+    result = cognify(
+        "sign", "--statement", todo, "--key", key_file(ready, "vera"), "--out", tmp_path / "e.json", "--yes"
+    )
+    assert "acknowledge (no approval)" in result.out
+    assert "nothing at all" not in result.out
+
+
+def test_a_changed_statement_is_refused_before_signing(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo = tmp_path / "todo.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    value = json.loads(todo.read_text())
+    statement = base64.b64decode(value["statement"]).replace(b'"version":"1"', b'"version":"2"')
+    value["statement"] = base64.b64encode(statement).decode()
+    todo.write_text(json.dumps(value))
+    result = cognify(
+        "sign", "--statement", todo, "--key", key_file(ready, "vera"), "--out", tmp_path / "e.json", "--yes"
+    )
+    assert result.code == 1
+    assert not (tmp_path / "e.json").exists()
+
+
+def test_a_statement_for_somebody_else(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo = tmp_path / "todo.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    result = cognify(
+        "sign", "--statement", todo, "--key", key_file(ready, "carl"), "--out", tmp_path / "e.json", "--yes"
+    )
+    assert result.code == 1
+    assert "the statement is for person/vera" in result.err
+
+
+def test_a_statement_for_another_workspace(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo, signed = tmp_path / "todo.json", tmp_path / "signed.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    cognify("sign", "--statement", todo, "--key", key_file(ready, "vera"), "--out", signed, "--yes")
+    made = cognify(
+        "init", tmp_path / "third", "--trial", "--origin", "third.example/x",
+        "--founder", f"Ada={key_file(ready, 'ada')}", "--yes",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    result = cognify("--workspace", tmp_path / "third", "sign", "--import", signed)
+    assert result.code == 1
+    assert "is for workspace 'test.example/credit', this is 'third.example/x'" in result.err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff\xfe", b'{"format":"cognify-statement/v1"}', b"[" * 5000])
+@pytest.mark.parametrize("mode", ["--statement", "--import"])
+def test_files_that_are_no_statement(content: bytes, mode: str, ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_bytes(content)
+    more = ("--key", key_file(ready, "vera"), "--out", tmp_path / "o", "--yes") if mode == "--statement" else ()
+    result = cognify("sign", mode, file, *more, at=ready)
+    assert result.code == 5
+    assert str(file) in result.err
+
+
+def test_export_needs_an_enrolled_person_and_a_valid_key(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    assert cognify("sign", MODEL, "1", "--export", out, "--person", "person/nobody", at=ready).code == 1
+    wrong = cognify("sign", MODEL, "1", "--export", out, "--person", "person/vera", "--key-id", "0" * 16, at=ready)
+    assert wrong.code == 1
+    assert "has no valid key" in wrong.err
+    assert not out.exists()
+
+
+def test_nothing_to_sign_yet(founded: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(founded, "vera"), "--yes", at=founded)
+    assert result.code == 1
+    assert "has no package yet" in result.err

@@ -1,0 +1,182 @@
+"""Status, deployments, package, evidence and schema: reading commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cognify_dagster.governance import ReleaseBlocked, request_release
+from cognify_dagster.records import DeploymentCompleted, Package
+from tests.cli.conftest import Cognify, key_file
+from tests.governance.world import MODEL, World
+
+
+def test_a_waiting_version_says_who_can_sign_and_how(ready: World, cognify: Cognify) -> None:
+    result = cognify("status", MODEL, "1", at=ready)
+    assert result.code == 1
+    project = ready.folder / "project"
+    assert "blocked" in result.out
+    assert f"cognify --workspace {project} sign {MODEL} 1 --key vera.key.json    # Vera" in result.out
+    assert f"cognify --workspace {project} evidence get sha256:" in result.out
+    assert "Compliance and legal review is not signed" in result.out
+    value = cognify("status", MODEL, "1", "--json", at=ready).json
+    assert value["state"] == "blocked"
+    assert [stage["done"] for stage in value["stages"]] == [True, False, False, False]
+    assert value["stages"][1]["waiting_for"] == ["Vera"]
+    assert value["package"]["built_by"] == "Ben"
+
+
+def test_commands_are_short_inside_the_project(ready: World, cognify: Cognify, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ready.folder / "project")
+    assert f"  cognify sign {MODEL} 1 --key vera.key.json" in cognify("status", MODEL, "1").out
+
+
+def test_an_approved_version_may_be_released(approved: World, cognify: Cognify) -> None:
+    result = cognify("status", MODEL, "1", at=approved)
+    assert result.code == 0
+    assert "ready" in result.out
+    assert "the approval sensor releases it" in result.out
+    assert cognify("status", MODEL, "1", "--target", "staging", at=approved).code == 1
+
+
+def test_a_live_version(released: World, cognify: Cognify) -> None:
+    result = cognify("status", MODEL, "1", at=released)
+    assert result.code == 0
+    assert "live" in result.out
+    assert "not be released again" not in result.out
+    whole = cognify("status", MODEL, "--json", at=released).json
+    assert whole["live"] == "1"
+    assert whole["versions"][0]["state"] == "live"
+    assert "live" in cognify("status", MODEL, at=released).out
+
+
+def test_a_live_version_that_was_blocked_since(released: World, cognify: Cognify) -> None:
+    cognify(
+        "sign", MODEL, "1", "--key", key_file(released, "carl"), "--decision", "block", "--comments", "complaints",
+        "--yes", at=released,
+    )  # fmt: skip
+    result = cognify("status", MODEL, "1", at=released)
+    assert result.code == 1
+    assert "live" in result.out
+    assert "it would not be released again today" in result.out
+    assert "complaints" in result.out
+
+
+def test_refused_attempts_are_shown(ready: World, cognify: Cognify) -> None:
+    with pytest.raises(ReleaseBlocked) as caught:
+        request_release(ready.workspace, MODEL, "1", "production", "run-7", "person/ben")
+    assert f"ledger show --seq {caught.value.seq}" in cognify("status", MODEL, "1", at=ready).out
+    assert cognify("status", MODEL, "1", "--json", at=ready).json["refusals"][0]["run"] == "run-7"
+
+
+def test_unknown_model_and_version(ready: World, cognify: Cognify) -> None:
+    unknown = cognify("status", "other_model", at=ready)
+    assert unknown.code == 1
+    assert f"it has {MODEL}" in unknown.err
+    assert cognify("status", MODEL, "77", at=ready).code == 1
+
+
+def test_deployments_name_who_approved(released: World, cognify: Cognify) -> None:
+    rows = cognify("deployments", MODEL, "--json", at=released).json["deployments"]
+    assert len(rows) == 1
+    assert rows[0]["state"] == "live"
+    assert [item["name"] for item in rows[0]["approved_by"]] == ["Vera", "Carl", "Olga"]
+    text = cognify("deployments", MODEL, at=released).out
+    assert "Olga (business" in text
+    assert "production" in text
+
+
+def test_deployments_at_a_time_and_on_a_target(released: World, cognify: Cognify) -> None:
+    assert cognify("deployments", MODEL, "--at", "2001-01-01", "--json", at=released).json["deployments"] == []
+    assert "Nothing was live" in cognify("deployments", MODEL, "--target", "staging", at=released).out
+    later = cognify("deployments", MODEL, "--at", "2999-01-01T00:00:00Z", "--json", at=released).json
+    assert later["deployments"][0]["version"] == "1"
+    assert cognify("deployments", "other_model", at=released).code == 1
+
+
+def test_a_newer_version_supersedes(released: World, cognify: Cognify) -> None:
+    released.ready("2")
+    released.approve_all("2")
+    grant = request_release(released.workspace, MODEL, "2", "production", "run-2", "person/olga")
+    from cognify_dagster.governance import complete
+
+    complete(released.workspace, grant, location="/srv/2", detail={})
+    assert len(released.workspace.read().all(DeploymentCompleted)) == 2
+    rows = cognify("deployments", MODEL, "--json", at=released).json["deployments"]
+    assert [(row["version"], row["state"]) for row in rows] == [("1", "superseded"), ("2", "live")]
+    assert rows[0]["until"] == rows[1]["since"]
+    versions = cognify("status", MODEL, "--json", at=released).json
+    assert [item["state"] for item in versions["versions"]] == ["superseded", "live"]
+    assert versions["live"] == "2"
+
+
+def test_package_show(ready: World, cognify: Cognify) -> None:
+    found = ready.workspace.read().all(Package)[-1]
+    result = cognify("package", "show", MODEL, "1", at=ready)
+    assert result.code == 0
+    assert found.record.package.digest in result.out
+    assert "person/ben" in result.out
+    assert cognify("package", "show", MODEL, "1", "--json", at=ready).json["entry"] == found.seq
+    missing = cognify("package", "show", MODEL, "5", at=ready)
+    assert missing.code == 1
+    assert "has no package yet" in missing.err
+
+
+def test_evidence_get(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    item = ready.workspace.read().all(Package)[-1].record.package
+    out = tmp_path / "package.json"
+    result = cognify("evidence", "get", item.digest, "-o", out, at=ready)
+    assert result.code == 0, result.err
+    assert out.read_bytes() == ready.workspace.evidence.get(item.digest)
+    assert cognify("evidence", "get", item.digest, "-o", out, at=ready).code == 5
+    assert (
+        cognify("evidence", "get", item.digest[7:], "-o", tmp_path / "again", "--json", at=ready).json["size"]
+        == item.size
+    )
+    absent = cognify("evidence", "get", "sha256:" + "0" * 64, "-o", tmp_path / "x", at=ready)
+    assert absent.code == 3
+    assert not (tmp_path / "x").exists()
+
+
+def test_damaged_evidence_is_not_handed_out(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    item = ready.workspace.read().all(Package)[-1].record.package
+    blob = next(
+        path
+        for path in Path(ready.workspace.config.evidence).rglob("*")
+        if path.is_file() and path.read_bytes() == ready.workspace.evidence.get(item.digest)
+    )
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1] + b" ")
+    result = cognify("evidence", "get", item.digest, "-o", tmp_path / "x", at=ready)
+    assert result.code == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["training_run", "genesis", "policy"])
+def test_schemas_are_json(kind: str, cognify: Cognify) -> None:
+    value = cognify("schema", kind).json
+    assert value["type"] == "object"
+    assert value["properties"]
+
+
+def test_schema_list_and_misuse(cognify: Cognify) -> None:
+    listed = cognify("schema", "--list")
+    for name in ("sign_off", "release_granted", "policy", "package"):
+        assert name in listed.out
+    assert cognify("schema").code == 5
+    assert cognify("schema", "policy", "--list").code == 5
+
+
+def test_hostile_names_are_shown_harmlessly(founded: World, cognify: Cognify) -> None:
+    from cognify_dagster.governance import enrol_person
+    from cognify_dagster.records import Person
+
+    key = founded.key("eve")
+    person = Person(person=key.person, name="Eve\x1b[2J\nAda", roles=("auditor",), keys=(key.public,))
+    enrol_person(founded.workspace, person, founded.key("ada"))
+    shown = cognify("people", "list", at=founded).out
+    assert "\x1b" not in shown
+    listed = json.loads(cognify("people", "list", "--json", at=founded).out)
+    assert any(item["name"] == "Eve\x1b[2J\nAda" for item in listed["people"])

@@ -1,0 +1,159 @@
+"""The policy: errors that name the field, and that nothing but a signed adoption changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cognify_dagster.governance import (
+    DEFAULT_POLICY_YAML,
+    GovernanceError,
+    Policy,
+    PolicyError,
+    adopt_policy,
+    load_policy,
+    parse_policy,
+    policy_in_force,
+)
+from cognify_dagster.records import PolicyAdopted
+from tests.governance.world import World, clone
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**yaml.safe_load(DEFAULT_POLICY_YAML), **changes}
+
+
+def stricter(world: World, title: str = "stricter") -> Policy:
+    data = policy_in_force(world.workspace.read()).policy.as_json() | {"title": title}
+    data["stages"]["business"]["quorum"] = 2
+    return parse_policy(data)
+
+
+def quorum(world: World) -> int:
+    return policy_in_force(world.workspace.read()).policy.stages["business"].quorum
+
+
+STAGES = yaml.safe_load(DEFAULT_POLICY_YAML)["stages"]
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (
+            changed(stages={**STAGES, "business": {**STAGES["business"], "role": "wizard"}}),
+            r"stages\.business\.role.*wizard",
+        ),
+        (changed(tiers={"high": {"stages": ["automated", "nope"]}}), r"tiers\.high\.stages.*nope"),
+        (changed(tiers={"high": {"stages": []}}), r"tiers\.high\.stages"),
+        (changed(tiers={"high": {"stages": ["compliance", "compliance"]}}), r"tiers\.high\.stages.*twice"),
+        (changed(tiers={"high": {"stages": ["automated"], "approval_days": 0}}), r"tiers\.high\.approval_days"),
+        (changed(stages={**STAGES, "automated": {"kind": "automated"}}), r"stages\.automated.*gate"),
+        (changed(stages={**STAGES, "business": {"kind": "sign_off", "role": "auditor"}}), r"stages\.business.*meaning"),
+        (changed(stages={**STAGES, "business": {**STAGES["business"], "quorum": 0}}), r"stages\.business\.quorum"),
+        (changed(unattributed="ignore"), "unattributed"),
+        (changed(blockers=["wizard"]), "blockers.*wizard"),
+        (changed(version=2), "version"),
+        (changed(quorums=3), "quorums"),
+        (changed(separation_of_duties={"exclude": ["friends"]}), r"separation_of_duties\.exclude"),
+        ([], "mapping"),
+    ],
+)
+def test_an_error_names_source_and_field(data: Any, where: str) -> None:
+    with pytest.raises(PolicyError, match=f"policy.yaml: .*{where}"):
+        parse_policy(data, "policy.yaml")
+
+
+@pytest.mark.parametrize("text", ["tiers: [", "\x00", "!!python/object/apply:os.system ['true']"])
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(PolicyError, match=r"policy\.yaml"):
+        load_policy(tmp_path / "policy.yaml")
+    with pytest.raises(PolicyError, match="cannot be read"):
+        load_policy(tmp_path / "absent.yaml")
+
+
+def test_the_digest_depends_on_content_not_on_spelling() -> None:
+    spelled = parse_policy(changed(unattributed="block", blockers=["compliance_officer"]))
+    assert spelled.digest == parse_policy(changed()).digest
+    assert spelled.digest != parse_policy(changed(unattributed="warn")).digest
+
+
+def test_editing_the_file_changes_nothing(approved: World) -> None:
+    path = approved.workspace.config.policy
+    path.write_text(path.read_text().replace("[automated, validation, compliance, business]", "[automated]"))
+    assert [stage.name for stage in approved.decide().stages] == ["automated", "validation", "compliance", "business"]
+
+
+def test_two_adopters_bring_a_policy_into_force(founded: World) -> None:
+    policy = stricter(founded)
+    seq = adopt_policy(founded.workspace, policy, "four eyes", [founded.key("ada"), founded.key("finn")]).seq
+    found = policy_in_force(founded.workspace.read())
+    assert (found.seq, found.digest) == (seq, policy.digest)
+    assert found.policy == policy
+
+
+@pytest.mark.parametrize("signers", [["ada"], ["ada", "ada"], ["ada", "vera"]])
+def test_fewer_than_the_quorum_adopt_nothing(founded: World, signers: list[str]) -> None:
+    before = founded.workspace.ledger.size()
+    with pytest.raises(GovernanceError):
+        adopt_policy(founded.workspace, stricter(founded), "x", [founded.key(name) for name in signers])
+    assert founded.workspace.ledger.size() == before
+
+
+def adopted(world: World, title: str = "stricter") -> PolicyAdopted:
+    adopt_policy(world.workspace, stricter(world, title), "x", [world.key("ada"), world.key("finn")])
+    return world.workspace.read().all(PolicyAdopted)[-1].record
+
+
+def test_an_adoption_with_a_signature_missing_or_doubled_has_no_effect(founded: World, tmp_path: Path) -> None:
+    other = clone(founded, tmp_path / "other")
+    genuine = adopted(founded)
+    for envelopes in ((), genuine.envelopes[:1], genuine.envelopes[:1] * 2):
+        other.write(genuine.model_copy(update={"envelopes": envelopes}))
+    assert quorum(other) == 1
+    assert len(policy_in_force(other.workspace.read()).problems) == 3
+    other.write(genuine)
+    assert quorum(other) == 2
+
+
+def test_signatures_do_not_carry_over_to_another_policy(founded: World) -> None:
+    genuine = adopted(founded)
+    looser = parse_policy({**genuine.policy, "unattributed": "warn"})
+    founded.write(genuine.model_copy(update={"policy": looser.as_json(), "policy_digest": looser.digest}))
+    assert policy_in_force(founded.workspace.read()).policy.unattributed == "block"
+
+
+def test_an_old_adoption_cannot_be_replayed_to_bring_an_old_policy_back(founded: World) -> None:
+    first = adopted(founded, "first")
+    adopted(founded, "second")
+    founded.write(first)
+    assert policy_in_force(founded.workspace.read()).policy.title == "second"
+    adopted(founded, "first")  # signed anew it may come back
+    assert policy_in_force(founded.workspace.read()).policy.title == "first"
+
+
+def test_a_policy_of_a_newer_release_blocks_instead_of_falling_back(approved: World) -> None:
+    """It was properly adopted, with a field this release does not know: the older, perhaps laxer one must not apply."""
+    from cognify_dagster.governance.enrol import _digest
+    from cognify_dagster.governance.statements import sign_act
+
+    newer = policy_in_force(approved.workspace.read()).policy.as_json() | {"cooling_off_days": 7}
+    record = PolicyAdopted(policy=newer, policy_digest=_digest(newer), reason="x", envelopes=())
+    reading = approved.workspace.read()
+    envelopes = tuple(
+        sign_act(
+            record,
+            approved.key(name),
+            ledger=reading.origin,
+            role="workspace_admin",
+            meaning="…",
+            head=reading.view.checkpoint(),
+        )
+        for name in ("ada", "finn")
+    )
+    approved.write(record.model_copy(update={"envelopes": envelopes}))
+    assert approved.codes() == ["policy_unreadable"]
+    assert "cooling_off_days" in approved.decide().reasons[0].text
