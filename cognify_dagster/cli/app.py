@@ -84,6 +84,14 @@ class Root(Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; a reader that went away (`| head`) gets no message, and never the code of a verdict it did not read."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error at interpreter exit
+            raise click.exceptions.Exit(UNREADABLE) from None
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -124,10 +132,6 @@ def _guarded(run: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped; nothing was written.", err=True)
         return BLOCKED
-    except BrokenPipeError:
-        # the reader of a pipe went away (`| head`): no message, and no second error at interpreter exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except Exception as error:
         return _report(error)
 

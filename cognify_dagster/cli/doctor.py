@@ -21,7 +21,7 @@ from cognify_dagster.cli.inputs import json_option, open_workspace
 from cognify_dagster.cli.output import as_json, moment, say, table, trial_banner
 
 if TYPE_CHECKING:
-    from cognify_dagster.workspace import Reading, Workspace
+    from cognify_dagster.workspace import Reading, Workspace, WorkspaceConfig
 
 _SKEW_S = 5 * 60
 _LOW_DISK = 1 << 30
@@ -57,12 +57,14 @@ def command(ctx: click.Context, no_dagster: bool, json_: bool) -> None:
         checks.append(Check("workspace", "ok", f"{workspace.origin} in {workspace.config.path.parent}"))
     except Exception as error:
         text, _ = explain(error)
-        checks.append(Check("workspace", "fail", text, "mend it first; the other checks need it"))
+        checks.append(Check("workspace", "fail", text, "mend it first; some checks need it"))
+    config = workspace.config if workspace is not None else _config(ctx)
+    if config is not None:
+        for probe in (_keys, _storage, _sqlite, _evidence):
+            checks += _guarded(config, probe)
     if workspace is not None:
         reading, found = _ledger(workspace)
         checks += found
-        for probe in (_keys, _storage, _sqlite, _evidence):
-            checks += _guarded(workspace, probe)
         if reading is not None:
             trial = reading.trial
             for judge in (_clock, _writer, _people, _policy):
@@ -86,11 +88,22 @@ def command(ctx: click.Context, no_dagster: bool, json_: bool) -> None:
     finish(BLOCKED if worst == "fail" else OK)
 
 
-def _guarded(workspace: Workspace, probe: Callable[[Workspace], Iterator[Check]]) -> list[Check]:
+def _config(ctx: click.Context) -> WorkspaceConfig | None:
+    """Read the configuration of a workspace that does not open, so that its files can be looked at."""
+    from cognify_dagster.workspace import WorkspaceError, find_config, load_config
+    from cognify_dagster.workspace.workspace import ENVIRONMENT_VARIABLE
+
+    try:
+        return load_config(find_config(ctx.obj.get("workspace") or os.environ.get(ENVIRONMENT_VARIABLE) or "."))
+    except WorkspaceError:
+        return None
+
+
+def _guarded(config: WorkspaceConfig, probe: Callable[[WorkspaceConfig], Iterator[Check]]) -> list[Check]:
     """Run a group of checks; one that cannot be made is a failed check, not the end of the others."""
     found: list[Check] = []
     try:
-        found.extend(probe(workspace))
+        found.extend(probe(config))
     except Exception as error:
         found.append(Check(probe.__name__.strip("_"), "fail", explain(error)[0]))
     return found
@@ -121,10 +134,10 @@ def _ledger(workspace: Workspace) -> tuple[Reading | None, list[Check]]:
     return workspace.read(), checks
 
 
-def _keys(workspace: Workspace) -> Iterator[Check]:
+def _keys(config: WorkspaceConfig) -> Iterator[Check]:
     from cognify_dagster.workspace.workspace import EVIDENCE_KEY, LOG_KEY, RECORD_KEY, WORKLOAD_KEY
 
-    folder = workspace.config.keys
+    folder = config.keys
     meaning = {
         LOG_KEY: "no checkpoint can be signed here",
         WORKLOAD_KEY: "entries written here would not be signed",
@@ -136,7 +149,7 @@ def _keys(workspace: Workspace) -> Iterator[Check]:
         yield Check(
             f"key {name}", "warn", f"missing: {meaning[name]}", "restore it from your backup, if this host needs it"
         )
-    people = sorted(workspace.config.people_keys.glob("*.json")) if workspace.config.people_keys.is_dir() else []
+    people = sorted(config.people_keys.glob("*.json")) if config.people_keys.is_dir() else []
     present = [folder / name for name in meaning if name not in missing] + people
     loose = [path for path in present if _mode(path) & 0o077]
     for path in loose:
@@ -151,32 +164,30 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _storage(workspace: Workspace) -> Iterator[Check]:
+def _storage(config: WorkspaceConfig) -> Iterator[Check]:
     from cognify_dagster.ledger import filesystem_of
     from cognify_dagster.ledger.sqlite import _NETWORK_FILESYSTEMS
 
-    kind = filesystem_of(workspace.config.ledger.parent)
+    kind = filesystem_of(config.ledger.parent)
     if kind in _NETWORK_FILESYSTEMS:
         yield Check(
             "filesystem", "fail", f"the ledger lies on {kind}, where its locks do not hold", "move it to a local disk"
         )
     else:
         yield Check("filesystem", "ok", f"the ledger lies on {kind}")
-    free = shutil.disk_usage(workspace.config.ledger.parent).free
+    free = shutil.disk_usage(config.ledger.parent).free
     status = "fail" if free < _NO_DISK else "warn" if free < _LOW_DISK else "ok"
     yield Check(
         "disk space", status, f"{free / 1e9:.1f} GB free", "" if status == "ok" else "free space before the next run"
     )
-    if not os.access(workspace.config.ledger, os.W_OK) or not os.access(workspace.config.ledger.parent, os.W_OK):
-        yield Check(
-            "ledger file", "fail", f"{workspace.config.ledger} cannot be written by this user", "mend owner and mode"
-        )
+    if not os.access(config.ledger, os.W_OK) or not os.access(config.ledger.parent, os.W_OK):
+        yield Check("ledger file", "fail", f"{config.ledger} cannot be written by this user", "mend owner and mode")
 
 
-def _sqlite(workspace: Workspace) -> Iterator[Check]:
+def _sqlite(config: WorkspaceConfig) -> Iterator[Check]:
     from cognify_dagster.ledger.sqlite import WAL_SAFE
 
-    uri = f"{workspace.config.ledger.absolute().as_uri()}?mode=ro"
+    uri = f"{config.ledger.absolute().as_uri()}?mode=ro"
     with sqlite3.connect(uri, uri=True) as db:
         mode = str(db.execute("PRAGMA journal_mode").fetchone()[0])
     db.close()
@@ -193,8 +204,8 @@ def _sqlite(workspace: Workspace) -> Iterator[Check]:
         yield Check("sqlite", "ok", text)
 
 
-def _evidence(workspace: Workspace) -> Iterator[Check]:
-    where = workspace.config.evidence
+def _evidence(config: WorkspaceConfig) -> Iterator[Check]:
+    where = config.evidence
     if "://" in where:
         yield Check(
             "evidence", "warn", f"{where}: remote, not written to by this check", "see that the last package is there"

@@ -28,6 +28,10 @@ def changes(facts: VersionFacts) -> dict[str, Any]:
         old, new = old_data.get(name), new_data.get(name)
         add("data", f"{name}: root", old.ref.root if old else None, new.ref.root if new else None)
         add("data", f"{name}: rows", _rows(old), _rows(new))
+    old_test = before.evaluation.record.dataset if before.evaluation else None
+    new_test = facts.evaluation.record.dataset if facts.evaluation else None
+    add("data", "evaluation data: name", old_test and old_test.name, new_test and new_test.name)
+    add("data", "evaluation data: root", old_test and old_test.root, new_test and new_test.root)
     old_run = before.training.record if before.training else None
     new_run = facts.training.record if facts.training else None
     pairs: list[tuple[str, Any, Any]] = [

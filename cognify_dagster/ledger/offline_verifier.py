@@ -1000,7 +1000,8 @@ class Verifier:
             if target is None or target.leaf.hex() != reference["entry_leaf"] or target.seq >= entry.seq:
                 raise Bad("the entry that the statement refers to is not the one in the ledger")
         person = self.people.get(said["person"], {})
-        if said["role"] not in person.get("roles", []):
+        role_held = said["role"] in person.get("roles", [])
+        if not role_held:
             self.warnings.append(f"{where}: {said['person']} did not hold the role {plain(said['role'])} then")
         if said["printed_name"] != person.get("name"):
             self.warnings.append(f"{where}: the printed name is not the one {said['person']} was enrolled with")
@@ -1009,6 +1010,7 @@ class Verifier:
                 k: said[k]
                 for k in ("decision", "stage", "role", "meaning", "comments", "conditions", "person", "expires")
             },
+            **{"role_held": role_held, "target_environments": said["target_environments"]},
             **{"seq": entry.seq, "name": said["printed_name"], "signed_at": said["signed_at"], "time": entry.time},
             **{"key_id": said["key_id"], "package_digest": said["package"]["digest"], "reference": reference},
             **{"model": said["model"], "version": said["version"], "checkpoint_size": said["checkpoint"]["size"]},
@@ -1053,6 +1055,12 @@ class Verifier:
                 raise Bad(f"it relies on entry {seq}, which is no valid earlier sign-off of this package")
             if found["decision"] not in ("approve", "approve_with_conditions"):
                 raise Bad(f"it relies on entry {seq}, which is no approval but {found['decision']!r}")
+            if not found["role_held"]:
+                raise Bad(f"it relies on the sign-off in entry {seq}, whose signer did not hold the role")
+            if found["target_environments"] and facts["target"] not in found["target_environments"]:
+                raise Bad(f"it relies on the sign-off in entry {seq}, which is for other targets")
+            if found["expires"] is not None and found["expires"] <= get(facts, "decided_at", str, where):
+                raise Bad(f"it relies on the sign-off in entry {seq}, which had expired")
             if undone := self._undone(seq, entry.seq):
                 raise Bad(f"it relies on the sign-off in entry {seq}, which {undone}")
             if self.keys[found["key_id"]].until is not None:

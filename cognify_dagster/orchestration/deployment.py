@@ -22,7 +22,7 @@ from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.training import MODEL_METADATA
-from cognify_dagster.records import DeploymentCompleted, Package, TrainingRun
+from cognify_dagster.records import DeploymentCompleted, Package, ReleaseGranted, ReleaseRefused, SignOff, TrainingRun
 from cognify_dagster.workspace import Reading, Workspace
 
 TARGET_METADATA = "cognify/target"
@@ -164,22 +164,29 @@ def _result(workspace: Workspace, reading: Reading, seq: int) -> dg.MaterializeR
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.model_digest),
         metadata={
-            **entry_metadata(workspace, seq, found.leaf),
-            f"{PREFIX}live_on": record.target,
-            f"{PREFIX}version": record.version,
-            f"{PREFIX}supersedes": record.supersedes or "none",
-            f"{PREFIX}granted_by_entry": record.grant_seq,
-            f"{PREFIX}model_digest": record.model_digest,
-            f"{PREFIX}location": record.location or "not stated",
+            f"{PREFIX}live": dg.MetadataValue.md(f"**{record.version}** is live on **{record.target}**"),
             f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
-            f"{PREFIX}status": command(workspace, f"status {record.model} {record.version}"),
+            f"{PREFIX}refused_before": dg.MetadataValue.md(_refusals(reading, record)),
+            f"{PREFIX}supersedes": record.supersedes or "none",
+            f"{PREFIX}location": dg.MetadataValue.path(record.location) if record.location else "not stated",
+            f"{PREFIX}model_digest": record.model_digest,
+            f"{PREFIX}granted_by_entry": record.grant_seq,
+            f"{PREFIX}status_command": command(workspace, f"status {record.model} {record.version}"),
+            **entry_metadata(workspace, seq, found.leaf),
         },
     )
 
 
-def _approvers(reading: Reading, record: DeploymentCompleted) -> str:
-    from cognify_dagster.records import ReleaseGranted, SignOff
+def _refusals(reading: Reading, record: DeploymentCompleted) -> str:
+    """Earlier attempts to deploy this version that the gate refused, with their reasons."""
+    lines = []
+    for item in reading.all(ReleaseRefused, f"model/{record.model}@{record.version}"):
+        reasons = "; ".join(reason.text for reason in item.record.reasons)
+        lines.append(f"- entry {item.seq}, run {item.record.run[:8]}: {reasons}")
+    return "\n".join(lines) or "never"
 
+
+def _approvers(reading: Reading, record: DeploymentCompleted) -> str:
     grant = reading.at(record.grant_seq)
     if grant is None or not isinstance(grant.record, ReleaseGranted):
         return "the grant cannot be read"

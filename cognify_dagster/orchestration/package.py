@@ -88,20 +88,25 @@ def package_metadata(
     decision = decide(workspace.read(), model.key, version, target, datetime.now(timezone.utc))
     pdf, json_path, card = [str(path) for path in paths.values()]
     return {
-        **entry_metadata(workspace, built.recorded.seq, built.recorded.leaf),
         f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
+        f"{PREFIX}waiting_for_when_built": dg.MetadataValue.md(reasons_markdown(decision.reasons)),
+        f"{PREFIX}waiting_for_now": dg.MetadataValue.md(
+            f"see the `{SIGN_OFF}` check and the approval sensor's last tick, or run "
+            f"`{command(workspace, f'status {model.key} {version}')}`"
+        ),
+        f"{PREFIX}how_to_sign": dg.MetadataValue.md(
+            f"`{command(workspace, f'sign {model.key} {version} --key YOUR.key.json')}`"
+        ),
+        f"{PREFIX}coverage": table(_coverage_rows(built)),
+        f"{PREFIX}stages_when_built": stage_table(decision),
+        **workflow_fields(decision),
         f"{PREFIX}package_json": dg.MetadataValue.path(json_path),
         f"{PREFIX}model_card": dg.MetadataValue.path(card),
+        f"{PREFIX}export_command": command(workspace, f"package export {model.key} {version} -o BUNDLE"),
         f"{PREFIX}package_digest": record.package.digest,
         f"{PREFIX}revision": record.revision,
         f"{PREFIX}unchanged": built.unchanged,
-        f"{PREFIX}coverage": table(_coverage_rows(built)),
-        f"{PREFIX}stages": stage_table(decision),
-        f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(decision.reasons)),
-        **workflow_fields(decision),
-        f"{PREFIX}how_to_sign": command(workspace, f"sign {model.key} {version} --key YOUR.key.json"),
-        f"{PREFIX}status_command": command(workspace, f"status {model.key} {version}"),
-        f"{PREFIX}export_command": command(workspace, f"package export {model.key} {version} -o BUNDLE"),
+        **entry_metadata(workspace, built.recorded.seq, built.recorded.leaf),
     }
 
 

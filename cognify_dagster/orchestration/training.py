@@ -178,16 +178,16 @@ def training_metadata(workspace: Workspace, recorded: Recorded[TrainingRun]) -> 
     record = recorded.record
     code = record.code
     return {
-        **entry_metadata(workspace, recorded.seq, recorded.leaf),
-        f"{PREFIX}model_digest": record.model_file.digest,
         f"{PREFIX}trained_on": table(
             [{"dataset": item.name, "root": item.root, "ledger entry": item.seq} for item in record.datasets]
         ),
-        f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),
-        f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
-        f"{PREFIX}code": f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else ""),
-        f"{PREFIX}environment": f"Python {record.environment.python}, {record.environment.platform}",
         f"{PREFIX}launched_by": record.launched_by,
         f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",
-        f"{PREFIX}status": command(workspace, f"status {record.model} {record.version}"),
+        f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
+        f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),
+        f"{PREFIX}code": f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else ""),
+        f"{PREFIX}environment": f"Python {record.environment.python}, {record.environment.platform}",
+        f"{PREFIX}model_digest": record.model_file.digest,
+        f"{PREFIX}status_command": command(workspace, f"status {record.model} {record.version}"),
+        **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }

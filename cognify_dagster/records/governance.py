@@ -119,7 +119,7 @@ class KeyRevoked(Record):
     """A person's or workload's key counts no more from this entry on."""
 
     kind: ClassVar[str] = "key_revoked"
-    holder: str
+    holder: PersonId | WorkloadId
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
     reason: str = Field(min_length=1)
     revoked_by: PersonId
@@ -205,7 +205,7 @@ class SignOffRefused(Record):
     stage: str
     decision: str
     role: str
-    person: str
+    person: PersonId
     statement_digest: Hex64
     reasons: tuple[str, ...]
 

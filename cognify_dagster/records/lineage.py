@@ -258,7 +258,7 @@ class Evaluation(Record):
     fairness: tuple[dict[str, Json], ...] = ()
     protected_attributes: tuple[str, ...] = ()
     decision_threshold: Metric | None = None
-    gate_set: str
+    gate_set: DatasetName
     gate_set_seq: int
     gate_set_digest: Digest
     outcomes: tuple[GateOutcome, ...]

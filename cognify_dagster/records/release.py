@@ -6,7 +6,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cognify_dagster.records.base import Digest, Hex64, Json, ModelKey, Part, Record, Utc, VersionId, register
+from cognify_dagster.records.base import (
+    Digest,
+    Hex64,
+    Json,
+    ModelKey,
+    Part,
+    Record,
+    SubjectId,
+    TargetName,
+    Utc,
+    VersionId,
+    register,
+)
 from cognify_dagster.records.lineage import EvidenceItem
 
 
@@ -83,7 +95,7 @@ class ReleaseRefused(Record):
     kind: ClassVar[str] = "release_refused"
     model: ModelKey
     version: VersionId
-    target: str
+    target: TargetName
     run: str
     decided_on_size: int
     policy_digest: Digest
@@ -104,7 +116,7 @@ class ReleaseGranted(Record):
     kind: ClassVar[str] = "release_granted"
     model: ModelKey
     version: VersionId
-    target: str
+    target: TargetName
     round: Hex64 = Field(description="digest over package digest and the statements that count")
     package_digest: Digest
     package_seq: int
@@ -114,7 +126,7 @@ class ReleaseGranted(Record):
     decided_on_size: int
     decided_at: Utc
     policy_digest: Digest
-    relied_on: tuple[str, ...] = Field(description="subjects whose whole history the decision walked")
+    relied_on: tuple[SubjectId, ...] = Field(description="subjects whose whole history the decision walked")
     supersedes: str | None = None
 
     def subjects(self) -> tuple[str, ...]:
@@ -137,7 +149,7 @@ class DeploymentCompleted(Record):
     kind: ClassVar[str] = "deployment_completed"
     model: ModelKey
     version: VersionId
-    target: str
+    target: TargetName
     grant_seq: int
     model_digest: Digest
     location: str = ""
@@ -159,7 +171,7 @@ class DeploymentFailed(Record):
     kind: ClassVar[str] = "deployment_failed"
     model: ModelKey
     version: VersionId
-    target: str
+    target: TargetName
     grant_seq: int
     attempt: str
     reason: str
@@ -201,7 +213,7 @@ class BundleExported(Record):
     model: ModelKey
     version: VersionId
     package_digest: Digest
-    relied_on: tuple[str, ...]
+    relied_on: tuple[SubjectId, ...]
     exported_by: str = "unattributed"
 
     def subjects(self) -> tuple[str, ...]:

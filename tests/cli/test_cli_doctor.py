@@ -56,6 +56,7 @@ def test_a_readable_key_fails_and_says_chmod(sound: World, cognify: Cognify) -> 
     assert code == 1
     assert checks["key evidence.key"]["status"] == "fail"
     assert "chmod 600" in checks["key evidence.key"]["do"]
+    assert checks["workspace"]["status"] == "fail", "such a workspace does not open at all"
 
 
 def test_a_missing_log_key_and_an_unknown_workload_key(sound: World, cognify: Cognify) -> None:

@@ -176,7 +176,7 @@ def test_at_a_terminal_it_asks_for_names_and_makes_keys(tmp_path: Path) -> None:
     ]
     child, terminal = pty.fork()
     if child == 0:
-        os.execve(words[0], words, environment)  # noqa: S606
+        os.execve(words[0], words, environment)
     shown, fresh = b"", b""
     while True:
         try:

@@ -21,11 +21,14 @@ SECTIONS = [
 PLAIN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
+def split(card: str) -> tuple[dict[str, Any], str]:
+    assert card.startswith("---\n")
+    header, _, body = card[4:].partition("\n---\n")
+    return yaml.safe_load(header), body
+
+
 def header_of(card: str) -> dict[str, Any]:
-    start, _, rest = card.partition("---\n")
-    assert start == ""
-    loaded: dict[str, Any] = yaml.safe_load(rest.partition("---\n")[0])
-    return loaded
+    return split(card)[0]
 
 
 def test_all_sections_in_order_and_the_digest_of_the_package(two_versions: Story) -> None:
@@ -51,9 +54,10 @@ def test_hostile_text_stays_text(two_versions: Story) -> None:
     bent["model"]["title"] = bent["model"]["owner"] = bent["data"][0]["name"] = evil
     bent["sections"][0]["text"] = evil
     card = render_model_card(bent)
-    assert header_of(card)["model_name"] == evil
-    assert "license" not in header_of(card)
-    html = PLAIN.render(card.split("---\n", 2)[2] if card.count("---\n") > 2 else card)
+    header, body = split(card)
+    assert header["model_name"] == " ".join(evil.split())
+    assert "license" not in header
+    html = PLAIN.render(body)
     assert "<script>" not in html
     assert 'javascript:x"' not in html
     assert "49" not in html.split("Model details")[1][:400]

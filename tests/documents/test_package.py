@@ -98,6 +98,7 @@ def test_changes_since_the_released_version(two_versions: Story, released: Versi
     assert found[("configuration", "learning_rate")]["before"] == 0.06
     assert found[("metric", "auc")]["delta"] == pytest.approx(0.0052)
     assert ("configuration", "max_iter") not in found
+    assert found[("data", "evaluation data: root")]["before"] == "b" * 64
     assert build(released)["changes"]["since"] is None
 
 

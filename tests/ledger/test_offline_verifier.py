@@ -511,6 +511,29 @@ def test_a_release_under_a_block_or_rejection_is_caught(tmp_path: Path, decision
     assert f"stands under the {decision}" in findings(report)
 
 
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"role": "workspace_admin"}, "did not hold the role"),
+        ({"target_environments": ["sandbox"]}, "for other targets"),
+        ({"expires": "2025-01-01T00:00:00Z"}, "had expired"),
+    ],
+)
+def test_a_release_on_an_approval_that_does_not_fit_is_caught(
+    tmp_path: Path, changed: dict[str, Any], text: str
+) -> None:
+    def release_on_it(world: bf.World, package: int) -> None:
+        world.grant(
+            package,
+            [world.sign_off("val", package, **changed)],
+            target="staging" if "expires" not in changed else "production",
+        )
+
+    report = judged(tmp_path, before_grant=release_on_it)
+    assert text in findings(report)
+    assert report["exit_code"] == TAMPERED
+
+
 def test_a_block_that_was_withdrawn_does_not_count(tmp_path: Path) -> None:
     def block_and_withdraw(world: bf.World, package: int) -> None:
         seq = world.sign_off("com", package, decision="block")
