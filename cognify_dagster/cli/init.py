@@ -53,7 +53,13 @@ class _Named:
     metavar="NAME=KEYFILE",
     help="A founder; repeat for each. Asked for by default.",
 )
-@click.option("--alias", "aliases", multiple=True, metavar="NAME=ALIAS", help="git:MAIL or user:LOGIN of a founder.")
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME=ALIAS",
+    help="git:MAIL, user:LOGIN, os:LOGIN or schedule:NAME of a founder: who launches runs and writes code.",
+)
 @click.option(
     "--policy", "policy_file", type=IN_FILE, help="First policy; by default policy.yaml in DIR, else a standard one."
 )
@@ -214,8 +220,14 @@ def _aliases(texts: Sequence[str], named: Sequence[_Named]) -> dict[str, tuple[s
     found: dict[str, tuple[str, ...]] = {item.name: () for item in named}
     for text in texts:
         name, separator, alias = text.partition("=")
-        if not separator or name.strip() not in found or not re.fullmatch(r"(git|user):\S+", alias.strip()):
-            raise click.UsageError(f"--alias {text[:80]!r}: FOUNDER=git:MAIL or FOUNDER=user:LOGIN is expected")
+        if (
+            not separator
+            or name.strip() not in found
+            or not re.fullmatch(r"(git|user|os|schedule|sensor):\S+", alias.strip())
+        ):
+            raise click.UsageError(
+                f"--alias {text[:80]!r}: FOUNDER=git:MAIL, user:LOGIN, os:LOGIN, schedule:NAME or sensor:NAME is expected"
+            )
         found[name.strip()] += (alias.strip(),)
     return found
 
@@ -227,13 +239,25 @@ def _founders(
     policy: Policy,
     trial: bool,
 ) -> list[Founder]:
-    """Founders are workspace admins; who tries it alone gets every role, so that each step can be tried."""
+    """Founders are workspace admins; who tries it alone gets every role and this machine's login, so that each step can be tried."""
     from cognify_dagster.governance import Founder
 
+    if trial and len(named) == 1:
+        name = named[0].name
+        aliases = {name: (*aliases[name], f"os:{_login()}")}
     roles = (_ADMIN, *(role for role in policy.roles if role != _ADMIN)) if trial else (_ADMIN,)
     return [
         Founder(key, item.name, roles=roles, aliases=aliases[item.name]) for item, key in zip(named, keys, strict=True)
     ]
+
+
+def _login() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no password database entry, as in some containers
+        return "unknown"
 
 
 def _recovery(files: Sequence[Path]) -> list[PublicKey]:

@@ -12,7 +12,7 @@ import dagster as dg
 
 from cognify_dagster.documents import record_final_copy
 from cognify_dagster.governance import Grant, complete, directory, fail, request_release
-from cognify_dagster.ledger import LedgerError
+from cognify_dagster.ledger import IdempotencyConflict, LedgerError
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import launcher
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
@@ -98,12 +98,18 @@ def _deploy(
     assert training is not None  # a grant exists only for a sealed run
     release = Release(workspace, grant, ModelVersion(workspace, training))
     details = _install(context, workspace, user, passed, release)
-    seq = complete(
-        workspace,
-        grant,
-        location=str(details.pop("location", "")),
-        detail={**details, "run": run, "dagster_run": run_id(context)},
-    )
+    try:
+        seq = complete(
+            workspace,
+            grant,
+            location=str(details.pop("location", "")),
+            detail={**details, "run": run, "dagster_run": run_id(context)},
+        )
+    except IdempotencyConflict as error:
+        raise UsageError(
+            f"{model.key} {version} was deployed to {target} by another run at the same time, under the same grant (entry "
+            f"{grant.seq}); this run changed nothing in the ledger. See: {command(workspace, f'status {model.key} {version}')}"
+        ) from error
     _final_copy(context, workspace, model.key, version)
     return _result(workspace, workspace.read(), seq)
 

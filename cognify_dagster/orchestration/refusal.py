@@ -12,6 +12,7 @@ import dagster as dg
 from cognify_dagster.datasets import DatasetError
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.evaluation import EvaluationError
+from cognify_dagster.evidence import EvidenceCorrupt, EvidenceKeyErased, EvidenceTooLarge
 from cognify_dagster.governance import GovernanceError, ReleaseBlocked
 from cognify_dagster.ledger import CanonicalJsonError, IdempotencyConflict, LedgerUnreadable, Tampered
 from cognify_dagster.orchestration._compat import forbid_run_retries
@@ -26,6 +27,9 @@ FINAL = (
     EvaluationError,
     GovernanceError,
     DocumentError,
+    EvidenceCorrupt,
+    EvidenceKeyErased,
+    EvidenceTooLarge,
     RecordError,
     WorkspaceError,
     UsageError,

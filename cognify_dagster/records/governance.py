@@ -10,6 +10,7 @@ from cognify_dagster.records.base import (
     DatasetName,
     Digest,
     Hex64,
+    HolderId,
     Json,
     ModelKey,
     Part,
@@ -119,7 +120,7 @@ class KeyRevoked(Record):
     """A person's or workload's key counts no more from this entry on."""
 
     kind: ClassVar[str] = "key_revoked"
-    holder: PersonId | WorkloadId
+    holder: HolderId
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
     reason: str = Field(min_length=1)
     revoked_by: PersonId

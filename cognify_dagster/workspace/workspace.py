@@ -19,6 +19,7 @@ from cognify_dagster.evidence import EvidenceStore, LocalKeyProvider
 from cognify_dagster.ledger import (
     Draft,
     Ledger,
+    LedgerFull,
     LogSigner,
     Receipt,
     SqliteStore,
@@ -142,7 +143,8 @@ class Workspace:
             checkpoint: sign a checkpoint right after, so that the entry leaves the exposure window at once.
 
         Raises:
-            LedgerError: see `Ledger.append`.
+            LedgerError: see `Ledger.append`; also if the entry was kept but the checkpoint could not be signed. Trying
+                again with the same key then returns the entry and signs.
         """
         writer = self.writer
         draft = Draft(
@@ -159,7 +161,12 @@ class Workspace:
         )
         receipt = self.ledger.append(draft, expected_size)
         if checkpoint and self.ledger.signer is not None:
-            self.ledger.sign_checkpoint()
+            try:
+                self.ledger.sign_checkpoint()
+            except OSError as error:
+                raise LedgerFull(
+                    f"entry {receipt.seq} is kept, but no checkpoint could be signed: {error}; make room and try again"
+                ) from error
         return receipt
 
     def read(self, size: int | None = None) -> Reading:

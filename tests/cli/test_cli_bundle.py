@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cognify_dagster.cli.statement import findings_text
 from cognify_dagster.documents import load_framework
 from cognify_dagster.records import BundleExported
 from tests.cli.conftest import Cognify
@@ -97,11 +98,14 @@ def test_a_place_that_is_taken_and_a_version_without_package(told: Story, cognif
     assert told.ws.ledger.size() == size, "nothing is recorded for an export that did not happen"
 
 
-def test_findings_are_counted_before_signing(told: Story, cognify: Cognify) -> None:
+def test_findings_are_shown_and_counted_for_signers(told: Story, cognify: Cognify) -> None:
     shown = cognify("--workspace", told.ws.config.path, "package", "show", "credit_default", "1", "--json").json
     assert shown["package"]["findings"], "the story has findings"
     text = cognify("--workspace", told.ws.config.path, "package", "show", "credit_default", "1").out
     assert "F-01" in text
+    counted = findings_text(told.ws, told.package_item.digest)
+    assert counted.startswith(f"{len(shown['package']['findings'])} in the package (")
+    assert findings_text(told.ws, "sha256:" + "0" * 64) == "not readable from the package"
 
 
 def test_the_schema_of_the_package_accepts_it(told: Story, cognify: Cognify) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import pty
 import sys
@@ -62,8 +63,19 @@ def test_one_founder_needs_trial_which_is_said_everywhere(
     for words in (("ledger", "verify"), ("people", "list"), ("policy", "show"), ("doctor",), ("ledger", "show")):
         assert "TRIAL" in cognify(*words, "--workspace", folder).out, words
     ada = cognify("people", "list", "--json", "--workspace", folder).json["people"][0]
-    assert ada["aliases"] == ["user:ada"]
+    assert ada["aliases"] == ["user:ada", f"os:{getpass.getuser()}"]
     assert {"workspace_admin", "model_validator"} <= set(ada["roles"])
+
+
+def test_recovery_keys_kept_apart(founders: dict[str, Path], cognify: Cognify, tmp_path: Path) -> None:
+    offline = create_key(tmp_path / "offline.key.json", "person/vault", PASSPHRASE)
+    words = ("--trial", *_words(founders, "ada"), "--recovery-key", tmp_path / "offline.key.json", "--yes")
+    too_many = cognify("init", tmp_path / "p", *words, "--recovery-threshold", 2)
+    assert too_many.code == 1
+    assert "between 1 and 1" in too_many.err
+    assert cognify("init", tmp_path / "p", *words).code == 0
+    genesis = Workspace.open(tmp_path / "p").read().genesis.record
+    assert [key.key_id for key in genesis.recovery_keys] == [offline.key_id]
 
 
 def test_the_default_origin_is_made_from_the_folder_and_unique(

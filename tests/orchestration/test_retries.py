@@ -131,21 +131,23 @@ def prepare(desk: Desk, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_dies_after_its_entry_and_is_retried_returns_that_entry(new_desk: Desk, step: str):
-    """An exception between the append and the return stands for a crash; the retry is a new run of the same root."""
+    """An exception between the append and the return stands for a crash; Dagster retries the step, or the run."""
     asset, record = STEPS[step]
     prepare(new_desk, step)
     with pytest.MonkeyPatch.context() as patch:
         die_after(patch, record.kind)
         first = new_desk.run([asset])
-    assert not first.success
     assert len(new_desk.all(record)) == 1
     calls = new_desk.entered(step)
-
-    again = new_desk.run([asset], tags={"dagster/root_run_id": first.id, "dagster/parent_run_id": first.id})
+    if first.success:  # the asset's own retry policy was enough
+        assert first.steps("STEP_RESTARTED") == [asset]
+        again = first
+    else:
+        again = new_desk.run([asset], tags={"dagster/root_run_id": first.id, "dagster/parent_run_id": first.id})
     assert again.success, again.failure
     (kept,) = new_desk.all(record)
     assert again.materialized[asset]["cognify/ledger_entry"].value == kept.seq
-    assert new_desk.entered(step) == calls  # the user's function is not run for nothing
+    assert new_desk.entered(step) == calls <= 1  # the user's function is not run for nothing
     if step == "training":
         assert new_desk.all(TrainingFailed) == []  # it was sealed before it died
     if step == "evaluation":

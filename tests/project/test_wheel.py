@@ -52,8 +52,10 @@ def test_a_template_is_used_from_an_installed_wheel_elsewhere(wheel: Path, tmp_p
     package, root, title = result.stdout.splitlines()
     assert package.startswith(str(home))
     assert root.startswith(str(home))
-    assert "Model Risk" in title
-    script = subprocess.run([home / "bin" / "cognify", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "SR 26-2" in title
+    script = subprocess.run(
+        [home / "bin" / "cognify", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert script.returncode == 0, script.stderr
     assert "ledger" in script.stdout
 

@@ -109,7 +109,7 @@ def test_older_schemas_are_upcast_step_by_step() -> None:
         (VersionOpened, {"model": "m", "version": "../1", "run": "r", "opened_by": "x"}, "version"),
         (PayloadErased, {"seq": 0, "basis": "b", "approved_by": "person/ada"}, "seq"),
         (PayloadErased, {"seq": 1, "basis": "b", "approved_by": "Ada"}, "approved_by"),
-        (KeyRevoked, {"holder": "person/x", "key_id": "XYZ", "reason": "r", "revoked_by": "person/y"}, "key_id"),
+        (KeyRevoked, {"holder": "person/xy", "key_id": "XYZ", "reason": "r", "revoked_by": "person/yz"}, "key_id"),
         (TrainingRun, {**MODEL, "version": "1", "datasets": []}, "datasets"),
     ],
 )
