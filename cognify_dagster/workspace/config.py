@@ -39,11 +39,6 @@ class WorkspaceConfig:
         """Folder of the machine's private keys."""
         return self.home / "keys"
 
-    @property
-    def people_keys(self) -> Path:
-        """Folder where `cognify key new` puts encrypted personal keys by default."""
-        return self.home / "people"
-
 
 def find_config(start: str | os.PathLike[str]) -> Path:
     """Find `cognify.toml`: the path itself, in the folder, or in a parent of the folder.

@@ -1,0 +1,179 @@
+"""What the UI shows: whole paths, commands that run, hashes where they fit, and an owner for everything."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.orchestration import project
+from tests.orchestration.desk import Desk, Ran
+
+GOVERNED = (*project.DATA, *project.BUILD, project.SERVICE)
+HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+@pytest.fixture(scope="module")
+def _cache() -> dict[str, object]:
+    return {}
+
+
+@pytest.fixture
+def story(sit, founded, _cache) -> tuple[Desk, list[Ran]]:
+    """The whole path in three runs."""
+    desk = sit(founded)
+    runs = [desk.run(project.DATA, None), desk.run(project.BUILD)]
+    desk.approve()
+    runs.append(desk.run([project.SERVICE]))
+    assert all(run.success for run in runs)
+    return desk, runs
+
+
+def test_every_governed_asset_has_a_code_version_owner_group_kind_and_description():
+    specs = {spec.key.to_user_string(): spec for spec in project.defs.resolve_all_asset_specs()}
+    assert set(specs) == set(GOVERNED)
+    for name, spec in specs.items():
+        assert spec.code_version, name
+        assert list(spec.owners) == ["team:tests"], name
+        assert spec.kinds, name
+        assert spec.description, name
+        assert spec.group_name == ("datasets" if name in project.DATA else "tiny"), name
+    assert specs["tiny_package"].kinds == {"pdf", "compliance"}
+    assert specs["tiny_model"].code_version != specs["tiny_eval"].code_version
+
+
+def test_the_code_version_follows_the_function():
+    from cognify_dagster.orchestration.calls import read_function
+
+    namespace: dict = {}
+    exec("def one():\n    return 1\n", namespace)
+    assert (
+        read_function(project.enter, {"step": None}).code_version
+        == read_function(project.enter, {"step": None}).code_version
+    )
+    assert read_function(project.enter, {"step": None}).code_version != read_function(namespace["one"], {}).code_version
+
+
+def test_the_checks_say_what_they_mean():
+    checks = {
+        f"{spec.asset_key.to_user_string()}:{spec.name}": spec
+        for node in project.defs.resolve_asset_graph().asset_check_keys
+        for spec in [project.defs.resolve_asset_graph().get_check_spec(node)]
+    }
+    assert set(checks) == {
+        "tiny_holdout:no_overlap",
+        "tiny_eval:performance",
+        "tiny_eval:fairness",
+        "tiny_eval:data_quality",
+        "tiny_package:sign_off",
+    }
+    for name, spec in checks.items():
+        assert spec.blocking, name
+        assert spec.description, name
+        assert "leaving out" not in spec.description, name
+
+
+def test_the_whole_story_in_metadata(story: tuple[Desk, list[Ran]]):
+    desk, runs = story
+    shown = {name: metadata for run in runs for name, metadata in run.materialized.items()}
+    assert set(shown) == set(GOVERNED)
+    reading = desk.workspace.read()
+    for name, metadata in shown.items():
+        seq = metadata["cognify/ledger_entry"].value
+        assert reading.view.entries[seq].entry.leaf.hex() == metadata["cognify/entry_leaf"].value, name
+    package = shown["tiny_package"]
+    for key in ("cognify/pdf", "cognify/package_json", "cognify/model_card"):
+        assert isinstance(package[key], dg.PathMetadataValue)
+        assert Path(package[key].value).is_file()
+    rows = (
+        [record.data for record in package["cognify/stages"].value.records]
+        if hasattr(package["cognify/stages"].value, "records")
+        else [record.data for record in package["cognify/stages"].records]
+    )
+    assert [row["stage"] for row in rows] == [
+        "Automated gates",
+        "Independent validation",
+        "Compliance and legal review",
+        "Business sign-off",
+    ]
+    assert [row["waiting for"] for row in rows][1:] == ["Vera", "Carl", "Olga"]
+    assert package["cognify/validation_status"].value == "pending"
+    service = shown[project.SERVICE]
+    for who in ("Vera", "Carl", "Olga"):
+        assert who in service["cognify/who_approved"].value
+    assert service["cognify/location"].value == str(desk.folder / "live" / "tiny.json")
+    trained_on = shown["tiny_model"]["cognify/trained_on"]
+    assert trained_on.records[0].data["root"] == shown["tiny_train"]["cognify/root"].value
+    assert shown["tiny_train"]["dagster/row_count"].value == 200
+
+
+def test_commands_can_be_copied(story: tuple[Desk, list[Ran]]):
+    """Each names the project by its whole path and parses as one command line; no link to a local file, which is dead there."""
+    desk, runs = story
+    commands = []
+    for run in runs:
+        for metadata in run.materialized.values():
+            for value in metadata.values():
+                assert not isinstance(value, dg.UrlMetadataValue)
+                text = value.value if isinstance(value, (dg.TextMetadataValue, dg.MarkdownMetadataValue)) else ""
+                assert "file://" not in text
+                if text.startswith("cognify "):
+                    commands.append(shlex.split(text))
+    assert commands
+    for words in commands:
+        assert words[:3] == ["cognify", "--workspace", str(desk.folder)]
+    assert ["sign", "tiny", "v1", "--key"] in [words[3:7] for words in commands]
+    assert ["ledger", "show"] in [words[3:5] for words in commands]
+
+
+def test_no_hash_is_put_into_an_asset_tag(story: tuple[Desk, list[Ran]]):
+    _, runs = story
+    for spec in project.defs.resolve_all_asset_specs():
+        assert not any(HEX64.search(str(value)) for value in spec.tags.values())
+    for run in runs:
+        for event in run.events:
+            if event.is_step_materialization:
+                tags = event.step_materialization_data.materialization.tags or {}
+                own = {key: value for key, value in tags.items() if not key.startswith("dagster/")}
+                assert not any(HEX64.search(value) for value in own.values())
+
+
+def test_data_versions_are_content_hashes(story: tuple[Desk, list[Ran]]):
+    desk, _ = story
+    for asset in GOVERNED:
+        (record,) = desk.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+        version = record.asset_materialization.tags["dagster/data_version"]
+        assert HEX64.search(version), (asset, version)
+
+
+def test_a_path_with_a_blank_is_quoted():
+    from types import SimpleNamespace
+
+    from cognify_dagster.orchestration.metadata import command
+
+    workspace = SimpleNamespace(config=SimpleNamespace(path=Path("/srv/credit risk/cognify.toml")))
+    assert shlex.split(command(workspace, "status tiny v1"))[2] == "/srv/credit risk"  # type: ignore[arg-type]
+
+
+def test_a_translator_changes_how_assets_look_and_nothing_else():
+    import cognify_dagster as cg
+
+    class Ours(cg.GovernedModelTranslator):
+        def get_asset_spec(self, data: cg.GovernedAssetData) -> dg.AssetSpec:
+            return (
+                super().get_asset_spec(data).replace_attributes(group_name="risk").merge_attributes(tags={"team": "a"})
+            )
+
+    model = cg.GovernedModel(key="other", owner="team:tests", risk_tier="low", translator=Ours())
+
+    @cg.training_run(model, datasets=["tiny_train"])
+    def other_model(run: cg.TrainingRecorder) -> None: ...
+
+    defs = model.build_defs(assets=[other_model])
+    for spec in defs.resolve_all_asset_specs():
+        if spec.key.to_user_string() != "tiny_train":
+            assert spec.group_name == "risk"
+            assert spec.tags["team"] == "a"
