@@ -1,5 +1,6 @@
 """What the Dagster UI shows about a governed step: full paths and commands to copy, and hashes as metadata, never as tags."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
 
 def command(workspace: Workspace, arguments: str) -> str:
     """Return a command line that works from anywhere."""
-    return f"cognify --workspace {workspace.config.path.parent} {arguments}"
+    return f"cognify --workspace {shlex.quote(str(workspace.config.path.parent))} {arguments}"
 
 
 def evidence_path(workspace: Workspace, item: EvidenceItem) -> str:

@@ -123,9 +123,7 @@ def reconciliation_sensor(model: GovernedModel, watched: Mapping[dg.AssetKey, st
         events = [
             (key.to_user_string(), role, record)
             for key, role in watched.items()
-            for record in latest_materializations(
-                context.instance, key, cursor.get(key.to_user_string()), EVENTS_A_TICK
-            )
+            for record in _new_events(context.instance, key, cursor.get(key.to_user_string()))
         ]
         reading = (
             workspace.read()
@@ -136,13 +134,26 @@ def reconciliation_sensor(model: GovernedModel, watched: Mapping[dg.AssetKey, st
             if problem is not None:
                 _report(workspace, model, name, record, problem)
                 found += 1
-            cursor[name] = record.storage_id
+            cursor[name] = [record.storage_id, record.timestamp]
         context.update_cursor(json.dumps(cursor))
         if found:
             return dg.SkipReason(f"{found} new findings were recorded; see `cognify ledger show --kind finding`")
         return dg.SkipReason("every materialization is accounted for by a ledger entry")
 
     return sensor
+
+
+def _new_events(instance: dg.DagsterInstance, key: dg.AssetKey, seen: Any) -> list[Any]:
+    """Return the materializations after the one seen last, oldest first.
+
+    Storage ids start again when runs are deleted (SQLite), so an id alone could hide an event: if the one seen last is no
+    longer there, all are looked at again. Findings are recorded once each, whatever the cursor says.
+    """
+    if isinstance(seen, list) and len(seen) == 2 and isinstance(seen[0], int):
+        records = latest_materializations(instance, key, seen[0] - 1, EVENTS_A_TICK + 1)
+        if records and [records[0].storage_id, records[0].timestamp] == seen:
+            return records[1:]
+    return latest_materializations(instance, key, None, EVENTS_A_TICK)
 
 
 def _unaccounted(reading: Reading, model: GovernedModel, asset: str, role: str, record: Any) -> str | None:

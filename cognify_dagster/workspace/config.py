@@ -39,6 +39,11 @@ class WorkspaceConfig:
         """Folder of the machine's private keys."""
         return self.home / "keys"
 
+    @property
+    def people_keys(self) -> Path:
+        """Folder for encrypted personal keys, where people share this machine (as in the demo)."""
+        return self.home / "people"
+
 
 def find_config(start: str | os.PathLike[str]) -> Path:
     """Find `cognify.toml`: the path itself, in the folder, or in a parent of the folder.
