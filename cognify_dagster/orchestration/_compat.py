@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.scheduler.instigation import (
+    InstigatorStatus,  # noqa: F401  (for health.py)
+    InstigatorType,  # noqa: F401
+)
 from dagster._utils.warnings import PreviewWarning
 
 MAX_RETRIES_TAG = "dagster/max_retries"

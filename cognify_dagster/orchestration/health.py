@@ -116,7 +116,7 @@ def location_checks(location: Mapping[str, Any]) -> list[HealthCheck]:
 
 def sensor_check(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> HealthCheck:
     """Whether the approval and reconciliation sensors are on, by their switch in the instance or their default."""
-    from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
+    from cognify_dagster.orchestration._compat import InstigatorStatus, InstigatorType
 
     states = {
         state.instigator_name: state.status

@@ -1,13 +1,17 @@
 """`GovernedModel`: a model under governance, and the Dagster definitions that come with it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
 from cognify_dagster.records import ModelRegistered
+
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class GovernedModel:
     target: str = "production"
     translator: GovernedModelTranslator = field(default_factory=GovernedModelTranslator)
     sensor_interval_seconds: int = 30
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.key):
+            raise UsageError(
+                f"model key {self.key!r}: use letters, digits and underscores, beginning with a letter, at most 80"
+            )
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:

@@ -293,6 +293,20 @@ def test_a_dataset_may_not_point_at_a_snapshot_from_the_end_of_the_ledger(founde
     assert founded.codes() == ["dataset_unknown"]
 
 
+def test_a_snapshot_taken_after_its_use_proves_nothing(founded: World) -> None:
+    founded.tier = "low"
+    founded.ready()
+    evaluation = founded.workspace.read().latest(Evaluation, founded.subject("1"))
+    assert evaluation is not None
+    later = founded.workspace.ledger.size() + 6  # evaluation, four gates, package: then the snapshot
+    founded.evaluate("1", dataset=evaluation.record.dataset.model_copy(update={"seq": later}))
+    founded.package("1")
+    snapshot = founded.workspace.read().at(founded.data["holdout"])
+    assert snapshot is not None
+    assert founded.write(snapshot.record) == later
+    assert founded.codes() == ["dataset_unknown"]
+
+
 # --- attribution -----------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from cognify_dagster.governance import (
     public_key,
     revoke_key,
 )
-from cognify_dagster.governance.statements import act_content_digest
+from cognify_dagster.governance.statements import act_content_digest, sign_act
 from cognify_dagster.records import (
     Envelope,
     EnvelopeSignature,
@@ -143,8 +143,6 @@ def test_a_genuine_signature_does_not_carry_over_to_another_person(founded: Worl
 @pytest.mark.parametrize("change", ["self", "not admin", "key of another", "wrong key id", "other voucher named"])
 def test_a_signed_enrolment_that_breaks_a_rule_has_no_effect(founded: World, change: str) -> None:
     """The rules hold when reading, too: somebody may have appended without asking `enrol_person`."""
-    from cognify_dagster.governance.statements import sign_act
-
     eve = person(founded, "eve", "compliance_officer")
     signer = founded.key("vera" if change == "not admin" else "ada")
     if change == "self":
@@ -167,8 +165,6 @@ def test_a_signed_enrolment_that_breaks_a_rule_has_no_effect(founded: World, cha
 
 
 def test_a_signature_made_for_another_ledger_has_no_effect(founded: World) -> None:
-    from cognify_dagster.governance.statements import sign_act
-
     record = PersonEnrolled(person=person(founded, "eve", "auditor"), vouched_by="person/ada", envelope=NO_SIGNATURE)
     head = founded.workspace.read().view.checkpoint()
     envelope = sign_act(
@@ -197,6 +193,15 @@ def test_a_revoked_key_is_valid_before_and_not_after(founded: World) -> None:
     assert people.key_at("person/vera", key.key_id, seq) is None
     with pytest.raises(GovernanceError, match="no valid key"):
         revoke_key(founded.workspace, "person/vera", key.key_id, "again", founded.key("ada"))
+
+
+def test_a_key_is_not_valid_before_it_was_enrolled(founded: World) -> None:
+    founded.enrol("una", "auditor")
+    seq = founded.workspace.ledger.size() - 1
+    key = founded.key("una").key_id
+    people = directory(founded.workspace.read())
+    valid = [people.key_at("person/una", key, at) is not None for at in (0, seq - 1, seq, seq + 1)]
+    assert valid == [False, False, False, True]
 
 
 def test_a_revoked_key_does_not_come_back_but_a_new_one_may(founded: World, tmp_path: Path) -> None:

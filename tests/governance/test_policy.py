@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from cognify_dagster.governance import (
     parse_policy,
     policy_in_force,
 )
+from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import PolicyAdopted
 from tests.governance.world import World, clone
 
@@ -103,6 +106,17 @@ def test_fewer_than_the_quorum_adopt_nothing(founded: World, signers: list[str])
     assert founded.workspace.ledger.size() == before
 
 
+def signed_by_both(world: World, record: PolicyAdopted) -> PolicyAdopted:
+    """Sign an adoption as both admins, past the checks of `adopt_policy`."""
+    reading = world.workspace.read()
+    head = reading.view.checkpoint()
+    envelopes = tuple(
+        sign_act(record, world.key(name), ledger=reading.origin, role="workspace_admin", meaning="…", head=head)
+        for name in ("ada", "finn")
+    )
+    return record.model_copy(update={"envelopes": envelopes})
+
+
 def adopted(world: World, title: str = "stricter") -> PolicyAdopted:
     adopt_policy(world.workspace, stricter(world, title), "x", [world.key("ada"), world.key("finn")])
     return world.workspace.read().all(PolicyAdopted)[-1].record
@@ -137,23 +151,20 @@ def test_an_old_adoption_cannot_be_replayed_to_bring_an_old_policy_back(founded:
 
 def test_a_policy_of_a_newer_release_blocks_instead_of_falling_back(approved: World) -> None:
     """It was properly adopted, with a field this release does not know: the older, perhaps laxer one must not apply."""
-    from cognify_dagster.governance.enrol import _digest
-    from cognify_dagster.governance.statements import sign_act
-
     newer = policy_in_force(approved.workspace.read()).policy.as_json() | {"cooling_off_days": 7}
-    record = PolicyAdopted(policy=newer, policy_digest=_digest(newer), reason="x", envelopes=())
-    reading = approved.workspace.read()
-    envelopes = tuple(
-        sign_act(
-            record,
-            approved.key(name),
-            ledger=reading.origin,
-            role="workspace_admin",
-            meaning="…",
-            head=reading.view.checkpoint(),
-        )
-        for name in ("ada", "finn")
+    digest = "sha256:" + hashlib.sha256(canonical_json(newer)).hexdigest()
+    approved.write(
+        signed_by_both(approved, PolicyAdopted(policy=newer, policy_digest=digest, reason="x", envelopes=()))
     )
-    approved.write(record.model_copy(update={"envelopes": envelopes}))
     assert approved.codes() == ["policy_unreadable"]
     assert "cooling_off_days" in approved.decide().reasons[0].text
+
+
+def test_a_digest_that_is_not_that_of_the_policy_has_no_effect(founded: World) -> None:
+    """Even properly signed: statements name the digest, so it must stand for what is in force."""
+    policy = stricter(founded)
+    record = PolicyAdopted(policy=policy.as_json(), policy_digest="sha256:" + "0" * 64, reason="x", envelopes=())
+    founded.write(signed_by_both(founded, record))
+    assert quorum(founded) == 1
+    founded.write(signed_by_both(founded, record.model_copy(update={"policy_digest": policy.digest})))
+    assert quorum(founded) == 2

@@ -167,6 +167,25 @@ def test_an_entry_in_between_makes_it_decide_again(approved: World, monkeypatch:
     assert grants(approved) == []
 
 
+def test_a_grant_by_another_process_in_between_is_continued(approved: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decided a second earlier, so its entry has the same key and other facts: no error, the same grant."""
+    genuine: Callable[..., Receipt] = approved.workspace.append
+    others: list[Grant] = []
+
+    def append(record: Any, **options: Any) -> Receipt:
+        if isinstance(record, ReleaseGranted) and not others:
+            other = Workspace.open(approved.folder / "project")
+            others.append(request_release(other, MODEL, "1", "production", "run-2", "person/ben"))
+            record = record.model_copy(update={"decided_at": "2026-01-01T00:00:00Z"})
+        return genuine(record, **options)
+
+    monkeypatch.setattr(approved.workspace, "append", append)
+    grant = ask(approved)
+    assert grant.continued
+    assert (grant.seq, grant.leaf) == (others[0].seq, others[0].leaf)
+    assert grants(approved) == [grant.seq]
+
+
 def test_a_harmless_entry_in_between_is_decided_over_again_and_granted(
     approved: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,12 @@ def packaged(founded: stock.Stock, tmp_path_factory: pytest.TempPathFactory) -> 
     return stock.package(founded, tmp_path_factory.mktemp("packaged"))
 
 
+@pytest.fixture(scope="session")
+def released(founded: stock.Stock, tmp_path_factory: pytest.TempPathFactory) -> stock.Stock:
+    """The same with version v1 live, and the Dagster home that remembers how."""
+    return stock.release(founded, tmp_path_factory.mktemp("released"))
+
+
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
     """An instance that the tests of a module share; run ids keep them apart."""

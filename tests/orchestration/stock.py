@@ -26,10 +26,11 @@ GATES = (
 
 @dataclass(frozen=True)
 class Stock:
-    """A project folder that tests copy, and the keys of its people."""
+    """A project folder that tests copy, the keys of its people, and the DAGSTER_HOME of what ran, where it was kept."""
 
     folder: Path
     keys: dict[str, PersonalKey]
+    home: Path | None = None
 
 
 def found(folder: Path, *, gates: bool = True) -> Stock:
@@ -54,3 +55,22 @@ def package(founded: Stock, folder: Path) -> Stock:
         Desk(target, founded.keys, instance).build()
     (target / "entered.txt").unlink()
     return Stock(target, founded.keys)
+
+
+def release(founded: Stock, folder: Path) -> Stock:
+    """Copy a founded workspace and bring v1 up to its release, on an instance that tests copy too."""
+    from tests.orchestration.desk import Desk
+
+    target, home = folder / "project", folder / "home"
+    shutil.copytree(founded.folder, target)
+    home.mkdir()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dg.instance_for_test(temp_dir=str(home), set_dagster_home=False) as instance,
+    ):
+        patch.setenv("COGNIFY_WORKSPACE", str(target))
+        desk = Desk(target, founded.keys, instance)
+        desk.build()
+        desk.approve()
+        assert desk.run([project.SERVICE]).success
+    return Stock(target, founded.keys, home)

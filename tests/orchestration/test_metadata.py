@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from tests.orchestration import project
+from tests.orchestration import project, stock
 from tests.orchestration.desk import Desk, Ran
 
 GOVERNED = (*project.DATA, *project.BUILD, project.SERVICE)
@@ -17,17 +18,18 @@ HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
 @pytest.fixture(scope="module")
-def _cache() -> dict[str, object]:
-    return {}
-
-
-@pytest.fixture
-def story(sit, founded, _cache) -> tuple[Desk, list[Ran]]:
-    """The whole path in three runs."""
-    desk = sit(founded)
-    runs = [desk.run(project.DATA, None), desk.run(project.BUILD)]
-    desk.approve()
-    runs.append(desk.run([project.SERVICE]))
+def story(
+    founded: stock.Stock, instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Desk, list[Ran]]:
+    """The whole path in three runs; nothing here writes to it."""
+    folder = tmp_path_factory.mktemp("story") / "project"
+    shutil.copytree(founded.folder, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COGNIFY_WORKSPACE", str(folder))
+        desk = Desk(folder, founded.keys, instance)
+        runs = [desk.run(project.DATA, None), desk.run(project.BUILD)]
+        desk.approve()
+        runs.append(desk.run([project.SERVICE]))
     assert all(run.success for run in runs)
     return desk, runs
 
@@ -88,11 +90,7 @@ def test_the_whole_story_in_metadata(story: tuple[Desk, list[Ran]]):
     for key in ("cognify/pdf", "cognify/package_json", "cognify/model_card"):
         assert isinstance(package[key], dg.PathMetadataValue)
         assert Path(package[key].value).is_file()
-    rows = (
-        [record.data for record in package["cognify/stages"].value.records]
-        if hasattr(package["cognify/stages"].value, "records")
-        else [record.data for record in package["cognify/stages"].records]
-    )
+    rows = [record.data for record in package["cognify/stages_when_built"].records]
     assert [row["stage"] for row in rows] == [
         "Automated gates",
         "Independent validation",
@@ -120,8 +118,8 @@ def test_commands_can_be_copied(story: tuple[Desk, list[Ran]]):
                 assert not isinstance(value, dg.UrlMetadataValue)
                 text = value.value if isinstance(value, (dg.TextMetadataValue, dg.MarkdownMetadataValue)) else ""
                 assert "file://" not in text
-                if text.startswith("cognify "):
-                    commands.append(shlex.split(text))
+                found = [text] if text.startswith("cognify ") else re.findall(r"`(cognify [^`]*)`", text)
+                commands += [shlex.split(item) for item in found]
     assert commands
     for words in commands:
         assert words[:3] == ["cognify", "--workspace", str(desk.folder)]
@@ -172,7 +170,9 @@ def test_a_translator_changes_how_assets_look_and_nothing_else():
     @cg.training_run(model, datasets=["tiny_train"])
     def other_model(run: cg.TrainingRecorder) -> None: ...
 
-    defs = model.build_defs(assets=[other_model])
+    defs = dg.Definitions.merge(
+        dg.Definitions(resources={"ledger": cg.LedgerResource()}), model.build_defs(assets=[other_model])
+    )
     for spec in defs.resolve_all_asset_specs():
         if spec.key.to_user_string() != "tiny_train":
             assert spec.group_name == "risk"
