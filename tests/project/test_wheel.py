@@ -48,7 +48,7 @@ def test_a_template_is_used_from_an_installed_wheel_elsewhere(wheel: Path, tmp_p
         "from cognify_dagster.documents.frameworks import template_root, load_framework;"
         "print(cognify_dagster.__file__); print(template_root()); print(load_framework('sr26-2').title)"
     )
-    result = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    result = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     package, root, title = result.stdout.splitlines()
     assert package.startswith(str(home))
     assert root.startswith(str(home))
