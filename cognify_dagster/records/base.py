@@ -112,9 +112,7 @@ ModelKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
 VersionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,49}$")]
 PersonId = Annotated[str, Field(pattern=r"^person/[a-z0-9][a-z0-9-]{1,60}$")]
 WorkloadId = Annotated[str, Field(pattern=r"^workload/[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-HolderId = Annotated[
-    str, Field(pattern=r"^(person/[a-z0-9][a-z0-9-]{1,60}|workload/[A-Za-z0-9][A-Za-z0-9_.-]{0,60})$")
-]
+HolderId = Annotated[str, Field(pattern=r"^(person/[a-z0-9][a-z0-9-]{1,60}|workload/[A-Za-z0-9][A-Za-z0-9_.-]{0,60})$")]
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,29}$")]
 SubjectId = Annotated[str, AfterValidator(check_subject)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]

@@ -315,7 +315,7 @@ class Release(RuleBasedStateMachine):
 
 TestRelease = Release.TestCase
 TestRelease.settings = settings(
-    max_examples=12,
+    max_examples=10,
     stateful_step_count=16,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

@@ -71,7 +71,7 @@ def fitting(schema: dict[str, Any], defs: dict[str, Any], name: str = "") -> st.
 
 
 @pytest.mark.parametrize("kind", sorted(kinds()))
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_fits_the_published_schema_reads_and_names_valid_subjects(kind: str, data: st.DataObject) -> None:
     model = kinds()[kind]
