@@ -3,7 +3,8 @@
 This room imports no documents and no orchestrator: gate and coverage results reach it as ledger entries.
 """
 
-from cognify_dagster.governance.decision import Decision, Reason, Signed, StageState, check_sign_off, decide
+from cognify_dagster.governance.case import Reason, Signed, StageState
+from cognify_dagster.governance.decision import Decision, decide
 from cognify_dagster.governance.enrol import (
     adopt_gate_set,
     adopt_policy,
@@ -20,6 +21,7 @@ from cognify_dagster.governance.people import Directory, directory
 from cognify_dagster.governance.policy import DEFAULT_POLICY_YAML, ROLES, Policy, load_policy, parse_policy
 from cognify_dagster.governance.release import Grant, ReleaseBlocked, complete, fail, live, request_release
 from cognify_dagster.governance.signoff import Choice, propose, sign_off, submit
+from cognify_dagster.governance.stages import check_sign_off
 from cognify_dagster.governance.statements import (
     Condition,
     EntryRef,

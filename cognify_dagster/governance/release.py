@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from cognify_dagster.evidence import EvidenceError
-from cognify_dagster.governance.decision import Decision, Reason, decide
+from cognify_dagster.governance.case import Reason
+from cognify_dagster.governance.decision import Decision, decide
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.ledger import IdempotencyConflict, SizeChanged
 from cognify_dagster.records import (

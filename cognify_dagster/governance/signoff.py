@@ -10,13 +10,15 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from cognify_dagster.governance.case import StageState
 from cognify_dagster.governance.decision import Decision as ReleaseDecision
-from cognify_dagster.governance.decision import StageState, check_sign_off, decide, excluded_people
+from cognify_dagster.governance.decision import decide
 from cognify_dagster.governance.enrol import policy_in_force
 from cognify_dagster.governance.errors import GovernanceError, SignatureError, SignOffDenied
 from cognify_dagster.governance.keys import PersonalKey
 from cognify_dagster.governance.people import Directory, directory
 from cognify_dagster.governance.policy import Policy
+from cognify_dagster.governance.stages import check_sign_off, excluded_people
 from cognify_dagster.governance.statements import (
     Condition,
     Decision,

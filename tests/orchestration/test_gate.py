@@ -76,6 +76,25 @@ def test_a_direct_launch_of_the_deployment_is_refused_once_with_reasons_and_not_
     desk.assert_verifies()
 
 
+def test_a_refusal_in_a_step_process_of_its_own_is_not_retried_either(desk: Desk, own_instance):
+    """The multiprocess executor is the default of launched runs: the refusal crosses a process boundary."""
+    own_instance.add_dynamic_partitions("tiny_versions", ["v1"])
+    result = dg.execute_job(
+        dg.reconstructable(project.version_job),
+        instance=own_instance,
+        asset_selection=[dg.AssetKey(project.SERVICE)],
+        tags={"dagster/partition": "v1", "user": "ben"},
+        raise_on_error=False,
+    )
+    assert not result.success
+    kinds = [event.event_type_value for event in result.all_events]
+    assert kinds.count("STEP_START") == 1
+    assert "STEP_UP_FOR_RETRY" not in kinds
+    run = own_instance.get_run_by_id(result.run_id)
+    assert not auto_reexecution_should_retry_run(own_instance, run, RunFailureReason.STEP_FAILURE)
+    assert len(desk.all(ReleaseRefused)) == 1
+
+
 def test_a_run_that_fails_by_accident_would_be_retried(desk: Desk, own_instance):
     desk.approve()
     desk.switch("fail-deployment", "9")
