@@ -17,7 +17,8 @@ def main() -> int:
     except WorkspaceError as error:
         print(f"{error}\nRun `make demo` first: it founds the demo's workspace.", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background shell starts its jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     print("Starting Dagster …", flush=True)
     try:
         instance = start(prepare_home(workspace.home))

@@ -154,7 +154,8 @@ def test_from_the_published_data_to_a_release(tmp_path: Path, monkeypatch: pytes
         assert done.record.model_digest == training.record.model_file.digest
         assert Path(done.record.location).exists()
         service = Path(str(done.record.detail["service_folder"]))
-        assert scoring.ScoringService(service, live_digest).live_digest == training.record.model_file.digest
+        installed = scoring.ScoringService(service, live_digest)
+        assert f"sha256:{installed.live_digest}" == training.record.model_file.digest
 
         again = run(["credit_service"])
         assert not again.success

@@ -191,6 +191,24 @@ def test_resources_and_config_of_the_users_own_reach_the_function(new_desk: Desk
     assert record.record.observed["run"] == result.run_id
 
 
+def test_a_table_without_a_file_is_kept_and_read_back(new_desk: Desk):
+    from cognify_dagster.datasets import DatasetError
+    from cognify_dagster.datasets.recording import require_snapshot
+
+    @cg.dataset_snapshot
+    def small():
+        import pyarrow as pa
+
+        return pa.table({"x": [1, 2]})
+
+    dg.materialize([small], instance=new_desk.instance, resources={"ledger": cg.LedgerResource()})
+    snapshot = cg.Snapshot(new_desk.workspace, require_snapshot(new_desk.workspace, "small"))
+    snapshot.verify()
+    assert snapshot.table().to_pydict() == {"x": [1, 2]}
+    with pytest.raises(DatasetError, match=r"small was recorded as a table, so it has no path; use .table\(\)"):
+        _ = snapshot.path
+
+
 def test_a_decorated_function_can_be_called_directly(new_desk: Desk):
     results = list(project.tiny_train(dg.build_asset_context(), ledger=cg.LedgerResource()))
     assert isinstance(results[0], dg.MaterializeResult)
