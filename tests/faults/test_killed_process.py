@@ -115,8 +115,6 @@ def at(request: pytest.FixtureRequest):
                 if step in ("training", name):
                     break
                 assert desk.run([ASSETS[name]]).success
-            if step == "package":
-                pass
             return desk
         desk = request.getfixturevalue("desk")
         desk.approve()
