@@ -124,6 +124,8 @@ class _Step:
         recorder = TrainingRecorder()
         try:
             inputs = {name: Snapshot(workspace, item) for name, item in snapshots.items()}
+            for snapshot in inputs.values():
+                snapshot.verify()  # also for a function that opens the file by itself
             path = self.user.call(context, self.passed, {"run": recorder, "version": version, **inputs})
             seal_training(
                 workspace,

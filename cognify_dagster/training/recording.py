@@ -83,7 +83,10 @@ def open_version(
         other = item.record.run
         failed = any(failure.record.run == other for failure in reading.all(TrainingFailed, subject))
         if other != run and not failed and not run_is_over(other):
-            raise TrainingError(f"run {other} is training {model} {version} now; wait for it, or train another version")
+            raise TrainingError(
+                f"run {other} is training {model} {version} now; wait for it, or train another version. If its process has died, "
+                "end the run in Dagster first"
+            )
     record = VersionOpened(model=model, version=version, run=run, opened_by=opened_by)
     workspace.append(record, idem=idempotency_key("version_opened", model, version, run))
     return None
