@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,25 +9,21 @@ Block = dict[str, Any]
 Cell = str | list[dict[str, Any]]
 
 MAX_ROWS = 500
-_LONG = re.compile(r"\S{16,}")
-_ZERO_WIDTH_SPACE = "\u200b"
-
-STATUS_WORDS = {
-    "satisfied": "● satisfied",
-    "missing": "○ missing",
-    "needs_human": "◐ needs human",
-    "stale": "△ stale",
-    "insufficient_data": "□ insufficient data",
-    "declared_unavailable": "◇ declared unavailable",
-    "not_applicable": "– not applicable",
-    "pass": "● pass",
-    "fail": "○ fail",
-}
 
 
-def heading(text: str, level: int = 1) -> Block:
-    """A heading."""
-    return {"t": "h", "v": text, "level": level}
+def heading(text: str, level: int = 1, *, anchor: str = "") -> Block:
+    """A heading; `anchor` lets `page_of` refer to it."""
+    return {"t": "h", "v": text, "level": level, "anchor": anchor}
+
+
+def page_of(anchor: str) -> dict[str, Any]:
+    """A run: the number of the page on which the heading with this anchor stands, as a link."""
+    return {"v": "", "page_of": anchor}
+
+
+def notice(*parts: str | dict[str, Any]) -> Block:
+    """A framed remark that a reader must not miss."""
+    return {"t": "notice", "v": [part if isinstance(part, dict) else {"v": part} for part in parts]}
 
 
 def paragraph(*parts: str | dict[str, Any]) -> Block:
@@ -84,10 +79,14 @@ def bold(text: str, **more: Any) -> dict[str, Any]:
     return {"v": text, "b": True, **more}
 
 
-def groups(digest: str, digits: int = 64) -> str:
-    """Return a hash in groups of eight digits."""
-    text = digest.removeprefix("sha256:")[:digits]
-    return " ".join(text[start : start + 8] for start in range(0, len(text), 8))
+def good(text: str, **more: Any) -> dict[str, Any]:
+    """A run that says what was answered since."""
+    return {"v": text, "g": True, **more}
+
+
+def digest_text(digest: str, digits: int = 64) -> str:
+    """Return a hash as one word, so that it can be copied."""
+    return digest.removeprefix("sha256:")[:digits]
 
 
 def entry(ref: dict[str, Any] | None) -> str:
@@ -133,20 +132,3 @@ def interval(low: Any, high: Any) -> str:
 def number_of(value: Any) -> float | None:
     """Return a real number, or None for what is none."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def soften(value: Any) -> Any:
-    """Allow line breaks inside very long words of every text of a view, so that nothing runs off the page."""
-    if isinstance(value, str):
-        return _LONG.sub(lambda match: _break(match.group()), value)
-    if isinstance(value, dict):
-        return {key: item if key in ("t", "file") else soften(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [soften(item) for item in value]
-    return value
-
-
-def _break(word: str) -> str:
-    """Breaks after punctuation, and inside runs of 16 letters or digits."""
-    pieces = [piece for part in re.split(r"(?<=[._/@:=-])", word) for piece in re.findall(r".{1,16}", part)]
-    return _ZERO_WIDTH_SPACE.join(pieces)

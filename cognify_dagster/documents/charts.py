@@ -88,8 +88,9 @@ def calibration(title: str, points: Sequence[tuple[float, float, float, float]])
     """Draw predicted (x) against observed (y) with interval (low, high); the diagonal is where both agree."""
     size, left, top = 250, 60, 14
     peak = max([0.1, *(max(p[0], p[1], p[3]) for p in points)])
-    scale = next(step for step in (0.1, 0.2, 0.25, 0.5, 0.75, 1.0, math.inf) if step >= peak)
-    scale = 1.0 if math.isinf(scale) else scale
+    tick = next((step for step in (0.02, 0.05, 0.1, 0.2) if step * 5 >= peak - 1e-9), 0.2)
+    ticks = min(5, math.ceil(peak / tick - 1e-9))  # round numbers, and no more room than the points need
+    scale = tick * ticks
 
     def x(value: float) -> float:
         return left + size * min(max(value / scale, 0.0), 1.0)
@@ -98,8 +99,8 @@ def calibration(title: str, points: Sequence[tuple[float, float, float, float]])
         return top + size * (1 - min(max(value / scale, 0.0), 1.0))
 
     body = [_line(x(0), y(0), x(scale), y(scale), SOFT, 1, "4 3")]
-    for step in range(5):
-        value = scale * step / 4
+    for step in range(ticks + 1):
+        value = tick * step
         body += [_line(x(0), y(value), x(scale), y(value), "#e2e2e2", 0.7)]
         body.append(_text(left - 8, y(value) + 4, f"{value:.2f}", anchor="end", size=10.5, fill=SOFT))
         body.append(_text(x(value), top + size + 16, f"{value:.2f}", anchor="middle", size=10.5, fill=SOFT))

@@ -1,8 +1,8 @@
 """Coverage: each requirement of a framework, its status, and the ledger entries that support it.
 
 Invariants: `coverage` is a pure function of facts, framework and time; a line is satisfied only if every demand it rests on names
-at least one entry of the facts; not_applicable carries the conditions that led there; law and guidance are counted apart;
-drafts and texts not in force are listed and never counted. A status is evidence for a reader's judgement, not a verdict.
+at least one entry of the facts, and where it takes judgement a person's signature is among them; not_applicable carries the
+conditions that led there; law and guidance are counted apart; drafts and texts not in force are listed and never counted. A status is evidence for a reader's judgement, not a verdict.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from cognify_dagster.documents.coverage_checks import check_leaf
+from cognify_dagster.documents.coverage_people import check_judgement
 from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, Status
 from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.frameworks import Condition, EvidenceNode, Framework, Requirement, Section
@@ -25,6 +26,7 @@ SEVERITY: tuple[Status, ...] = (
     "insufficient_data",
     "needs_human",
     "declared_unavailable",
+    "after_release",
     "satisfied",
 )
 
@@ -97,7 +99,7 @@ def coverage(facts: VersionFacts, framework: Framework, now: datetime) -> Covera
         now: the moment of judgement, with time zone; ages are counted to it.
     """
     stated = stated_facts(facts, framework.id)
-    context = Context(facts, stated, now)
+    context = Context(facts, stated, now, framework.prohibited_bases)
     derivation: list[dict[str, Any]] = []
     verdict = framework.applicability.evaluate(stated, derivation) if framework.applicability else True
     scope = {True: "in_scope", False: "out_of_scope", None: "undetermined"}[verdict]
@@ -130,6 +132,10 @@ def _line(item: Requirement, section: Section, context: Context, out_of_scope: t
     if applies is False:
         return Line(item, section.id, "not_applicable", derivation=tuple(derivation))
     status, shown = _tree(item.evidence, context)
+    if status == "satisfied" and item.judged_by:
+        judgement = check_judgement(item.judged_by, context)
+        shown = [*shown, judgement]
+        status = "needs_human" if judgement.gaps else status
     gaps = [gap for part in shown for gap in part.gaps]
     if applies is None:
         unknown = ", ".join(str(step["fact"]) for step in derivation if step["holds"] is None)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from cognify_dagster.documents.coverage_bases import uncompared_bases
 from cognify_dagster.documents.coverage_people import check_approval, check_attestation, check_human, check_ledger
-from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, not_there, ref
+from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, Status, not_there, ref
 from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.frameworks import EvidenceNode
+from cognify_dagster.documents.labels import label
 from cognify_dagster.records import DatasetSnapshot, Evaluation
 from cognify_dagster.workspace import Recorded
 
@@ -143,7 +145,10 @@ def _training(leaf: EvidenceNode, context: Context) -> Shown:
     tests: dict[str, tuple[bool, Gap]] = {
         "config": (bool(record.config), Gap("missing", "the run recorded no configuration", who)),
         "data_pinned": (not unpinned, Gap("missing", f"not pinned to a snapshot: {', '.join(unpinned)}", who)),
-        "code_known": (bool(record.code.commit), Gap("missing", "the code's commit is not known", who)),
+        "code_known": (
+            bool(record.code.commit) and record.code.vcs != "none",
+            Gap("missing", "the code's commit is not known", who),
+        ),
         "code_clean": (
             record.code.dirty is False,
             Gap(
@@ -251,6 +256,11 @@ def _fairness(leaf: EvidenceNode, context: Context) -> Shown:
         for item in record.fairness:
             if not any(d.get("name") == "adverse_impact_ratio" for d in item.get("disparities", ())):
                 gaps.append(Gap("missing", f"no ratio of selection rates for {item.get('attribute')}", who))
+    if "bases_compared" in leaf.checks:
+        gaps += [
+            Gap("missing", f"{basis} is in the data (column {', '.join(columns)}) and was not compared", who)
+            for basis, columns in uncompared_bases(facts, context.bases)
+        ]
     if "attributes_declared" in leaf.checks and not declared:
         gaps.append(
             Gap(
@@ -261,9 +271,14 @@ def _fairness(leaf: EvidenceNode, context: Context) -> Shown:
         )
     if "proxy_review" in leaf.checks and not _holds(record, "proxy_review"):
         gaps.append(
-            Gap("missing", "no test how well features predict protected traits (table or attachment proxy_review)", who)
+            Gap(
+                "missing",
+                "the evaluation holds no test how well features predict protected traits (proxy review: table or attachment proxy_review)",
+                who,
+            )
         )
-    return Shown(f"fairness by {', '.join(sorted(measured)) or 'no attribute'}", (ref(facts.evaluation),), tuple(gaps))
+    compared = ", ".join(label(name).lower() for name in sorted(measured))
+    return Shown(f"outcomes compared by {compared or 'no attribute'}", (ref(facts.evaluation),), tuple(gaps))
 
 
 def _holds(record: Evaluation, name: str) -> bool:
@@ -293,16 +308,14 @@ def insufficient_groups(fairness: tuple[dict[str, Any], ...]) -> list[Gap]:
 def _deployment(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     if not facts.deployments:
-        return not_there("the version is not deployed", "the release run records it", after_release=not facts.releases)
+        status: Status = "missing" if facts.releases else "after_release"
+        return not_there("the version is not deployed", "the release run records it", status)
     return Shown("deployment under a release grant", tuple(ref(item) for item in facts.deployments))
 
 
 def _monitoring(leaf: EvidenceNode, context: Context) -> Shown:
-    return not_there(
-        "no monitoring result is on record",
-        "model owner: monitor the deployed version",
-        after_release=not context.facts.releases,
-    )
+    status: Status = "missing" if context.facts.releases else "after_release"
+    return not_there("no monitoring result is on record", "model owner: monitor the deployed version", status)
 
 
 _KINDS: dict[str, Callable[[EvidenceNode, Context], Shown]] = {

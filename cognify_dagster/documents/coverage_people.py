@@ -12,9 +12,18 @@ from typing import Any
 from cognify_dagster.documents.coverage_types import Context, EntryRef, Gap, Shown, not_there, ref
 from cognify_dagster.documents.facts import Statement, VersionFacts
 from cognify_dagster.documents.frameworks import EvidenceNode
+from cognify_dagster.documents.labels import section_title, words
 
 HUMAN_FIELDS = ("intended_use", "out_of_scope", "limitations", "failure_modes")
 APPROVING = ("approve", "approve_with_conditions")
+ANY_ROLE = "*"
+_LEDGER_WORDS = {
+    "history": "history of the version",
+    "inventory": "entry in the inventory",
+    "policy": "policy in force",
+    "next_due": "term of the next review",
+    "approved_before_release": "approval before release",
+}
 
 
 def counted_sign_offs(facts: VersionFacts) -> list[Statement]:
@@ -41,6 +50,26 @@ def _last_words(facts: VersionFacts) -> list[Statement]:
     return sorted(last.values(), key=lambda item: item.seq)
 
 
+def _unsigned(role: str, name: str) -> Shown:
+    return not_there(
+        f"no sign-off by the {name} on this package", f"{name}: review and sign", "needs_human", answered_by=role
+    )
+
+
+def check_judgement(role: str, context: Context) -> Shown:
+    """Whether somebody of the role signed the package that shows the evidence: a machine finds evidence, a person judges it."""
+    found = _approval(role, context, independent=False)
+    if found.entries:
+        return found
+    name = words(role)
+    return not_there(
+        "the evidence is there; whether it is enough is for a person to judge",
+        f"{name}: judge and sign",
+        "needs_human",
+        answered_by=role,
+    )
+
+
 def builders(facts: VersionFacts) -> set[str]:
     """Return everyone who built the version: launcher, code authors, package builder."""
     people: set[str] = set()
@@ -52,11 +81,15 @@ def builders(facts: VersionFacts) -> set[str]:
 
 
 def check_approval(leaf: EvidenceNode, context: Context) -> Shown:
+    return _approval(leaf.role, context, independent="independent" in leaf.checks)
+
+
+def _approval(wanted: str, context: Context, *, independent: bool) -> Shown:
     facts = context.facts
-    found = [i for i in counted_sign_offs(facts) if not leaf.role or i.record.role == leaf.role]
-    role = leaf.role or "an approving role"
+    found = [i for i in counted_sign_offs(facts) if not wanted or i.record.role == wanted]
+    role = words(wanted) or "an approving role"
     if not found:
-        return not_there(f"no sign-off by {role} on this package", f"{role}: review and sign", "needs_human")
+        return _unsigned(wanted or ANY_ROLE, role)
     gaps = [
         Gap(
             "needs_human",
@@ -66,7 +99,7 @@ def check_approval(leaf: EvidenceNode, context: Context) -> Shown:
         for item in objections(facts)
         if item.record.decision != "withdraw"
     ]
-    if "independent" in leaf.checks:
+    if independent:
         inside = builders(facts)
         outside = [item for item in found if item.record.person not in inside]
         if not outside:
@@ -144,9 +177,11 @@ def check_ledger(leaf: EvidenceNode, context: Context) -> Shown:
                         "needs_human",
                         "nobody has approved this package yet",
                         "the approvers of the tier: review and sign",
+                        answered_by=ANY_ROLE,
                     )
                 )
-    return Shown(f"ledger: {', '.join(leaf.checks) or 'history'}", tuple(entries), tuple(gaps))
+    shown = ", ".join(_LEDGER_WORDS[check] for check in leaf.checks or ("history",))
+    return Shown(f"ledger: {shown}", tuple(entries), tuple(gaps))
 
 
 def approval_days(facts: VersionFacts) -> int | None:
@@ -169,21 +204,26 @@ def stated_text(facts: VersionFacts, stated: Mapping[str, Any], section: str) ->
 
 def check_human(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
-    who = leaf.role or "model owner"
+    who, section = words(leaf.role) or "model owner", _named(leaf.section)
     value = stated_text(facts, context.stated, leaf.section)
     unavailable = _unavailable(leaf.section, value, who)
     if unavailable is not None:
         return unavailable
-    words = len(str(value).split()) if isinstance(value, str) else 0
-    if facts.registered is None or words == 0:
-        return not_there(f"section {leaf.section} is not written", f"{who}: write it", "needs_human")
-    if words < leaf.min_words:
+    count = len(str(value).split()) if isinstance(value, str) else 0
+    if facts.registered is None or count == 0:
+        return not_there(f"{section} is not written", f"{who}: write it", "needs_human")
+    if count < leaf.min_words:
         return not_there(
-            f"section {leaf.section} has {words} words, fewer than {leaf.min_words}",
+            f"{section} has {count} words, fewer than {leaf.min_words}",
             f"{who}: complete it",
             "needs_human",
         )
-    return Shown(f"section {leaf.section}, {words} words", (ref(facts.registered),))
+    return Shown(f"section “{section_title(leaf.section)}”, {count} words", (ref(facts.registered),))
+
+
+def _named(section: str) -> str:
+    """A section by title, with the name under which somebody writes it."""
+    return f"section “{section_title(section)}” ({section})"
 
 
 def _unavailable(section: str, value: Any, who: str) -> Shown | None:
@@ -191,7 +231,7 @@ def _unavailable(section: str, value: Any, who: str) -> Shown | None:
         return None
     reason = str(value["declared_unavailable"])
     return not_there(
-        f"section {section} is declared unavailable: {reason}",
+        f"{_named(section)} is declared unavailable: {reason}",
         f"{who}: none, unless that changes",
         "declared_unavailable",
     )
@@ -202,17 +242,18 @@ def check_attestation(leaf: EvidenceNode, context: Context) -> Shown:
     facts = context.facts
     gaps: list[Gap] = []
     entries: list[EntryRef] = []
+    name = words(leaf.role)
     if leaf.section:
         value = stated_text(facts, context.stated, leaf.section)
-        unavailable = _unavailable(leaf.section, value, leaf.role)
+        unavailable = _unavailable(leaf.section, value, words(leaf.role))
         if unavailable is not None:
             return unavailable
         if facts.registered is None or not isinstance(value, str) or not value.strip():
             gaps.append(
                 Gap(
                     "needs_human",
-                    f"the claim {leaf.section} is not stated",
-                    f"{leaf.role}: state it in the model's registration",
+                    f"the claim in {_named(leaf.section)} is not stated",
+                    f"{name}: state it in the model's registration",
                 )
             )
         else:
@@ -220,5 +261,5 @@ def check_attestation(leaf: EvidenceNode, context: Context) -> Shown:
     signed = [item for item in counted_sign_offs(facts) if item.record.role == leaf.role]
     entries += [ref(item) for item in signed]
     if not signed:
-        gaps.append(Gap("needs_human", f"no sign-off by {leaf.role} on this package", f"{leaf.role}: review and sign"))
-    return Shown(f"attested by {leaf.role}", tuple(entries), tuple(gaps))
+        gaps += _unsigned(leaf.role, name).gaps
+    return Shown(f"attested by the {name}", tuple(entries), tuple(gaps))

@@ -8,10 +8,18 @@ from datetime import datetime
 from typing import Any, Literal
 
 from cognify_dagster.documents.facts import Statement, VersionFacts
+from cognify_dagster.documents.frameworks import ProhibitedBasis
 from cognify_dagster.workspace import Recorded
 
 Status = Literal[
-    "satisfied", "missing", "needs_human", "stale", "insufficient_data", "declared_unavailable", "not_applicable"
+    "satisfied",
+    "missing",
+    "needs_human",
+    "after_release",
+    "stale",
+    "insufficient_data",
+    "declared_unavailable",
+    "not_applicable",
 ]
 
 
@@ -25,12 +33,22 @@ class EntryRef:
 
 @dataclass(frozen=True)
 class Gap:
-    """What is not there, and who has to do what. `after_release`: such evidence cannot exist before the release."""
+    """What is not there, and who has to do what.
+
+    Attributes:
+        status: `after_release` where such evidence cannot exist before the release.
+        answered_by: where a signature on the package is all that is open: the signer's role, `*` for any approver. Else empty.
+    """
 
     status: Status
     text: str
     who: str
-    after_release: bool = False
+    answered_by: str = ""
+
+    @property
+    def after_release(self) -> bool:
+        """Whether such evidence cannot exist before the release."""
+        return self.status == "after_release"
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,7 @@ class Context:
     facts: VersionFacts
     stated: Mapping[str, Any]
     now: datetime
+    bases: tuple[ProhibitedBasis, ...] = ()
 
 
 def ref(item: Recorded[Any] | Statement) -> EntryRef:
@@ -56,5 +75,6 @@ def ref(item: Recorded[Any] | Statement) -> EntryRef:
     return EntryRef(item.seq, item.leaf)
 
 
-def not_there(text: str, who: str, status: Status = "missing", *, after_release: bool = False) -> Shown:
-    return Shown("", (), (Gap(status, text, who, after_release),))
+def not_there(text: str, who: str, status: Status = "missing", *, answered_by: str = "") -> Shown:
+    """Return an answer that shows nothing but one gap."""
+    return Shown("", (), (Gap(status, text, who, answered_by),))

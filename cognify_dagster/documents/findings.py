@@ -5,37 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cognify_dagster.documents.coverage import CoverageReport, Line
+from cognify_dagster.documents.coverage import CoverageReport
 from cognify_dagster.documents.coverage_checks import insufficient_groups
 from cognify_dagster.documents.coverage_types import EntryRef
 from cognify_dagster.documents.facts import VersionFacts
+from cognify_dagster.documents.findings_coverage import coverage_findings, make_finding
 
 SEVERITIES = ("high", "medium", "low", "note")
-_BY_STATUS = {"missing": "high", "stale": "medium", "insufficient_data": "medium", "needs_human": "medium"}
 
 
 def findings(facts: VersionFacts, reports: Sequence[CoverageReport]) -> list[dict[str, Any]]:
     """Return the findings, most severe first, numbered F-01 and so on."""
     found = [*_basics(facts), *_training(facts), *_data(facts), *_evaluation(facts), *_fairness(facts)]
     for report in reports:
-        found += _coverage(report)
+        found += coverage_findings(facts, report)
     found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
     return [{"id": f"F-{number:02d}", **item} for number, item in enumerate(found, 1)]
-
-
-def _finding(
-    severity: str, title: str, observed: str, expected: str, owner: str, due: str, *entries: EntryRef | None
-) -> dict[str, Any]:
-    refs = [{"seq": ref.seq, "leaf": ref.leaf} for ref in entries if ref is not None]
-    return {
-        "severity": severity,
-        "title": title,
-        "observed": observed,
-        "expected": expected,
-        "entries": refs,
-        "owner": owner,
-        "due": due,
-    }
 
 
 def _ref(item: Any) -> EntryRef | None:
@@ -46,7 +31,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
     found = []
     if facts.registered is None:
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "Model not registered",
                 "no registration entry for the model",
@@ -57,7 +42,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if facts.policy is None:
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "No policy in force",
                 "the ledger holds no adopted policy",
@@ -69,7 +54,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
     if facts.unreadable:
         seqs = ", ".join(str(seq) for seq in sorted(facts.unreadable))
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "Entries that this release cannot read",
                 f"entries {seqs}",
@@ -80,7 +65,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if facts.trial:
         found.append(
-            _finding(
+            make_finding(
                 "note",
                 "Trial ledger",
                 "the ledger was opened for trial, by one person",
@@ -91,7 +76,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if facts.invalid_sign_offs:
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "Sign-offs that do not count",
                 "; ".join(f"entry {seq}: {why}" for seq, why in sorted(facts.invalid_sign_offs.items())),
@@ -102,7 +87,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     for item in facts.reconciliations:
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "Work outside the ledger",
                 item.record.text,
@@ -118,7 +103,7 @@ def _basics(facts: VersionFacts) -> list[dict[str, Any]]:
 def _training(facts: VersionFacts) -> list[dict[str, Any]]:
     if facts.training is None:
         return [
-            _finding(
+            make_finding(
                 "high",
                 "No sealed training run",
                 "no training entry for the version",
@@ -129,9 +114,9 @@ def _training(facts: VersionFacts) -> list[dict[str, Any]]:
         ]
     record, entry = facts.training.record, _ref(facts.training)
     found = []
-    if not record.code.commit:
+    if not record.code.commit or record.code.vcs == "none":
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "Code not identified",
                 "no commit was recorded for the training code",
@@ -144,7 +129,7 @@ def _training(facts: VersionFacts) -> list[dict[str, Any]]:
     elif record.code.dirty is not False:
         state = "not known to be clean" if record.code.dirty is None else "changed locally"
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "Code differs from its commit",
                 f"the working tree was {state} at {record.code.commit[:12]}",
@@ -156,7 +141,7 @@ def _training(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if record.unattributed:
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "People not identified",
                 f"not mapped to an enrolled person: {', '.join(record.unattributed)}",
@@ -168,7 +153,7 @@ def _training(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if record.launched_by == "unattributed" and not record.unattributed:
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "Launcher not identified",
                 "nobody is recorded as having launched the training",
@@ -180,7 +165,7 @@ def _training(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if facts.failures:
         found.append(
-            _finding(
+            make_finding(
                 "note",
                 "Earlier attempts failed",
                 f"{len(facts.failures)} training attempts ended without a model",
@@ -198,7 +183,7 @@ def _data(facts: VersionFacts) -> list[dict[str, Any]]:
     for item in facts.all_datasets():
         if item.snapshot is None:
             found.append(
-                _finding(
+                make_finding(
                     "high",
                     f"Data not on record: {item.ref.name}",
                     f"entry {item.ref.seq} does not hold root {item.ref.root[:16]}…",
@@ -209,7 +194,7 @@ def _data(facts: VersionFacts) -> list[dict[str, Any]]:
             )
         elif item.snapshot.record.missing_provenance:
             found.append(
-                _finding(
+                make_finding(
                     "medium",
                     f"Origin of {item.ref.name} incomplete",
                     f"not stated: {', '.join(item.snapshot.record.missing_provenance)}",
@@ -222,7 +207,7 @@ def _data(facts: VersionFacts) -> list[dict[str, Any]]:
     failed = [item for item in facts.overlaps if not item.record.passed]
     for check in failed:
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "Training and evaluation share records",
                 f"{check.record.overlapping_records} records occur in {check.record.train.name} and {check.record.holdout.name}",
@@ -234,7 +219,7 @@ def _data(facts: VersionFacts) -> list[dict[str, Any]]:
         )
     if facts.training is not None and facts.evaluation is not None and not facts.overlaps:
         found.append(
-            _finding(
+            make_finding(
                 "medium",
                 "Overlap not examined",
                 "training and evaluation records were not compared",
@@ -249,7 +234,7 @@ def _data(facts: VersionFacts) -> list[dict[str, Any]]:
 def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
     if facts.evaluation is None:
         return [
-            _finding(
+            make_finding(
                 "high",
                 "No evaluation",
                 "no evaluation entry for the version",
@@ -261,7 +246,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
     entry = _ref(facts.evaluation)
     if not facts.evaluation_current:
         return [
-            _finding(
+            make_finding(
                 "high",
                 "Evaluation is of something else",
                 "the newest evaluation belongs to another training run or model file",
@@ -279,7 +264,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
         severity = "low" if outcome.passed else severity  # the gate itself lets this through, with a note
         observed = outcome.message or f"{outcome.metric} = {outcome.value}"
         found.append(
-            _finding(
+            make_finding(
                 severity,
                 f"Gate {outcome.id}: {outcome.status.replace('_', ' ')}",
                 observed,
@@ -294,7 +279,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
         if item.record.status == "fail" and item.record.family not in outcome_families:
             bad = "; ".join(o.message or o.id for o in item.record.outcomes if o.status != "pass")
             found.append(
-                _finding(
+                make_finding(
                     "high",
                     f"Automated gate {item.record.family}: fail",
                     bad or "the gate failed",
@@ -307,7 +292,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
     started = facts.training.record.started_after_seq if facts.training else 0
     if facts.gate_set is None or facts.gate_set.seq >= started:
         found.append(
-            _finding(
+            make_finding(
                 "high",
                 "Limits not adopted before training",
                 "no signed gate set precedes the training run",
@@ -324,7 +309,7 @@ def _fairness(facts: VersionFacts) -> list[dict[str, Any]]:
     if facts.evaluation is None or not facts.evaluation_current:
         return []
     return [
-        _finding(
+        make_finding(
             "medium",
             "Groups too small to measure",
             gap.text,
@@ -335,45 +320,3 @@ def _fairness(facts: VersionFacts) -> list[dict[str, Any]]:
         )
         for gap in insufficient_groups(facts.evaluation.record.fairness)
     ]
-
-
-def _coverage(report: CoverageReport) -> list[dict[str, Any]]:
-    """A finding for each open mandatory requirement of law; guidance is summed up in one observation."""
-    if not report.scored:
-        return []
-    found = []
-    open_guidance = 0
-    for line in report.lines:
-        if line.status in ("satisfied", "not_applicable") or not line.requirement.mandatory:
-            continue
-        if line.requirement.force == "guidance":
-            open_guidance += 1
-        if line.requirement.force == "law" and not _only_later(line):
-            found.append(
-                _finding(
-                    _BY_STATUS.get(line.status, "medium"),
-                    f"{line.requirement.id}: {line.status.replace('_', ' ')}",
-                    "; ".join(gap.text for gap in line.gaps if not gap.after_release),
-                    f"{line.requirement.paraphrase} ({line.requirement.citation})",
-                    "; ".join(dict.fromkeys(gap.who for gap in line.gaps if not gap.after_release)),
-                    "before sign-off",
-                    *line.entries,
-                )
-            )
-    if open_guidance:
-        found.append(
-            _finding(
-                "low",
-                f"{report.framework.id}: open points of guidance",
-                f"mandatory requirements of guidance that are open: {open_guidance}; see the coverage section",
-                "each is supported by evidence, or its absence is accepted by the reviewers",
-                "model owner",
-                "at sign-off",
-            )
-        )
-    return found
-
-
-def _only_later(line: Line) -> bool:
-    """Whether all that is open can exist only after the release, or is the reviewers' own signature."""
-    return all(gap.after_release or "no sign-off by" in gap.text for gap in line.gaps)

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cognify_dagster.documents.errors import FrameworkError
 from cognify_dagster.ledger import canonical_json
+from cognify_dagster.records import YamlError, load_yaml
 
 MAX_FRAMEWORK_BYTES = 1_000_000
 MAX_CONDITION_DEPTH = 8
@@ -26,9 +26,9 @@ FrameworkStatus = Literal["in_force", "future", "draft", "superseded", "withdraw
 Basis = Literal["primary", "secondary", "memory"]
 
 BASIS_TEXT: dict[str, str] = {
-    "primary": "source read",
+    "primary": "checked against the source",
     "secondary": "from secondary sources",
-    "memory": "not re-read",
+    "memory": "from memory, not checked against the source",
 }
 
 #: What a framework file may demand of each kind of evidence. Each name is a function in `coverage_checks`.
@@ -39,7 +39,7 @@ KIND_CHECKS: dict[str, frozenset[str]] = {
     "auto:eval": frozenset(
         {"passed", "intervals", "calibration", "thresholds_before_training", "reason_codes", "alternatives"}
     ),
-    "auto:fairness": frozenset({"selection_rates", "attributes_declared", "proxy_review"}),
+    "auto:fairness": frozenset({"selection_rates", "attributes_declared", "bases_compared", "proxy_review"}),
     "auto:approval": frozenset({"independent"}),
     "auto:deployment": frozenset(),
     "auto:monitoring": frozenset(),
@@ -160,7 +160,12 @@ class EvidenceNode(_Strict):
 
 
 class Requirement(_Strict):
-    """One requirement, in our own words."""
+    """One requirement, in our own words.
+
+    Attributes:
+        judged_by: role whose signature answers the requirement once all its evidence is there. Where it is set, evidence alone
+            never counts as the answer: somebody has to judge it.
+    """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,79}$")
     citation: str = Field(min_length=1, max_length=200)
@@ -171,6 +176,7 @@ class Requirement(_Strict):
     scope_determination: bool = False
     applies_when: Condition | None = None
     evidence: EvidenceNode
+    judged_by: str = Field("", pattern=r"^[a-z][a-z0-9_]{0,59}$|^$")
     cross_refs: tuple[str, ...] = ()
 
     @field_validator("applies_when", mode="before")
@@ -204,6 +210,17 @@ class FactNeeded(_Strict):
     question: str = Field(min_length=1)
 
 
+class ProhibitedBasis(_Strict):
+    """A trait on whose basis nobody may be treated worse, and names by which columns about it are recognised.
+
+    Attributes:
+        columns: patterns (`*` stands for anything) over the lower-case name of a column.
+    """
+
+    basis: str = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
 Date = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
 
 
@@ -224,6 +241,7 @@ class Framework(_Strict):
     disclaimer: str = Field(min_length=1)
     notes: tuple[str, ...] = ()
     facts: tuple[FactNeeded, ...] = ()
+    prohibited_bases: tuple[ProhibitedBasis, ...] = ()
     applicability: Condition | None = None
     sections: tuple[Section, ...] = Field(min_length=1)
 
@@ -294,26 +312,6 @@ def template_path(relative: str, folder: str | Path | None = None) -> Path:
     raise FrameworkError(f"there is no template {relative!r} in {' or '.join(str(root) for root in roots)}")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses repeated keys and aliases."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "keys have to be plain text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is repeated", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
 def parse_framework(text: str, *, source: str = "framework") -> Framework:
     """Read a framework from YAML text.
 
@@ -321,9 +319,9 @@ def parse_framework(text: str, *, source: str = "framework") -> Framework:
         FrameworkError: naming the source and the field.
     """
     try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader that refuses more)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FrameworkError(f"{source}: not readable as YAML: {' '.join(str(error).split())}") from None
+        data = load_yaml(text)
+    except YamlError as error:
+        raise FrameworkError(f"{source}: not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise FrameworkError(f"{source}: expected a mapping with the fields of a framework")
     try:

@@ -18,6 +18,7 @@ from cognify_dagster.documents.blocks import interval, number
 from cognify_dagster.documents.changes import flat
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.frameworks import template_path
+from cognify_dagster.documents.labels import STATUS_LABELS, label_status, words
 from cognify_dagster.documents.package import package_digest
 
 TEMPLATE = "documents/model_card.md.j2"
@@ -55,7 +56,8 @@ def render_model_card(package: dict[str, Any], *, template_folder: str | Path | 
         md=escape_markdown,
         cell=escape_cell,
         number=lambda value: escape_cell(number(value)),
-        words=lambda value: escape_cell(str(value).replace("_", " ")),
+        words=lambda value: escape_cell(words(str(value))),
+        status=lambda line: escape_cell(STATUS_LABELS[label_status(line)]),
         interval=lambda item: interval(item.get("ci_low"), item.get("ci_high")),
         pairs=_pairs,
     )

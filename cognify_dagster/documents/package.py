@@ -22,17 +22,19 @@ from cognify_dagster.documents.findings import findings
 from cognify_dagster.documents.frameworks import BASIS_TEXT, Framework, template_path
 from cognify_dagster.documents.package_parts import (
     data_part,
-    earlier_decisions_part,
     entry_of,
     evaluation_part,
-    events_part,
-    evidence_part,
     gates_part,
-    lineage_part,
     overlap_part,
     sections_part,
     stages_part,
     training_part,
+)
+from cognify_dagster.documents.package_registers import (
+    earlier_decisions_part,
+    events_part,
+    evidence_part,
+    lineage_part,
 )
 from cognify_dagster.ledger import canonical_json, parse_canonical
 from cognify_dagster.records import to_json, utc
@@ -197,7 +199,11 @@ def report_json(report: CoverageReport, facts: VersionFacts) -> dict[str, Any]:
         "law": report.counts("law"),
         "guidance": report.counts("guidance"),
         "mandatory": {
-            force: {"satisfied": report.score(force)[0], "applicable": report.score(force)[1]}
+            force: {
+                "satisfied": report.score(force)[0],
+                "applicable": report.score(force)[1],
+                "statuses": report.counts(force, mandatory_only=True),
+            }
             for force in ("law", "guidance")
         },
         "sections": [{"id": section.id, "title": section.title} for section in framework.sections],
@@ -217,11 +223,19 @@ def line_json(line: Line) -> dict[str, Any]:
         "paraphrase": item.paraphrase,
         "force": item.force,
         "mandatory": item.mandatory,
+        "judged_by": item.judged_by,
         "status": line.status,
         "supports": list(line.supports),
         "entries": [{"seq": ref.seq, "leaf": ref.leaf} for ref in line.entries],
         "gaps": [
-            {"status": g.status, "text": g.text, "who": g.who, "after_release": g.after_release} for g in line.gaps
+            {
+                "status": g.status,
+                "text": g.text,
+                "who": g.who,
+                "after_release": g.after_release,
+                "answered_by": g.answered_by,
+            }
+            for g in line.gaps
         ],
         "derivation": [dict(step) for step in line.derivation],
     }

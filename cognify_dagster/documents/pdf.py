@@ -21,7 +21,8 @@ from typing import Any
 from cognify_dagster.documents.errors import DocumentError, RenderError
 from cognify_dagster.documents.frameworks import template_path
 from cognify_dagster.documents.package import read_package
-from cognify_dagster.documents.pdf_view import DEFAULT_VERIFY_COMMAND, Copy, build_view
+from cognify_dagster.documents.pdf_signatures import Copy
+from cognify_dagster.documents.pdf_view import DEFAULT_VERIFY_COMMAND, build_view
 from cognify_dagster.ledger import canonical_json
 
 STANDARDS = ["a-3a", "ua-1"]

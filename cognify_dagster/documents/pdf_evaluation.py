@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cognify_dagster.documents.blocks import (
-    STATUS_WORDS,
     Block,
     Cell,
     bold,
@@ -22,6 +21,7 @@ from cognify_dagster.documents.blocks import (
 )
 from cognify_dagster.documents.changes import flat
 from cognify_dagster.documents.charts import Bar, bars, calibration
+from cognify_dagster.documents.labels import label, metric_label, status_words, with_name, words
 
 Json = dict[str, Any]
 Charts = dict[str, str]
@@ -52,25 +52,25 @@ def evaluation_blocks(package: Json, charts: Charts) -> list[Block]:
     )
     rows: list[list[Cell]] = [
         [
-            [bold(o["id"]), small(o["family"], n=True)],
-            o["metric"],
+            [bold(o["id"]), small(words(o["family"]), n=True)],
+            [{"v": metric_label(o["metric"])}, small(o["metric"], n=True)],
             number(o["value"]),
             f"{operator(o['op'])} {number(o['threshold'])}",
-            STATUS_WORDS.get(o["status"], f"○ {o['status'].replace('_', ' ')}"),
-            f"{o['source'] or 'not known'}. {o['reason']}",
+            status_words(o["status"]),
+            f"{str(o['source'] or 'not known').capitalize()}. {o['reason']}",
         ]
         for o in gates["outcomes"]
     ]
     blocks += table(
         ["Gate", "Metric", "Value", "Limit", "Result", "Where the limit comes from"],
-        [18, 24, 10, 11, 13, 24],
+        [17, 25, 9, 10, 9, 30],
         rows,
         caption="Verdicts against limits that were adopted before training",
         right=(2, 3),
     )
     rows = [
         [
-            m["name"],
+            label(m["name"]),
             number(m["value"]),
             interval(m["ci_low"], m["ci_high"]),
             number(m["n"]),
@@ -88,7 +88,7 @@ def evaluation_blocks(package: Json, charts: Charts) -> list[Block]:
     )
     settings = result["tables"].get("settings")
     if isinstance(settings, dict) and settings:
-        made: list[list[Cell]] = [[key, number(value)] for key, value in flat(settings).items()]
+        made: list[list[Cell]] = [[label(key), number(value)] for key, value in flat(settings).items()]
         blocks += table(["How the numbers were made", "Value"], [40, 60], made)
     blocks += _calibration(result, charts)
     blocks += _fairness(package, result, charts)
@@ -148,7 +148,7 @@ def _fairness(package: Json, result: Json, charts: Charts) -> list[Block]:
         blocks.append(paragraph("No result by group is on record."))
     for index, item in enumerate(result["fairness"]):
         attribute = str(item.get("attribute", "attribute"))
-        blocks.append(heading(attribute, 3))
+        blocks.append(heading(with_name(attribute), 3))
         blocks.append(
             paragraph(
                 small(
@@ -174,18 +174,25 @@ def _fairness(package: Json, result: Json, charts: Charts) -> list[Block]:
                 ]
             )
         blocks += table(
-            ["Group", "Records", "Selection rate", "Interval", "True favourable rate", "False favourable rate"],
-            [20, 12, 16, 22, 15, 15],
+            [
+                "Group",
+                "Records",
+                "Selection rate",
+                "Interval",
+                "True favourable rate (TPR)",
+                "False favourable rate (FPR)",
+            ],
+            [18, 11, 13, 22, 18, 18],
             rows,
             right=(1, 2, 4, 5),
         )
         rows = [
             [
-                str(d.get("name")).replace("_", " "),
+                label(str(d.get("name"))),
                 number(d.get("value")),
                 interval(d.get("ci_low"), d.get("ci_high")),
                 str(d.get("unit", "–")),
-                str(d.get("status", "–")).replace("_", " "),
+                words(str(d.get("status", "–"))),
             ]
             for d in item.get("disparities", [])
         ]
@@ -215,15 +222,17 @@ def _fairness_chart(package: Json, item: Json, file: str, charts: Charts) -> lis
     metric = f"fairness.{item.get('attribute')}.adverse_impact_ratio"
     gate = next((o for o in package["gates"]["outcomes"] if o["metric"] == metric and o["op"] in (">=", ">")), None)
     limit = best * gate["threshold"] if gate else None
-    label = f"{number(gate['threshold'])} of the highest rate" if gate else ""
-    charts[file] = bars(f"Selection rate by {item.get('attribute')}", items[:40], limit=limit, limit_label=label)
+    drawn_label = f"{number(gate['threshold'])} of the highest rate" if gate else ""
+    charts[file] = bars(
+        f"Selection rate by {label(str(item.get('attribute')))}", items[:40], limit=limit, limit_label=drawn_label
+    )
     drawn = "; the dashed line is the adopted limit" if gate else ""
     return [
         {
             "t": "image",
             "file": file,
             "width": 84,
-            "alt": f"Selection rate by {item.get('attribute')} with intervals; the numbers are in the table below.",
+            "alt": f"Selection rate by {label(str(item.get('attribute')))} with intervals; the numbers are in the table below.",
             "caption": f"Selection rate by group with interval and number of records{drawn}",
         }
     ]

@@ -1,43 +1,59 @@
 """From a package to what the typst template prints: cover, document control, body and signature page. Pure.
 
 Everything shown comes from the package, the signatures and the arguments; texts are cleaned, so a view holds nothing that the fonts
-cannot show or that would disturb reading.
+cannot show or that would disturb reading. A final copy shows the package as it was signed and says beside it what the sign-offs added.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from cognify_dagster.documents.blocks import (
     Block,
+    Cell,
     bold,
+    digest_text,
     entries,
-    groups,
     heading,
     key_values,
     mono,
     number,
+    page_of,
     paragraph,
     small,
-    soften,
     table,
 )
 from cognify_dagster.documents.cleaning import clean
+from cognify_dagster.documents.labels import label, status_words
+from cognify_dagster.documents.pdf_coverage import coverage_blocks, summary_table
+from cognify_dagster.documents.pdf_data import data_blocks
 from cognify_dagster.documents.pdf_evaluation import Charts, Json, evaluation_blocks
+from cognify_dagster.documents.pdf_glossary import glossary_blocks
 from cognify_dagster.documents.pdf_sections import (
     change_blocks,
-    coverage_blocks,
-    data_blocks,
     event_blocks,
     evidence_blocks,
     lineage_blocks,
     section_blocks,
 )
+from cognify_dagster.documents.pdf_signatures import (
+    ANCHOR,
+    Copy,
+    SignOffs,
+    built_before,
+    complete,
+    handling,
+    overview,
+    sign_offs,
+    signature_blocks,
+    status,
+)
 
-Copy = Literal["review", "final"]
 DEFAULT_VERIFY_COMMAND = "cognify verify BUNDLE --trust trust.txt"
+SEVERITIES = ("high", "medium", "low", "note")
 _WEIGHT = {"high": 4, "medium": 2.5, "low": 1.2, "note": 0.7}
 TRIAL_TEXT = "TRIAL. The ledger behind this document was opened for trial by one person. It shows how the product works and is no evidence."
 
@@ -48,17 +64,18 @@ def build_view(
     """Return the view and the charts by file name."""
     charts: Charts = {}
     created = datetime.strptime(package["created"], "%Y-%m-%dT%H:%M:%SZ")
-    stamp, stamp_line = status(package, copy, signatures)
+    signed = sign_offs(package, copy, signatures)
+    findings, open_findings = _findings(package, signed)
+    stamp, tone, stamp_line = status(package, signed, open_findings)
     name = f"{package['model']['key']}, version {package['version']}"
     title = package["model"]["title"] or package["model"]["key"]
     blocks = [
-        *_control(package, copy),
-        *_findings(package),
+        *_control(package, signed),
         {"t": "page"},
-        *coverage_blocks(package),
+        *findings,
         {"t": "page"},
+        *coverage_blocks(package, signed),
         *evaluation_blocks(package, charts),
-        {"t": "page"},
         *data_blocks(package),
         *lineage_blocks(package),
         *change_blocks(package),
@@ -66,8 +83,10 @@ def build_view(
         *evidence_blocks(package),
         *event_blocks(package),
         {"t": "page"},
-        *_signatures(package, copy, signatures),
+        *signature_blocks(package, signed),
         *_method(package),
+        {"t": "page"},
+        *glossary_blocks(package),
     ]
     ledger = package["ledger"]
     view = {
@@ -92,34 +111,47 @@ def build_view(
             + (", ".join(report["title"] for report in package["coverage"]) or "no framework")
             + ".",
             "stamp": stamp,
+            "stamp-tone": tone,
             "stamp-line": stamp_line,
+            "notice": _cover_notice(package) if copy == "final" else [],
             "identity": _identity(package),
             "verification": [
-                [
-                    "SHA-256 of the package",
-                    [mono(groups(package_sha256, 32)), mono(groups(package_sha256[32:]), n=True)],
-                ],
+                ["SHA-256 of the package", [mono(package_sha256)]],
                 ["Ledger", f"{ledger['origin']}, first {number(ledger['size'])} entries"],
-                [
-                    "Root of these entries",
-                    [mono(groups(ledger["root"], 32)), mono(groups(ledger["root"][32:]), n=True)],
-                ],
+                ["Root of these entries", [mono(digest_text(ledger["root"]))]],
                 ["Check it offline", [mono(verify_command)]],
                 ["Seal of this file", "none; signatures cover the package, and the ledger keeps this file's hash"],
             ],
             "qr-alt": f"QR code with the SHA-256 of the package, {package_sha256}",
+            "qr-caption": [
+                bold("What the QR code holds. "),
+                {"v": "The SHA-256 of the package, as this text; it is no link and holds nothing else:"},
+                mono(f"urn:sha256:{package_sha256}", n=True),
+                {"v": "Compare it with the digest above and with the ledger.", "n": True},
+            ],
             "trial": TRIAL_TEXT if package["trial"] else "",
         },
         "blocks": blocks,
     }
-    return soften(clean(view)), charts
+    return clean(view), charts
+
+
+def _cover_notice(package: Json) -> Cell:
+    said = built_before(
+        package,
+        "Coverage and findings in this copy are those of the package that was signed. Beside them it says what the sign-offs "
+        "have answered or accepted since.",
+    )
+    parts: Cell = said["v"]
+    return parts
 
 
 def _identity(package: Json) -> list[list[Any]]:
     model = package["model"]
     run = package["training"]
     trained = f"entry {run['entry']['seq']}, {run['entry']['time']}" if run else "no sealed training run"
-    commit: Any = [mono(run["code"]["commit"] or "not known")] if run else "–"
+    known = run and run["code"]["commit"] and run["code"]["vcs"] != "none"
+    commit: Any = [mono(run["code"]["commit"])] if known else "not recorded"
     times = [event["time"] for event in package["events"]]
     return [
         ["Model and version", f"{model['key']}, version {package['version']}"],
@@ -136,61 +168,21 @@ def _identity(package: Json) -> list[list[Any]]:
     ]
 
 
-def status(package: Json, copy: Copy, signatures: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Return the stamp and the line under it. The stamp states what was signed, never that a release is allowed."""
-    wanted = [stage for stage in package["required_stages"]["stages"] if stage["kind"] == "sign_off"]
-    standing = standing_signatures(signatures)
-    done = sum(_met(stage, standing) for stage in wanted)
-    objections = [s for s in standing if s["decision"] in ("reject", "block")]
-    conditions = sum(len(s.get("conditions", ())) for s in standing if s["decision"] == "approve_with_conditions")
-    line = f"{done} of {len(wanted)} sign-off stages signed"
-    line += f"; conditions: {conditions}" if conditions else ""
-    line += f"; findings: {len(package['findings'])}"
-    if copy == "review":
-        return "FOR REVIEW", f"{line}. Not signed: a copy to be read before signing."
-    if objections:
-        names = ", ".join(str(s["name"]) for s in objections)
-        return "NOT APPROVED", f"{line}; objections by {names}."
-    if wanted and done == len(wanted):
-        last = max(str(s["signed_at"]) for s in standing)
-        return (
-            "APPROVED WITH CONDITIONS" if conditions else "APPROVED BY ALL STAGES"
-        ), f"{line}; last signature {last}."
-    return "SIGNATURES INCOMPLETE", f"{line}."
-
-
-def standing_signatures(signatures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return each person's last word at each stage, in order of entry."""
-    last = {(s["person"], s["stage"]): s for s in sorted(signatures, key=lambda s: int(s["entry_seq"]))}
-    return sorted(last.values(), key=lambda s: int(s["entry_seq"]))
-
-
-def _met(stage: Json, standing: Sequence[Mapping[str, Any]]) -> bool:
-    approved = {
-        s["person"]
-        for s in standing
-        if s["stage"] == stage["id"] and s["decision"] in ("approve", "approve_with_conditions")
-    }
-    return len(approved) >= int(stage["quorum"])
-
-
-def _control(package: Json, copy: Copy) -> list[Block]:
+def _control(package: Json, signed: SignOffs) -> list[Block]:
     stages = package["required_stages"]
     policy = stages["policy"]
-    counts = {
-        word: sum(f["severity"] == word for f in package["findings"]) for word in ("high", "medium", "low", "note")
-    }
+    found = Counter(finding["severity"] for finding in package["findings"])
     blocks = [
         heading("Document control"),
         key_values(
             [
                 (
                     "Document",
-                    f"{'Review' if copy == 'review' else 'Final'} copy of package revision {package['revision']}",
+                    f"{'Review' if signed.copy == 'review' else 'Final'} copy of package revision {package['revision']}",
                 ),
                 (
                     "Earlier revision",
-                    [mono(groups(package["previous_package"]))] if package["previous_package"] else "none",
+                    [mono(digest_text(package["previous_package"]))] if package["previous_package"] else "none",
                 ),
                 (
                     "Policy",
@@ -202,54 +194,48 @@ def _control(package: Json, copy: Copy) -> list[Block]:
                     "Approvals last",
                     f"{stages['approval_days']} days" if stages["approval_days"] else "not stated by the policy",
                 ),
-                ("Findings", ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"),
+                ("Findings", ", ".join(f"{found[word]} {word}" for word in SEVERITIES if found[word]) or "none"),
+                ("Signatures", [{"v": "page "}, page_of(ANCHOR)]),
             ]
         ),
         heading("How to read this document", 2),
         paragraph(
             "People sign the attached package.json, not this page: its SHA-256 stands on the cover. Everything here is a rendering of it. "
             "Entry numbers name records of the ledger; the bundle that comes with this file proves them without this product. "
-            "“Supported” means that the ledger holds evidence for a requirement, not that the requirement is met in law. "
+            "“Evidence present” means that the ledger holds evidence for a requirement, not that the requirement is met in law; where it "
+            "takes judgement, only a person's signature answers. "
             "Requirements are summarised in our words; how far each was checked against its source is said beside it. "
-            "Characters that the fonts cannot show appear as [U+XXXX]; the attached file has the original text."
+            "Characters that the fonts cannot show appear as [U+XXXX]; the attached file has the original text. "
+            "The glossary at the end explains the words."
         ),
-        heading("Summary of conclusions", 2),
     ]
-    rows = []
-    for report in package["coverage"]:
-        law, guidance = report["mandatory"]["law"], report["mandatory"]["guidance"]
-        scored = report["scored"]
-        rows.append(
-            [
-                report["title"],
-                report["scope"].replace("_", " "),
-                f"{law['satisfied']} of {law['applicable']}" if scored and law["applicable"] else "–",
-                f"{guidance['satisfied']} of {guidance['applicable']}" if scored and guidance["applicable"] else "–",
-            ]
-        )
-    blocks += table(
-        ["Framework", "Scope", "Law supported", "Guidance supported"],
-        [46, 18, 18, 18],
-        rows,
-        right=(2, 3),
-        empty="no framework in scope",
-    )
-    gates = package["gates"]["results"]
-    rows = [
-        [g["family"].replace("_", " "), "● pass" if g["status"] == "pass" else "○ fail", f"entry {g['entry']['seq']}"]
-        for g in gates
+    if signed.copy == "final":
+        blocks += overview(package, signed)
+    blocks += [heading("Summary of conclusions", 2), *summary_table(package, signed)]
+    rows: list[list[Cell]] = [
+        [label(g["family"]), status_words("pass" if g["status"] == "pass" else "fail"), f"entry {g['entry']['seq']}"]
+        for g in package["gates"]["results"]
     ]
     return blocks + table(
         ["Automated gate", "Result", "Recorded"], [46, 27, 27], rows, empty="no gate result on record"
     )
 
 
-def _findings(package: Json) -> list[Block]:
+def _findings(package: Json, signed: SignOffs) -> tuple[list[Block], int]:
+    """The findings, each with how it was handled, and how many of them are open."""
     blocks = [heading("Findings")]
     if not package["findings"]:
         blocks.append(paragraph("None. No gate failed, and no mandatory requirement of law is without evidence."))
+    elif signed.copy == "final":
+        what = "Severity and date are as of building. “Handled” says what the sign-offs did about each finding:"
+        blocks.append(built_before(package, f"{what} accepted by a condition, answered, or open at sign-off."))
+    lines = {line["id"]: line for report in package["coverage"] for line in report["lines"]}
+    all_signed, count, copied = complete(package, signed), 0, signed.copy == "final"
     for item in package["findings"]:
         cited = entries(item["entries"]) or "no entry: that is the finding"
+        handled, is_open = handling(item, signed, lines, all_signed=all_signed)
+        count += is_open
+        tone = "good" if not is_open else "bad" if copied and item["severity"] == "high" else "plain"
         blocks.append(
             {
                 "t": "finding",
@@ -262,64 +248,11 @@ def _findings(package: Json) -> list[Block]:
                     ["Expected", item["expected"]],
                     ["Evidence", cited],
                     ["Who, by when", f"{item['owner']}; {item['due']}"],
+                    ["Handled", [{"v": handled, "b": True, "tone": tone}]],
                 ],
             }
         )
-    return blocks
-
-
-def _signatures(package: Json, copy: Copy, signatures: Sequence[Mapping[str, Any]]) -> list[Block]:
-    blocks = [heading("Signatures")]
-    wanted = [stage for stage in package["required_stages"]["stages"] if stage["kind"] == "sign_off"]
-    if not wanted:
-        blocks.append(paragraph("The policy asks for no signature of a person at this tier."))
-    standing = list(standing_signatures(signatures)) if copy == "final" else []
-    blocks.append(
-        paragraph(
-            "Each signature covers a statement that names this package by its SHA-256, the model file, the decision and its meaning. "
-            "The statements lie in the ledger; below is what they say."
-            if copy == "final"
-            else "Open. Signatures are given with the signer's own key on a statement about this package; a mark on paper is none."
-        )
-    )
-    for stage in wanted:
-        label = (
-            f"{stage['title']}: {stage['quorum']} × {stage['role'].replace('_', ' ')}, at least {stage['min_strength']}"
-        )
-        mine = [s for s in standing if s["stage"] == stage["id"]]
-        blocks += [_filled(s, label) for s in mine]
-        approved = {s["person"] for s in mine if s["decision"] in ("approve", "approve_with_conditions")}
-        blocks += [{"t": "signature", "filled": False, "stage": label}] * max(0, int(stage["quorum"]) - len(approved))
-    known = {stage["id"] for stage in wanted}
-    blocks += [_filled(s, f"Stage {s['stage']}") for s in standing if s["stage"] not in known]
-    return blocks
-
-
-def _filled(item: Mapping[str, Any], label: str) -> Block:
-    rows: list[list[Any]] = [
-        ["Role", f"{str(item['role']).replace('_', ' ')} ({item['person']})"],
-        ["Meaning", item["meaning"]],
-        ["Signed (UTC)", item["signed_at"]],
-        ["Method", f"{item['method']}, strength {item['level']}, key {item['key_id']}"],
-        [
-            "Statement",
-            [mono(groups(str(item["statement_sha256"]), 32)), mono(groups(str(item["statement_sha256"])[32:]), n=True)],
-        ],
-        ["Ledger", f"entry {item['entry_seq']}"],
-    ]
-    if item.get("comments"):
-        rows.insert(2, ["Comments", item["comments"]])
-    for condition in item.get("conditions", ()):
-        due = f" (due {condition['due']})" if condition.get("due") else ""
-        rows.append(["Condition", [bold(f"{condition['text']}{due}")]])
-    return {
-        "t": "signature",
-        "filled": True,
-        "stage": label,
-        "name": item["name"],
-        "decision": str(item["decision"]).replace("_", " "),
-        "rows": rows,
-    }
+    return blocks, count
 
 
 def _method(package: Json) -> list[Block]:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cognify_dagster.evaluation._errors import GateSetError
 from cognify_dagster.evaluation._json import json_safe, metric_json
+from cognify_dagster.records import YamlError, load_yaml
 
 Family = Literal["performance", "fairness", "data_quality", "completeness"]
 Operator = Literal[">=", "<=", ">", "<"]
@@ -207,26 +207,6 @@ def _number(raw: Any) -> float | None:
     return None
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses repeated keys (YAML would silently keep the last) and aliases (a short file could expand without bound)."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "keys have to be plain text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is repeated", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
 def parse_gate_set(text: str, *, source: str = "gate set") -> GateSet:
     """Reads a gate set from YAML text (keys ``name`` and ``gates``).
 
@@ -234,9 +214,9 @@ def parse_gate_set(text: str, *, source: str = "gate set") -> GateSet:
         GateSetError: names ``source`` and the field, and says what is wrong with it.
     """
     try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader that refuses more)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: impossible dates
-        raise GateSetError(f"{source}: not readable as YAML: {' '.join(str(error).split())}") from None
+        data = load_yaml(text)
+    except YamlError as error:
+        raise GateSetError(f"{source}: not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise GateSetError(f"{source}: expected a mapping with 'name' and 'gates', found {type(data).__name__}")
     try:

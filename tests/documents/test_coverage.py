@@ -32,12 +32,75 @@ def stated(facts: VersionFacts, **change: Any) -> VersionFacts:
 
 def test_a_requirement_is_satisfied_with_its_entries_named(facts: VersionFacts, now: datetime) -> None:
     found = lines(facts, "sr26-2", now)
-    purpose = found["mrm.dev.purpose"]
-    assert purpose.status == "satisfied"
-    assert [(ref.seq, ref.leaf) for ref in purpose.entries] == [(facts.registered.seq, facts.registered.leaf)]
-    assert not purpose.gaps
-    assert found["mrm.dev.testing"].status == "satisfied"
-    assert {ref.seq for ref in found["mrm.dev.testing"].entries} == {facts.training.seq, facts.evaluation.seq}
+    inventory = found["mrm.gov.inventory"]
+    assert inventory.status == "satisfied"
+    assert [(ref.seq, ref.leaf) for ref in inventory.entries] == [(facts.registered.seq, facts.registered.leaf)]
+    assert not inventory.gaps
+    repro = found["mrm.dev.repro"]
+    assert repro.status == "satisfied"
+    assert {facts.training.seq, facts.evaluation.seq} < {ref.seq for ref in repro.entries}
+
+
+def test_what_takes_judgement_is_answered_by_a_signature_only(
+    facts: VersionFacts, released: VersionFacts, now: datetime
+) -> None:
+    unsigned, signed = lines(facts, "sr26-2", now)["mrm.dev.purpose"], lines(released, "sr26-2", now)["mrm.dev.purpose"]
+    assert unsigned.status == "needs_human", "the text is there; nobody has judged it"
+    assert unsigned.supports
+    assert unsigned.entries
+    assert [gap.answered_by for gap in unsigned.gaps] == ["model_validator"]
+    assert signed.status == "satisfied"
+    vera = next(item for item in released.sign_offs if item.record.role == "model_validator")
+    assert vera.seq in {ref.seq for ref in signed.entries}, "the signature is among the entries that answer it"
+    others = tuple(item for item in released.sign_offs if item is not vera)
+    left = lines(replace(released, sign_offs=others), "sr26-2", now)["mrm.dev.purpose"]
+    assert left.status == "needs_human", "another role's signature does not answer it"
+
+
+@pytest.mark.parametrize("name", ["sr26-2", "fair-lending"])
+def test_no_text_of_a_person_answers_a_row_by_being_there(name: str) -> None:
+    for item in load_framework(name).requirements():
+        if any(leaf.kind in ("human", "attestation") for leaf in item.evidence.leaves()):
+            assert item.judged_by or item.id == "mrm.gov.inventory", item.id
+
+
+def test_what_can_hold_only_after_the_release_says_so(
+    facts: VersionFacts, released: VersionFacts, now: datetime
+) -> None:
+    found = lines(facts, "sr26-2", now)
+    for name in ("mrm.use.boundaries", "mrm.val.outcomes", "mrm.mon.change"):
+        assert found[name].status == "after_release", name
+        assert all(gap.after_release for gap in found[name].gaps)
+    assert lines(facts, "fair-lending", now)["fl.aa.repro"].status == "after_release"
+    assert lines(released, "sr26-2", now)["mrm.mon.change"].status == "missing", "released and not monitored is a gap"
+
+
+def test_a_written_monitoring_plan_is_judged_without_monitoring_results(facts: VersionFacts, now: datetime) -> None:
+    plan = "Monthly: stability of scores and inputs, default rate by decile; the owner acts within ten working days of a breach."
+    line = lines(stated(facts, monitoring_plan=plan), "sr26-2", now)["mrm.mon.plan"]
+    assert line.status == "needs_human"
+    assert [gap.answered_by for gap in line.gaps] == ["model_validator"]
+    assert lines(facts, "sr26-2", now)["mrm.mon.plan"].gaps[0].answered_by == "", (
+        "an unwritten plan no signature answers"
+    )
+
+
+def test_a_prohibited_basis_in_the_data_that_was_not_compared_is_a_gap(facts: VersionFacts, now: datetime) -> None:
+    item = facts.datasets[0]
+    provenance = {**item.snapshot.record.provenance, "column_purposes": {"MARRIAGE": "none", "AGE": "-", "STAGE": "-"}}
+    snapshot = replace(item.snapshot, record=item.snapshot.record.model_copy(update={"provenance": provenance}))
+    bent = replace(facts, datasets=(replace(item, snapshot=snapshot), *facts.datasets[1:]))
+    line = lines(bent, "fair-lending", now)["fl.screen"]
+    assert line.status == "missing"
+    assert [gap.text for gap in line.gaps if "compared" in gap.text] == [
+        "marital status is in the data (column MARRIAGE) and was not compared"
+    ], "age is compared as AGE_BAND, and STAGE is no age"
+
+
+def test_code_without_version_control_is_not_known_code(facts: VersionFacts, now: datetime) -> None:
+    code = facts.training.record.code.model_copy(update={"vcs": "none", "commit": "none"})
+    line = lines(bend(facts, "training", code=code), "sr26-2", now)["mrm.dev.repro"]
+    assert any("commit is not known" in gap.text for gap in line.gaps)
 
 
 def test_every_open_line_says_what_is_open_and_who_does_what(facts: VersionFacts, now: datetime) -> None:
@@ -110,12 +173,10 @@ def test_groups_that_are_too_small_are_insufficient_data(facts: VersionFacts, no
     line = lines(facts, "fair-lending", now)["fl.screen"]
     assert line.status == "insufficient_data"
     assert "61+" in line.gaps[0].text
-    enough = tuple(item for item in facts.evaluation.record.fairness if item["attribute"] == "SEX")
-    bent = bend(
-        bend(facts, "evaluation", fairness=enough, protected_attributes=("SEX",)),
-        "registered",
-        protected_attributes=("SEX",),
+    enough = tuple(
+        {**item, "excluded_groups": [], "groups": item["groups"][:2]} for item in facts.evaluation.record.fairness
     )
+    bent = bend(facts, "evaluation", fairness=enough)
     assert lines(bent, "fair-lending", now)["fl.screen"].status == "satisfied"
 
 
@@ -135,7 +196,7 @@ def test_old_evidence_is_stale(facts: VersionFacts, now: datetime) -> None:
     framework = load_framework("sr26-2")
     node = EvidenceNode(kind="auto:dataset", max_age_days=30)
     section = framework.sections[0]
-    requirement = section.requirements[0].model_copy(update={"evidence": node})
+    requirement = section.requirements[0].model_copy(update={"evidence": node, "judged_by": ""})
     bent = framework.model_copy(update={"sections": (section.model_copy(update={"requirements": (requirement,)}),)})
     taken = datetime.fromtimestamp(facts.datasets[0].snapshot.time_us / 1e6, tz=now.tzinfo)
     assert coverage(facts, bent, taken + timedelta(days=30)).lines[0].status == "satisfied"
@@ -183,7 +244,8 @@ def test_law_and_guidance_are_counted_apart_and_drafts_never(facts: VersionFacts
     assert sum(report.counts("law").values()) == 11
     assert sum(report.counts("guidance").values()) == 2
     satisfied, applicable = report.score("law")
-    assert 0 < satisfied < applicable < 11
+    assert 0 == satisfied < applicable < 11, "every row of law takes judgement"
+    assert sum(report.counts("law", mandatory_only=True).values()) == 11
     draft = coverage(facts, framework.model_copy(update={"status": "draft"}), now)
     assert draft.counts("law") == draft.counts("guidance") == {}
     assert len(draft.lines) == len(report.lines), "listed all the same"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import unicodedata
@@ -20,6 +21,8 @@ from cognify_dagster.documents import DocumentError, RenderError, build_final_co
 from cognify_dagster.documents import pdf as pdf_module
 from cognify_dagster.documents.charts import Bar, bars, calibration
 from cognify_dagster.documents.cleaning import GLYPHS, clean_text
+from cognify_dagster.documents.labels import label, metric_label
+from cognify_dagster.documents.pdf_coverage import counted, counts, in_words
 from cognify_dagster.documents.pdf_view import DEFAULT_VERIFY_COMMAND, build_view
 from cognify_dagster.ledger import canonical_json
 from tests.documents.story import Story
@@ -58,7 +61,59 @@ def view_of(package: dict[str, Any], copy: Any = "review", signatures: Any = ())
     view, _ = build_view(
         package, copy=copy, signatures=signatures, package_sha256=digest, verify_command=DEFAULT_VERIFY_COMMAND
     )
-    return json.dumps(view, ensure_ascii=False).replace("\u200b", "")
+    return json.dumps(view, ensure_ascii=False)
+
+
+def lines_of(view: dict[str, Any]) -> list[str]:
+    """The text layer of a view: every text, runs of a cell joined."""
+    if isinstance(view, dict):
+        return [text for value in view.values() for text in lines_of(value)]
+    if isinstance(view, list):
+        if view and all(isinstance(item, dict) and "v" in item and "t" not in item for item in view):
+            return ["".join(str(item["v"]) for item in view)]
+        return [text for value in view for text in lines_of(value)]
+    return [view] if isinstance(view, str) else []
+
+
+def findings_of(view: str) -> dict[str, dict[str, Any]]:
+    blocks = [block for block in json.loads(view)["blocks"] if block["t"] == "finding"]
+    return {block["title"]: {**block, **{row[0]: row[1] for row in block["rows"]}} for block in blocks}
+
+
+def text_layer(pdf: pikepdf.Pdf) -> list[str]:
+    """What a reader can copy, page by page: glyphs through each font's ToUnicode map, without the positions."""
+    pages = []
+    for page in pdf.pages:
+        maps = {
+            name: unicode_map(font.ToUnicode.read_bytes()) for name, font in page.Resources.get("/Font", {}).items()
+        }
+        current: dict[int, str] = {}
+        parts: list[str] = []
+        for operands, operator in pikepdf.parse_content_stream(page):
+            if str(operator) == "Tf":
+                current = maps[str(operands[0])]
+            elif str(operator) == "TJ":
+                parts += [decode(bytes(item), current) for item in operands[0] if isinstance(item, pikepdf.String)]
+            elif str(operator) == "Tj":
+                parts.append(decode(bytes(operands[0]), current))
+        pages.append("".join(parts))
+    return pages
+
+
+def unicode_map(cmap: bytes) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for block in re.findall(rb"beginbfchar(.*?)endbfchar", cmap, re.DOTALL):
+        for code, text in re.findall(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
+            found[int(code, 16)] = bytes.fromhex(text.decode()).decode("utf-16-be")
+    for block in re.findall(rb"beginbfrange(.*?)endbfrange", cmap, re.DOTALL):
+        for low, high, text in re.findall(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
+            for offset in range(int(high, 16) - int(low, 16) + 1):
+                found[int(low, 16) + offset] = chr(int(text, 16) + offset)
+    return found
+
+
+def decode(data: bytes, unicode: dict[int, str]) -> str:
+    return "".join(unicode.get(int.from_bytes(data[i : i + 2], "big"), "") for i in range(0, len(data), 2))
 
 
 def test_it_is_an_archival_tagged_pdf_with_every_font_inside(review: bytes) -> None:
@@ -141,6 +196,165 @@ def test_the_stamp_follows_the_last_word_of_each_person(package: dict[str, Any])
     shown = view_of(package, "final", conditional)
     assert "APPROVED WITH CONDITIONS" in shown
     assert "Recheck small groups (due 2027-03-31T00:00:00Z)" in shown
+
+
+def test_an_id_copied_from_the_page_equals_the_id(package: dict[str, Any]) -> None:
+    final = build_final_copy(canonical_json(package), ALL)
+    digest = hashlib.sha256(canonical_json(package)).hexdigest()
+    with pikepdf.open(io.BytesIO(final)) as pdf:
+        assert str(pdf.docinfo["/Author"]) == package["model"]["owner"]
+        assert "\u200b" not in str(pdf.docinfo["/Title"]) + pdf.open_metadata()["dc:title"]
+        pages = text_layer(pdf)
+    shown = "".join(pages)
+    assert "\u200b" not in shown
+    assert digest in pages[0]
+    assert package["created"] in pages[0]
+    for expected in (
+        package["ledger"]["root"], package["model"]["owner"], "cd" * 32, "ab" * 8, "fl.aa.reasons", "mrm.effective_challenge",
+        package["training"]["code"]["commit"], package["training"]["model_file"]["digest"].removeprefix("sha256:"),
+        "fairness.SEX.adverse_impact_ratio", package["ledger"]["origin"],
+    ):  # fmt: skip
+        assert expected in shown, expected
+
+
+def test_long_words_break_in_narrow_columns_all_the_same(package: dict[str, Any]) -> None:
+    name = "fairness.A_VERY_LONG_ATTRIBUTE_NAME_INDEED.adverse_impact_ratio"
+    bent = json.loads(json.dumps(package))
+    bent["gates"]["outcomes"][1]["metric"] = name
+    with pikepdf.open(io.BytesIO(render_pdf(bent, copy="review"))) as pdf:
+        assert name in "".join(text_layer(pdf))
+
+
+def test_the_final_copy_says_that_it_was_built_before_the_sign_offs(package: dict[str, Any]) -> None:
+    text = "\n".join(lines_of(json.loads(view_of(package, "final", ALL))))
+    said = f"As of building, on {package['created']}, before any sign-off."
+    assert text.count(said) == 3, "on the cover, above the findings and above the coverage"
+    assert "before any sign-off. " not in view_of(package)
+    with pikepdf.open(io.BytesIO(build_final_copy(canonical_json(package), ALL))) as pdf:
+        pages = text_layer(pdf)
+    page = next(number for number, shown in enumerate(pages, 1) if "Each signature covers a statement" in shown)
+    assert re.search(rf"sign-offs\s*are\s*on\s*page\s*{page}\s*of\s*this\s*final\s*copy", pages[0])
+
+
+def test_rows_that_the_sign_offs_answered_say_so_in_the_final_copy_only(package: dict[str, Any]) -> None:
+    validator, officer = ALL[0], signature("compliance", "Carl J", seq=41, role="compliance_officer")
+    shown = view_of(package, "final", [validator, officer])
+    assert "Answered since: approved by Vera M (model validator, entry 40)" in shown
+    assert "Answered since: approved by Carl J (compliance officer, entry 41)" in shown
+    assert "Answered since" not in view_of(package)
+    assert "Answered since: " not in view_of(package, "final", [{**validator, "decision": "reject"}])
+    objected = [validator, {**officer, "decision": "block"}]
+    assert "Answered since: " not in view_of(package, "final", objected), "nothing is answered while somebody objects"
+    builder = [{**validator, "person": "person/ben"}]
+    assert "Answered since: " not in view_of(package, "final", builder), "the builder's signature answers nothing"
+
+
+def test_counts_are_said_once_and_add_up(package: dict[str, Any]) -> None:
+    for report in package["coverage"]:
+        for force in ("law", "guidance"):
+            lines = counted(report, force)
+            if not lines:
+                continue
+            found = counts(lines)
+            assert sum(found.values()) + sum(line["status"] == "not_applicable" for line in lines) == len(lines)
+            words = in_words(lines)
+            assert words.startswith(f"{found['satisfied']} of {sum(found.values())} with evidence")
+            parts = re.findall(
+                r"; (\d+) (?:missing|need a person|after release|stale|insufficient data|declared)", words
+            )
+            assert found["satisfied"] + sum(int(part) for part in parts) == sum(found.values())
+
+
+def test_each_finding_says_how_it_was_handled(package: dict[str, Any]) -> None:
+    condition = {"text": "F-01 and fl.aa.notice to be closed", "due": "2027-03-31T00:00:00Z"}
+    signed = [ALL[0], ALL[1], signature("business", "Bea D", "approve_with_conditions", seq=42, conditions=[condition])]
+    found = findings_of(view_of(package, "final", signed))
+    first = next(item for item in found.values() if item["id"] == "F-01")
+    assert first["Handled"][0]["v"] == (
+        "accepted by condition of Bea D (model validator, entry 42): “F-01 and fl.aa.notice to be closed (due 2027-03-31T00:00:00Z)”"
+    )
+    assert found["fl.aa.notice: a person must write"]["Handled"][0]["v"].startswith("accepted by condition")
+    high = [item for item in found.values() if item["severity"] == "high" and item["id"] != "F-01"]
+    assert high
+    assert all(item["Handled"][0]["v"].startswith("open at sign-off") for item in high)
+    later = next(item for title, item in found.items() if "only after the release" in title)
+    assert later["Handled"][0]["v"] == "nothing to do before the sign-off"
+    review = findings_of(view_of(package))
+    assert "a condition of a sign-off that names F-01 accepts it" in str(review[first["title"]]["Handled"])
+
+
+def test_a_condition_names_a_finding_by_the_whole_id_only(package: dict[str, Any]) -> None:
+    condition = {"text": "F-011 and xfl.aa.reasons and fl.aa.reasons.more", "due": None}
+    signed = [*ALL[:2], signature("business", "Bea D", "approve_with_conditions", seq=42, conditions=[condition])]
+    for item in findings_of(view_of(package, "final", signed)).values():
+        assert "accepted" not in str(item["Handled"])
+
+
+def test_conditions_and_comments_stand_beside_the_decision(package: dict[str, Any]) -> None:
+    condition = {"text": "Recheck small groups", "due": None}
+    signed = [
+        signature("validation", "Vera M", seq=40, comments="Reproduced the metrics."),
+        signature("business", "Bea D", "approve_with_conditions", seq=42, conditions=[condition]),
+    ]
+    tables = [block for block in json.loads(view_of(package, "final", signed))["blocks"] if block["t"] == "table"]
+    overview = next(block for block in tables if block["head"][0] == "Who")
+    assert [row[3][0]["v"] for row in overview["rows"]] == [
+        "Comment: Reproduced the metrics.",
+        "Condition 1: Recheck small groups",
+    ]
+
+
+def test_names_are_labels_and_terms_are_explained(package: dict[str, Any]) -> None:
+    text = "\n".join(lines_of(json.loads(view_of(package))))
+    assert "Age band (AGE_BAND)" in text
+    assert "FCRA disclosure" in text
+    assert "True favourable rate (TPR)" in text
+    assert "not re-read" not in text
+    assert "satisfied" not in text
+    for term in (
+        "Strength S3",
+        "Proxy review",
+        "TPR, true favourable rate",
+        "◐ a person must judge",
+        "▷ after release",
+    ):
+        assert term in text, term
+
+
+def test_nothing_is_to_be_signed_on_paper_and_the_code_has_a_caption(package: dict[str, Any]) -> None:
+    boxes = [block for block in json.loads(view_of(package))["blocks"] if block["t"] == "signature"]
+    assert {box["state"] for box in boxes} == {"Awaiting an electronic signature."}
+    template = (template_root() / "documents" / "package.typ").read_text(encoding="utf-8")
+    assert "Date and time (UTC)" not in template, "no lines for a pen"
+    caption = "".join(part["v"] for part in json.loads(view_of(package))["cover"]["qr-caption"])
+    assert "urn:sha256:" + hashlib.sha256(canonical_json(package)).hexdigest() in caption
+
+
+def test_an_approval_is_calm_and_an_objection_is_not(package: dict[str, Any]) -> None:
+    def tone(signatures: Any, copy: str = "final") -> str:
+        return str(json.loads(view_of(package, copy, signatures))["cover"]["stamp-tone"])
+
+    assert tone(ALL) == "good"
+    assert tone([*ALL, signature("compliance", "Carl J", "reject", seq=50)]) == "bad"
+    assert tone((), "review") == tone(ALL[:1]) == "plain"
+
+
+@given(st.floats(0.001, 1.0))
+def test_ticks_of_the_calibration_chart_are_round(peak: float) -> None:
+    chart = calibration("C", [(peak, peak, peak, peak)])
+    ticks = sorted({float(text) for text in re.findall(r">(\d\.\d+)</text>", chart)})
+    step = round(ticks[1] - ticks[0], 6)
+    assert step in (0.02, 0.05, 0.1, 0.2)
+    assert ticks == pytest.approx([step * n for n in range(len(ticks))])
+    assert 1.0 + 1e-9 >= ticks[-1] >= peak - 1e-6
+
+
+def test_labels() -> None:
+    assert label("eu_human_review") == "EU human review"
+    assert label("AGE_BAND") == "Age band"
+    assert label("fcra_disclosure") == "FCRA disclosure"
+    assert label("<b>x y</b>") == "<b>x y</b>", "what is no technical name stays as it is"
+    assert metric_label("fairness.AGE_BAND.adverse_impact_ratio") == "Adverse impact ratio, age band"
 
 
 def test_two_signatures_of_one_person_do_not_fill_a_quorum_of_two(package: dict[str, Any]) -> None:

@@ -1,0 +1,47 @@
+"""The strict way to read YAML that people write: gate sets and framework files.
+
+Invariants: only plain data comes out (no tag makes an object); a repeated key is an error, where YAML would silently keep the last;
+aliases are an error, since a short file could expand without bound; keys are plain text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class YamlError(ValueError):
+    """The text is not YAML, or YAML that is not accepted here; the message is one line and names the place."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses repeated keys and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "keys have to be plain text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is repeated", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(text: str) -> Any:
+    """Return the data of a YAML text.
+
+    Raises:
+        YamlError: if it cannot be read, repeats a key or uses an alias.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader that refuses more)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: impossible dates
+        raise YamlError(" ".join(str(error).split())) from None
