@@ -100,3 +100,12 @@ def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, afte
         dg.AssetRecordsFilter(asset_key=key, after_storage_id=after), limit=limit, ascending=True
     ).records
     return list(records)
+
+
+def pool_limit(instance: dg.DagsterInstance, pool: str) -> int | None:
+    """Return how many steps of a pool may run at once; None if there is no limit."""
+    if not instance.event_log_storage.supports_global_concurrency_limits:
+        return None
+    if pool not in instance.event_log_storage.get_concurrency_keys():
+        return instance.global_op_concurrency_default_limit
+    return instance.event_log_storage.get_concurrency_info(pool).slot_count

@@ -4,13 +4,13 @@ A run tag is a hint that anyone who reaches the webserver can set; what it maps 
 who maps to nobody is recorded as unattributed, which policy blocks or warns about.
 """
 
-import getpass
 from typing import Any
 
 from cognify_dagster.governance import Directory
 from cognify_dagster.orchestration._compat import run_tags
 from cognify_dagster.training import CodeState
 from cognify_dagster.training.recording import Attribution
+from cognify_dagster.workspace import os_login
 
 USER_TAG = "user"
 SCHEDULE_TAG = "dagster/schedule_name"
@@ -26,10 +26,7 @@ def launcher_alias(context: Any) -> str:
         return f"schedule:{tags[SCHEDULE_TAG]}"
     if tags.get(SENSOR_TAG):
         return f"sensor:{tags[SENSOR_TAG]}"
-    try:
-        return f"os:{getpass.getuser()}"
-    except (OSError, KeyError):
-        return "os:unknown"
+    return f"os:{os_login()}"
 
 
 def launcher(context: Any, people: Directory) -> str:

@@ -147,7 +147,6 @@ def snapshot_metadata(
     record = recorded.record
     provenance = record.provenance
     metadata: dict[str, Any] = {
-        **entry_metadata(workspace, recorded.seq, recorded.leaf),
         f"{PREFIX}root": record.root,
         f"{PREFIX}location": str(record.observed.get("location", "")),
         f"{PREFIX}source": provenance.get("source") or "not stated",
@@ -171,7 +170,7 @@ def snapshot_metadata(
                 for item in record.exclusions
             ]
         )
-    return metadata
+    return {**metadata, **entry_metadata(workspace, recorded.seq, recorded.leaf)}
 
 
 def _changed(record: DatasetSnapshot) -> str:
@@ -230,8 +229,8 @@ def _compare(
             f"({report.train_count} records), compared on {len(report.compared_columns)} columns."
         ),
         metadata={
-            f"{PREFIX}ledger_entry": seq,
             f"{PREFIX}overlapping_records": report.overlap_holdout,
+            f"{PREFIX}recorded_in": f"ledger entry {seq}",
             f"{PREFIX}level": report.level,
             f"{PREFIX}holdout_rows": dg.MetadataValue.json(list(report.holdout_rows[:100])),
         },

@@ -2,10 +2,12 @@
 
 Invariants: nothing but `request_release` lets the body run, whatever launched it; a refusal leaves an entry and is repeated
 by neither op retries nor run retries; in a run that has just built the package the step ends without materializing, because
-people have not had the chance to sign; a retry continues under the same grant.
+people have not had the chance to sign; a retry continues under the same grant; on one host one run at a time deploys a model
+to a target.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,11 +18,14 @@ from cognify_dagster.ledger import IdempotencyConflict, LedgerError
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import launcher
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
+from cognify_dagster.orchestration.exclusive import one_at_a_time, pool_name
 from cognify_dagster.orchestration.inputs import ModelVersion, Release
-from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, readable_copy
+from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, place, readable_copy, refusal_table
 from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.names import POOL
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.standing import final_copy_path, moment
 from cognify_dagster.orchestration.training import MODEL_METADATA
 from cognify_dagster.records import DeploymentCompleted, Package, ReleaseGranted, ReleaseRefused, SignOff, TrainingRun
 from cognify_dagster.workspace import Reading, Workspace
@@ -33,6 +38,7 @@ def governed_deployment(
     *,
     target: str | None = None,
     retry_policy: dg.RetryPolicy | None = None,
+    pool: str | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make a deployment asset of a function that installs a released model.
@@ -43,6 +49,8 @@ def governed_deployment(
         model: the governed model.
         target: deployment target; the model's unless given.
         retry_policy: for failures of the installation; it continues under the same grant. Refusals are never retried.
+        pool: Dagster concurrency pool; `<key>_<target>_deployment` unless given. Set its limit to 1 where deployments may run
+            on several hosts, so that two runs of one version wait for each other.
         name: asset name; the function's name unless given.
     """
 
@@ -50,6 +58,7 @@ def governed_deployment(
         user = read_function(function, dict.fromkeys(("release", "version")))
         asset = name or user.name
         where = target or model.target
+        queue = pool or pool_name(model.key, where)
         spec = model.spec(
             "deployment",
             asset,
@@ -58,7 +67,7 @@ def governed_deployment(
             deps=[model.package_key],
             partitions_def=model.partitions,
             skippable=True,
-            metadata={MODEL_METADATA: model.key, TARGET_METADATA: where},
+            metadata={MODEL_METADATA: model.key, TARGET_METADATA: where, POOL: queue},
         )
 
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
@@ -68,7 +77,7 @@ def governed_deployment(
             if result is not None:
                 yield result
 
-        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy)(
+        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy, pool=queue)(
             compute_function(user, body, name=asset)
         )
 
@@ -82,11 +91,26 @@ def _deploy(
     if version is None:
         raise UsageError(f"{model.key} is deployed one version at a time: launch it with a partition, the version")
     run = root_run_id(context)
+    with one_at_a_time(context, workspace.home, model.key, target, run_id(context)):
+        return _deploy_alone(context, workspace, model, version, run, user, passed, target)
+
+
+def _deploy_alone(
+    context: Any,
+    workspace: Workspace,
+    model: GovernedModel,
+    version: str,
+    run: str,
+    user: Any,
+    passed: Mapping[str, Any],
+    target: str,
+) -> dg.MaterializeResult | None:
     reading = workspace.read()
     done = _completed_by(reading, model.key, version, target, run)
     if done is not None:
         context.log.info(f"this run deployed {version} before (entry {done})")
-        return _result(workspace, reading, done)
+        copy = _final_copy(context, workspace, model.key, version)
+        return _result(workspace, workspace.read(), done, copy)
     if package_built_by(reading, model.key, version, run):
         context.log.info(
             f"{model.key} {version}: the package was built in this run and waits for signatures; nothing is deployed. "
@@ -110,20 +134,24 @@ def _deploy(
             f"{model.key} {version} was deployed to {target} by another run at the same time, under the same grant (entry "
             f"{grant.seq}); this run changed nothing in the ledger. See: {command(workspace, f'status {model.key} {version}')}"
         ) from error
-    _final_copy(context, workspace, model.key, version)
-    return _result(workspace, workspace.read(), seq)
+    copy = _final_copy(context, workspace, model.key, version)
+    return _result(workspace, workspace.read(), seq, copy)
 
 
-def _final_copy(context: Any, workspace: Workspace, model: str, version: str) -> None:
+def _final_copy(context: Any, workspace: Workspace, model: str, version: str) -> Path | None:
     """Render the copy with the signature page. The release stands without it, so a failure is only logged."""
     try:
         copy = record_final_copy(workspace, model, version)
-        if copy is not None:
-            data = workspace.evidence.get(copy.record.final_copy.digest)
-            path = readable_copy(workspace, model, version, f"{model}-{version}-final-copy.pdf", data)
-            context.log.info(f"final copy with signatures: {path}")
+        if copy is None:
+            return None
+        name = final_copy_path(workspace, model, version).name
+        data = workspace.evidence.get(copy.record.final_copy.digest)
+        path = readable_copy(workspace, model, version, name, data)
+        context.log.info(f"final copy with signatures: {path}")
+        return path
     except Exception as error:
         context.log.error(f"the final copy could not be made; `cognify package export` makes it again: {error}")
+        return None
 
 
 def _install(
@@ -162,34 +190,32 @@ def _completed_by(reading: Reading, model: str, version: str, target: str, run: 
     return None
 
 
-def _result(workspace: Workspace, reading: Reading, seq: int) -> dg.MaterializeResult:
-    found = reading.at(seq)
-    assert found is not None
+def _result(workspace: Workspace, reading: Reading, seq: int, copy: Path | None) -> dg.MaterializeResult:
+    """What the UI shows of a deployment: a record of the moment it went live."""
+    found = next(item for item in reading.all(DeploymentCompleted) if item.seq == seq)
     record = found.record
-    assert isinstance(record, DeploymentCompleted)
+    subject = f"model/{record.model}@{record.version}"
+    people = directory(reading)
+    refusals = [item for item in reading.all(ReleaseRefused, subject) if item.record.target == record.target]
+    export = command(workspace, f"package export {record.model} {record.version} -o BUNDLE")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.model_digest),
         metadata={
-            f"{PREFIX}live": dg.MetadataValue.md(f"**{record.version}** is live on **{record.target}**"),
+            f"{PREFIX}state": dg.MetadataValue.md(
+                f"**{record.version} went live** on {record.target} on {moment(found.time_us)} (entry {seq})\n\n"
+                f"*What is live now: `{command(workspace, f'status {record.model}')}`*"
+            ),
             f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
-            f"{PREFIX}refused_before": dg.MetadataValue.md(_refusals(reading, record)),
+            f"{PREFIX}final_copy": dg.MetadataValue.path(str(copy)) if copy else export,
+            f"{PREFIX}refused_before": refusal_table(refusals, people),
             f"{PREFIX}supersedes": record.supersedes or "none",
-            f"{PREFIX}location": dg.MetadataValue.path(record.location) if record.location else "not stated",
+            f"{PREFIX}location": place(record.location) if record.location else "not stated",
+            f"{PREFIX}export_command": export,
             f"{PREFIX}model_digest": record.model_digest,
-            f"{PREFIX}granted_by_entry": record.grant_seq,
-            f"{PREFIX}status_command": command(workspace, f"status {record.model} {record.version}"),
+            f"{PREFIX}granted_by": f"ledger entry {record.grant_seq}",
             **entry_metadata(workspace, seq, found.leaf),
         },
     )
-
-
-def _refusals(reading: Reading, record: DeploymentCompleted) -> str:
-    """Earlier attempts to deploy this version that the gate refused, with their reasons."""
-    lines = []
-    for item in reading.all(ReleaseRefused, f"model/{record.model}@{record.version}"):
-        reasons = "; ".join(reason.text for reason in item.record.reasons)
-        lines.append(f"- entry {item.seq}, run {item.record.run[:8]}: {reasons}")
-    return "\n".join(lines) or "never"
 
 
 def _approvers(reading: Reading, record: DeploymentCompleted) -> str:

@@ -19,7 +19,7 @@ from cognify_dagster.orchestration._compat import partition_key, root_run_id, ru
 from cognify_dagster.orchestration.attribution import launcher_alias
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import ModelVersion, Snapshot
-from cognify_dagster.orchestration.metadata import PREFIX, entry_metadata, table
+from cognify_dagster.orchestration.metadata import PREFIX, dataset_links, entry_metadata, table
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
@@ -183,7 +183,7 @@ def _check(key: dg.AssetKey, recorded: Recorded[Evaluation], family: str) -> dg.
                     for item in own
                 ]
             ),
-            f"{PREFIX}gate_set_entry": recorded.record.gate_set_seq,
+            f"{PREFIX}gate_set": f"{recorded.record.gate_set}, adopted in entry {recorded.record.gate_set_seq}",
         },
     )
 
@@ -192,10 +192,7 @@ def evaluation_metadata(workspace: Workspace, recorded: Recorded[Evaluation]) ->
     """What the UI shows about an evaluation."""
     record = recorded.record
     return {
-        **entry_metadata(workspace, recorded.seq, recorded.leaf),
         f"{PREFIX}status": record.status,
-        f"{PREFIX}model_digest": record.model_digest,
-        f"{PREFIX}evaluated_on": f"{record.dataset.name}, root {record.dataset.root}, entry {record.dataset.seq}",
         f"{PREFIX}metrics": table(
             [
                 {"metric": item.name, "value": item.value, "from": item.ci_low, "to": item.ci_high, "n": item.n}
@@ -204,6 +201,9 @@ def evaluation_metadata(workspace: Workspace, recorded: Recorded[Evaluation]) ->
         ),
         f"{PREFIX}groups": table(_groups(record)),
         f"{PREFIX}gate_set": f"{record.gate_set}, adopted in entry {record.gate_set_seq}",
+        **dataset_links(workspace, "evaluated_on", [record.dataset]),
+        f"{PREFIX}model_digest": record.model_digest,
+        **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }
 
 

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cognify_dagster.orchestration.names import POOL, SENSOR_ROLE, looks_like_ours
+
 if TYPE_CHECKING:
     import dagster as dg
 
 HEARTBEAT_FRESH_S = 120.0
 LOAD_TIMEOUT_S = 120
-_SENSOR_SUFFIXES = ("_approval_sensor", "_reconciliation_sensor")
 _NEEDED_DAEMONS = ("SENSOR", "SCHEDULER")
 
 
@@ -59,6 +60,7 @@ def dagster_checks(home: Path, project: Path) -> list[HealthCheck]:
             daemon_check(instance, time.time()),
             *location_checks(location),
             sensor_check(instance, location),
+            *pool_checks(instance, location),
         ]
 
 
@@ -122,8 +124,8 @@ def sensor_check(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> H
         state.instigator_name: state.status
         for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
     }
-    declared = {name: on for name, on in location.get("sensors", {}).items() if name.endswith(_SENSOR_SUFFIXES)}
-    names = set(declared) or {name for name in states if name.endswith(_SENSOR_SUFFIXES)}
+    declared = dict(location.get("sensors", {}))
+    names = set(declared) or {name for name in states if looks_like_ours(name)}
     if not names:
         return HealthCheck(
             "sensors", "warn", "no approval or reconciliation sensor found", "use GovernedModel.build_defs()"
@@ -142,8 +144,23 @@ def sensor_check(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> H
     return HealthCheck("sensors", "ok", f"on: {', '.join(sorted(names))}")
 
 
+def pool_checks(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> list[HealthCheck]:
+    """Whether two runs may deploy at once. On one host a lock keeps them apart, on several only the pools' limits do."""
+    from cognify_dagster.orchestration._compat import pool_limit
+
+    pools = list(location.get("pools", ()))
+    if not pools:
+        return []
+    free = [name for name in pools if pool_limit(instance, name) != 1]
+    if not free:
+        return [HealthCheck("deployment pools", "ok", f"limit 1: {', '.join(pools)}")]
+    text = f"no limit of 1 on {', '.join(free)}; enough if all deployments run on this host"
+    commands = " && ".join(f"dagster instance concurrency set {name} 1" for name in free)
+    return [HealthCheck("deployment pools", "ok", text, f"for several hosts: {commands}")]
+
+
 def load_location(project: Path) -> dict[str, Any]:
-    """Load a project's definitions in a separate process; return resources and sensors, or `error`."""
+    """Load a project's definitions in a separate process; return resources, governed models' sensors and pools, or `error`."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "cognify_dagster.orchestration.health", str(project), str(answer)]
@@ -197,7 +214,11 @@ def describe_location(project: Path) -> dict[str, Any]:
             "sensors": {
                 sensor.name: sensor.default_status == dg.DefaultSensorStatus.RUNNING
                 for sensor in repository.sensor_defs
+                if SENSOR_ROLE in sensor.tags
             },
+            "pools": sorted(
+                {str(spec.metadata[POOL]) for spec in defs.resolve_all_asset_specs() if POOL in spec.metadata}
+            ),
         }
     except BaseException as error:  # user code may raise anything, SystemExit included
         return {"error": f"{source} does not load: {_line(error)}"}

@@ -7,11 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.governance import Decision, Reason
-from cognify_dagster.records import EvidenceItem
-from cognify_dagster.workspace import Workspace
+from cognify_dagster.governance import Decision, Directory, Reason
+from cognify_dagster.orchestration.standing import Approval, moment
+from cognify_dagster.records import DatasetRef, DatasetSnapshot, EvidenceItem, ReleaseRefused
+from cognify_dagster.workspace import Recorded, Workspace
 
 PREFIX = "cognify/"
+LINE = 80
+NO_SECURITY_GATE = "no gate: the policy asks this tier for no security scan"
 
 
 def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
@@ -23,9 +26,50 @@ def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
     }
 
 
+def dataset_links(workspace: Workspace, label: str, used: Sequence[DatasetRef]) -> dict[str, Any]:
+    """Metadata that says which snapshots a step used, and leads to each one's asset and to the run that took it.
+
+    The UI cuts labels after some 30 characters, and widens the whole table for a long word, so both are kept short.
+    """
+    reading = workspace.read()
+    rows = []
+    links: dict[str, Any] = {}
+    for item in used:
+        found = reading.at(item.seq)
+        snapshot = found.record if found and isinstance(found.record, DatasetSnapshot) else None
+        rows.append(
+            {
+                "dataset": item.name,
+                "records": snapshot.record_count if snapshot else None,
+                "taken": moment(found.time_us) if found and snapshot else None,
+                "ledger entry": item.seq,
+            }
+        )
+        links[f"{PREFIX}{item.name}"] = dg.MetadataValue.asset(dg.AssetKey([item.name]))
+        links[f"{PREFIX}{item.name}/root"] = item.root
+        run = snapshot.observed.get("dagster_run") if snapshot else None
+        if isinstance(run, str):
+            links[f"{PREFIX}{item.name}/run"] = dg.MetadataValue.dagster_run(run)
+    return {f"{PREFIX}{label}": table(rows), **links}
+
+
 def command(workspace: Workspace, arguments: str) -> str:
     """Return a command line that works from anywhere."""
     return f"cognify --workspace {shlex.quote(str(workspace.config.path.parent))} {arguments}"
+
+
+def place(location: str) -> dg.PathMetadataValue | dg.MarkdownMetadataValue:
+    """Return where a model was installed; a long path in two lines, since the UI would push other values out of sight."""
+    head, slash, name = location.rpartition("/")
+    if len(location) <= LINE or not slash:
+        return dg.MetadataValue.path(location)
+    return dg.MetadataValue.md(f"`{head}/`\n\n`{name}`")
+
+
+def person(people: Directory, who: str) -> str:
+    """Return a person's name and id, or what stands in its place."""
+    name = people.name(who)
+    return who if name == who else f"{name} ({who})"
 
 
 def evidence_path(workspace: Workspace, item: EvidenceItem) -> str:
@@ -58,7 +102,7 @@ def stage_table(decision: Decision) -> dg.TableMetadataValue:
         rows.append(
             {
                 "stage": state.stage.title or state.name,
-                "role": state.stage.role or "automated",
+                "role": state.stage.role.replace("_", " ") or "automated",
                 "state": "done" if state.done else "open",
                 "signed by / result": by or "nobody yet",
                 "waiting for": ", ".join(state.waiting_for) or "–",
@@ -76,6 +120,42 @@ def reasons_markdown(reasons: Sequence[Reason]) -> str:
     )
 
 
+def approval_table(approvals: Sequence[Approval]) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Return who signed, as what and when."""
+    if not approvals:
+        return dg.MetadataValue.text("nobody: this tier asks for automated gates only, or nobody has signed yet")
+    return table(
+        [
+            {
+                "stage": item.stage,
+                "signed by": item.name,
+                "role": item.role.replace("_", " "),
+                "signed at": item.signed_at,
+                "ledger entry": item.seq,
+            }
+            for item in approvals
+        ]
+    )
+
+
+def refusal_table(
+    refusals: Sequence[Recorded[ReleaseRefused]], people: Directory
+) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Return the attempts to deploy a version that the gate refused: one row a reason, the attempt named in its first."""
+    rows = []
+    for item in refusals:
+        first = {
+            "when": moment(item.time_us),
+            "launched by": people.name(item.record.requested_by),
+            "entry": item.seq,
+            "run": item.record.run[:8],
+        }
+        for number, reason in enumerate(item.record.reasons):
+            who = f" → {reason.resolved_by}" if reason.resolved_by else ""
+            rows.append({**(first if number == 0 else dict.fromkeys(first, "")), "refused because": reason.text + who})
+    return table(rows) if rows else dg.MetadataValue.text("never")
+
+
 def workflow_fields(decision: Decision) -> dict[str, str]:
     """The workflow fields that people look for: validation, compliance, security, business approval, deployment tier."""
     by_role = {state.stage.role: state for state in decision.stages if state.stage.kind == "sign_off"}
@@ -88,7 +168,7 @@ def workflow_fields(decision: Decision) -> dict[str, str]:
     return {
         f"{PREFIX}validation_status": "failed" if "fail" in gates.values() else signed("model_validator"),
         f"{PREFIX}compliance_review": signed("compliance_officer"),
-        f"{PREFIX}security_scan": gates.get("security", "not recorded"),
+        f"{PREFIX}security_scan": gates.get("security", NO_SECURITY_GATE),
         f"{PREFIX}business_approval": signed("business_owner"),
         f"{PREFIX}deployment_tier": decision.tier or "unknown",
     }

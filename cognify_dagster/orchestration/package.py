@@ -1,8 +1,8 @@
 """The package asset and its `sign_off` check.
 
 The check is partitioned like the package. In a run that builds the package, or finds nothing new to build, it warns (people
-have not signed yet); in a release run it is an error that stops the deployment before its body starts. Either way the body
-decides for itself.
+have not signed yet), and so it does in a run that the approval sensor requests to show a new signature; in a release run it is
+an error that stops the deployment before its body starts. Either way the body decides for itself.
 """
 
 from datetime import datetime, timezone
@@ -12,7 +12,7 @@ import dagster as dg
 
 from cognify_dagster.documents import BuiltPackage, build_and_record
 from cognify_dagster.governance import decide, directory
-from cognify_dagster.orchestration._compat import partition_key, partitioned_checks, root_run_id, run_builds
+from cognify_dagster.orchestration._compat import partition_key, partitioned_checks, root_run_id, run_builds, run_tags
 from cognify_dagster.orchestration.attribution import launcher
 from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.deployment import package_built_by
@@ -21,14 +21,15 @@ from cognify_dagster.orchestration.metadata import (
     command,
     entry_metadata,
     readable_copy,
-    reasons_markdown,
     stage_table,
     table,
     workflow_fields,
 )
 from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.notices import PURPOSE, REPORT, sign_off_now, sign_off_text
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.standing import Board
 from cognify_dagster.orchestration.training import MODEL_METADATA
 from cognify_dagster.workspace import Workspace
 
@@ -85,21 +86,26 @@ def package_metadata(
         if item is not None:
             data = workspace.evidence.get(item.digest)
             paths[name] = readable_copy(workspace, model.key, version, name, data)
-    decision = decide(workspace.read(), model.key, version, target, datetime.now(timezone.utc))
+    board = Board(workspace, workspace.read(), model.key, target)
+    now = datetime.now(timezone.utc)
+    found = board.standing(version, now)
+    decision = decide(board.reading, model.key, version, target, now)
     pdf, json_path, card = [str(path) for path in paths.values()]
     return {
-        f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
-        f"{PREFIX}waiting_for_when_built": dg.MetadataValue.md(reasons_markdown(decision.reasons)),
-        f"{PREFIX}waiting_for_now": dg.MetadataValue.md(
-            f"see the `{SIGN_OFF}` check and the approval sensor's last tick, or run "
-            f"`{command(workspace, f'status {model.key} {version}')}`"
+        f"{PREFIX}state": dg.MetadataValue.md(
+            f"**Now: see Partitions → {version}**, the `{SIGN_OFF}` check, or "
+            f"`{command(workspace, f'status {model.key} {version}')}`\n\nWhen it was built: {found.text}"
         ),
+        f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
         f"{PREFIX}how_to_sign": dg.MetadataValue.md(
             f"`{command(workspace, f'sign {model.key} {version} --key YOUR.key.json')}`"
         ),
         f"{PREFIX}coverage": table(_coverage_rows(built)),
         f"{PREFIX}stages_when_built": stage_table(decision),
-        **workflow_fields(decision),
+        **{
+            label: "pending when built" if value == "pending" else value
+            for label, value in workflow_fields(decision).items()
+        },
         f"{PREFIX}package_json": dg.MetadataValue.path(json_path),
         f"{PREFIX}model_card": dg.MetadataValue.path(card),
         f"{PREFIX}export_command": command(workspace, f"package export {model.key} {version} -o BUNDLE"),
@@ -138,20 +144,25 @@ def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: s
                 workspace = ledger.open()
                 version = _version(context, model)
                 reading = workspace.read()
-                decision = decide(reading, model.key, version, target, datetime.now(timezone.utc))
+                now = datetime.now(timezone.utc)
+                decision = decide(reading, model.key, version, target, now)
+                found = Board(workspace, reading, model.key, target).standing(version, now)
                 open_reasons = [reason for reason in decision.reasons if reason.code != "already_released"]
                 pending = run_builds(context, package.key) or package_built_by(
                     reading, model.key, version, root_run_id(context)
                 )
+                reported = run_tags(context).get(PURPOSE) == REPORT
+                why = "; ".join(reason.text for reason in open_reasons)
             return dg.AssetCheckResult(
                 passed=not open_reasons,
-                severity=dg.AssetCheckSeverity.WARN if pending else dg.AssetCheckSeverity.ERROR,
-                description="All stages are signed." if not open_reasons else "; ".join(r.text for r in open_reasons),
+                severity=dg.AssetCheckSeverity.WARN if pending or reported else dg.AssetCheckSeverity.ERROR,
+                description=sign_off_text(found)
+                if pending or reported or not why
+                else f"{why}. {sign_off_text(found)}",
                 metadata={
+                    **sign_off_now(workspace, found),
                     f"{PREFIX}stages": stage_table(decision),
-                    f"{PREFIX}waiting_for": dg.MetadataValue.md(reasons_markdown(open_reasons)),
                     **workflow_fields(decision),
-                    f"{PREFIX}decided_on_size": decision.size,
                 },
             )
 

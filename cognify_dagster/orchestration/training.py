@@ -13,11 +13,11 @@ from cognify_dagster.orchestration._compat import instance_of, partition_key, ro
 from cognify_dagster.orchestration.attribution import attribute
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import Snapshot
-from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, table
+from cognify_dagster.orchestration.metadata import PREFIX, command, dataset_links, entry_metadata, person
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import FINAL, refusal, refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.records import TrainingRun
+from cognify_dagster.records import CodeRef, TrainingRun
 from cognify_dagster.training import TrainingRecorder, capture_code, capture_environment
 from cognify_dagster.training.recording import open_version, record_failure, register_model, seal_training
 from cognify_dagster.workspace import Recorded, Workspace
@@ -180,16 +180,20 @@ def training_metadata(workspace: Workspace, recorded: Recorded[TrainingRun]) -> 
     record = recorded.record
     code = record.code
     return {
-        f"{PREFIX}trained_on": table(
-            [{"dataset": item.name, "root": item.root, "ledger entry": item.seq} for item in record.datasets]
-        ),
-        f"{PREFIX}launched_by": record.launched_by,
+        **dataset_links(workspace, "trained_on", record.datasets),
+        f"{PREFIX}launched_by": person(directory(workspace.read()), record.launched_by),
         f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",
         f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
         f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),
-        f"{PREFIX}code": f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else ""),
+        f"{PREFIX}code": _code(code),
         f"{PREFIX}environment": f"Python {record.environment.python}, {record.environment.platform}",
         f"{PREFIX}model_digest": record.model_file.digest,
         f"{PREFIX}status_command": command(workspace, f"status {record.model} {record.version}"),
         **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }
+
+
+def _code(code: CodeRef) -> str:
+    if not code.commit or code.vcs == "none":
+        return "not under version control"
+    return f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else "")

@@ -141,7 +141,9 @@ def test_the_sensor_waits_then_asks_for_one_run_and_then_for_none_even_if_dagste
     own_instance.add_dynamic_partitions("tiny_versions", ["v1"])
     waiting = tick(desk, own_instance)
     assert not waiting.run_requests
-    assert waiting.skip_message == "v1: Independent validation waits for Vera"
+    assert waiting.skip_message == (
+        "v1 waits for Vera (Independent validation), then Carl (Compliance and legal review), then Olga (Business sign-off)"
+    )
     desk.approve()
     (request,) = tick(desk, own_instance).run_requests
     (repeated,) = tick(desk, own_instance).run_requests
@@ -160,7 +162,8 @@ def test_the_sensor_waits_then_asks_for_one_run_and_then_for_none_even_if_dagste
 
     after = tick(desk, own_instance)
     assert not after.run_requests
-    assert after.skip_message == f"v1: released (entry {done.seq})"
+    assert after.skip_message.startswith("v1 is live on production since ")
+    assert after.skip_message.endswith(f" UTC (entry {done.seq})")
     own_instance.delete_run(ran.id)
     assert not tick(desk, own_instance).run_requests
 

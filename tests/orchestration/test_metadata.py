@@ -98,14 +98,64 @@ def test_the_whole_story_in_metadata(story: tuple[Desk, list[Ran]]):
         "Business sign-off",
     ]
     assert [row["waiting for"] for row in rows][1:] == ["Vera", "Carl", "Olga"]
-    assert package["cognify/validation_status"].value == "pending"
+    assert package["cognify/validation_status"].value == "pending when built"
+    state = package["cognify/state"].value
+    assert state.startswith("**Now: see Partitions → v1**, the `sign_off` check, or `cognify --workspace ")
+    assert "When it was built: v1 waits for Vera" in state
     service = shown[project.SERVICE]
     for who in ("Vera", "Carl", "Olga"):
         assert who in service["cognify/who_approved"].value
-    assert service["cognify/location"].value == str(desk.folder / "live" / "tiny.json")
-    trained_on = shown["tiny_model"]["cognify/trained_on"]
-    assert trained_on.records[0].data["root"] == shown["tiny_train"]["cognify/root"].value
+    live = desk.folder / "live" / "tiny.json"
+    assert service["cognify/location"].value in (str(live), f"`{live.parent}/`\n\n`tiny.json`")
+    assert shown["tiny_model"]["cognify/launched_by"].value == "Ben (person/ben)"
+    model = shown["tiny_model"]
+    (row,) = [record.data for record in model["cognify/trained_on"].records]
+    assert row["dataset"] == "tiny_train"
+    assert row["records"] == "200"
+    assert row["ledger entry"] == str(shown["tiny_train"]["cognify/ledger_entry"].value)
+    assert model["cognify/tiny_train"].asset_key == dg.AssetKey("tiny_train")
+    assert model["cognify/tiny_train/root"].value == shown["tiny_train"]["cognify/root"].value
+    assert model["cognify/tiny_train/run"].run_id == runs[0].id
     assert shown["tiny_train"]["dagster/row_count"].value == 200
+
+
+def test_results_come_first_and_the_tie_to_the_ledger_last(story: tuple[Desk, list[Ran]]):
+    _, runs = story
+    shown = {name: list(metadata) for run in runs for name, metadata in run.materialized.items()}
+    first = {"tiny_model": "trained_on", "tiny_eval": "status", "tiny_package": "state", project.SERVICE: "state"}
+    for name, key in first.items():
+        assert shown[name][0] == f"cognify/{key}"
+    for name, keys in shown.items():
+        assert keys[-3:] == ["cognify/ledger_entry", "cognify/entry_leaf", "cognify/show_entry"], name
+
+
+def test_a_deployment_is_told_as_a_record_of_a_moment_with_the_signed_pdf(story: tuple[Desk, list[Ran]]):
+    desk, runs = story
+    service = runs[-1].materialized[project.SERVICE]
+    state = service["cognify/state"].value
+    assert state.startswith("**v1 went live** on production on ")
+    assert "is live" not in state.split("What is live now")[0]
+    assert f"`cognify --workspace {desk.folder} status tiny`" in state
+    copy = service["cognify/final_copy"]
+    assert isinstance(copy, dg.PathMetadataValue)
+    assert Path(copy.value).name == "tiny-v1-final-copy.pdf"
+    assert Path(copy.value).read_bytes().startswith(b"%PDF")
+    assert service["cognify/refused_before"].value == "never"
+
+
+def test_no_number_that_makes_an_idle_plot(story: tuple[Desk, list[Ran]]):
+    """The UI plots every number over time; sizes and entries of the ledger mean nothing as a curve."""
+    _, runs = story
+    for run in runs:
+        for name, check in run.checks.items():
+            numbers = [key for key, value in check.metadata.items() if isinstance(value, dg.IntMetadataValue)]
+            assert numbers in ([], ["cognify/overlapping_records"]), name
+
+
+def test_a_gate_that_no_tier_asks_for_is_explained(story: tuple[Desk, list[Ran]]):
+    _, runs = story
+    text = runs[1].checks["sign_off"].metadata["cognify/security_scan"].value
+    assert text == "no gate: the policy asks this tier for no security scan"
 
 
 def test_commands_can_be_copied(story: tuple[Desk, list[Ran]]):
@@ -145,6 +195,15 @@ def test_data_versions_are_content_hashes(story: tuple[Desk, list[Ran]]):
         (record,) = desk.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
         version = record.asset_materialization.tags["dagster/data_version"]
         assert HEX64.search(version), (asset, version)
+
+
+def test_a_long_path_is_broken_where_it_can_be_read():
+    from cognify_dagster.orchestration.metadata import place
+
+    assert place("/srv/models/a.joblib").value == "/srv/models/a.joblib"
+    long = "/srv/" + "models/" * 8 + "f" * 64 + ".joblib"
+    first, last = place(long).value.replace("`", "").split("\n\n")
+    assert first + last == long
 
 
 def test_a_path_with_a_blank_is_quoted():

@@ -159,7 +159,7 @@ def test_the_target_of_the_deployment_is_the_one_that_check_and_sensor_ask_for(d
     ran = desk.run([project.SERVICE], definitions=defs, checks=[("tiny_package", "sign_off")])
     assert ran.success, ran.failure
     assert ran.checks["sign_off"].passed
-    assert ran.materialized[project.SERVICE]["cognify/live"].value == "**v1** is live on **staging**"
+    assert ran.materialized[project.SERVICE]["cognify/state"].value.startswith("**v1 went live** on staging on 2")
     assert ran.materialized[project.SERVICE]["cognify/location"].value == "staging:v1"
 
 

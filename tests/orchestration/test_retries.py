@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -15,13 +16,14 @@ from cognify_dagster.records import (
     GateResult,
     Package,
     ReleaseGranted,
+    ReleaseRefused,
     TrainingFailed,
     TrainingRun,
     VersionOpened,
 )
 from cognify_dagster.workspace import Workspace
 from tests.orchestration import project
-from tests.orchestration.desk import Desk
+from tests.orchestration.desk import Desk, Ran
 
 
 @pytest.fixture
@@ -199,24 +201,79 @@ def test_a_deployment_that_failed_for_good_continues_under_the_same_grant_in_a_l
     assert len(desk.all(DeploymentCompleted)) == 1
 
 
-def test_two_deployments_at_once_are_one_release_and_the_second_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+def deploy_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> tuple[Ran, Ran]:
+    """Deploy while a deployment is in the middle of its body; return the first run and the one inside it."""
     desk.approve()
-    inner: list[object] = []
+    inner: list[Ran] = []
     real = project.enter
 
     def enter(step: str) -> None:
         real(step)
-        if not inner:
-            inner.append(None)
+        if desk.entered("deployment") == 1:
             inner.append(desk.run([project.SERVICE]))
 
     monkeypatch.setattr(project, "enter", enter)
     outer = desk.run([project.SERVICE])
-    assert inner[1].success  # type: ignore[attr-defined]
+    return outer, inner[0]
+
+
+def test_of_two_deployments_at_once_the_second_does_not_enter_the_body(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    outer, inner = deploy_twice(desk, monkeypatch)
+    assert outer.success, outer.failure
+    assert not inner.success
+    assert f"run {outer.id} is deploying tiny to production now" in inner.failure
+    assert desk.entered("deployment") == 1
+    assert len(desk.all(ReleaseGranted)) == 1
+    assert len(desk.all(DeploymentCompleted)) == 1
+    assert desk.all(DeploymentFailed) == []
+    assert desk.all(ReleaseRefused) == []  # nothing was decided about the second
+    # it was no refusal: what retries runs may retry it, and is then told that the approvals are used up
+    run = desk.instance.get_run_by_id(inner.id)
+    assert run is not None
+    assert "dagster/max_retries" not in run.tags
+    assert "were used on production already" in desk.run([project.SERVICE]).failure
+
+
+def test_where_the_lock_holds_nobody_two_deployments_are_still_one_release(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """On two hosts both enter the body under one grant; the ledger takes one completion, and the other run says so."""
+    monkeypatch.setattr("cognify_dagster.orchestration.exclusive.fcntl", None)
+    outer, inner = deploy_twice(desk, monkeypatch)
+    assert inner.success, inner.failure
     assert not outer.success
     assert "another run" in outer.failure
     assert len(desk.all(ReleaseGranted)) == 1
     assert len(desk.all(DeploymentCompleted)) == 1
+
+
+def test_a_file_system_without_locks_is_warned_about_and_deploys(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    import errno
+    import fcntl
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    desk.approve()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "cognify_dagster.orchestration.exclusive.fcntl",
+            SimpleNamespace(flock=no_locks, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB),
+        )
+        ran = desk.run([project.SERVICE])
+    assert ran.success, ran.failure
+
+
+def test_a_run_that_died_holding_the_lock_stops_nobody(desk: Desk):
+    from cognify_dagster.orchestration.exclusive import pool_name
+
+    desk.approve()
+    lock = desk.workspace.home / "locks" / f"{pool_name('tiny', 'production')}.lock"
+    lock.parent.mkdir()
+    lock.write_text("a run that is no more")
+    assert desk.run([project.SERVICE]).success
+
+
+def test_deployments_of_a_model_to_a_target_share_a_pool():
+    assert project.tiny_service.op.pool == "tiny_production_deployment"
 
 
 def test_a_killed_step_process_is_retried_and_writes_nothing_twice(
