@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cognify_dagster.cli.exits import BLOCKED, DEBUG_VARIABLE, OK, UNREADABLE, USAGE, explain
+from cognify_dagster.cli.exits import BLOCKED, DEBUG_VARIABLE, KEPT, OK, UNREADABLE, USAGE, explain
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Found a workspace: the genesis ceremony."),
@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "gates": ("gates", "Adopt and show gate sets (thresholds)."),
     "policy": ("policy", "Check, show and adopt the release policy."),
     "ledger": ("ledger", "Verify, show and prove ledger entries; sign a checkpoint."),
+    "witness": ("witness", "Run a witness that cosigns ledgers; create its key."),
     "package": ("package", "Show a compliance package, export its bundle."),
     "verify": ("verify", "Verify an exported bundle with a trust file."),
     "evidence": ("evidence", "Copy a piece of evidence out of the store, verified."),
@@ -114,6 +115,14 @@ class Root(Group):
 
 def _guarded(run: Callable[[], Any]) -> int:
     """Run a command; turn whatever it raises into one clear message and an exit code."""
+    KEPT.clear()
+    code = _code(run)
+    if code != OK and KEPT:
+        click.echo(f"Written before that, and kept: {', '.join(KEPT)}", err=True)
+    return code
+
+
+def _code(run: Callable[[], Any]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -128,9 +137,9 @@ def _guarded(run: Callable[[], Any]) -> int:
         return UNREADABLE
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return getattr(error, "code", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped; nothing was written.", err=True)
+        click.echo("Stopped." if KEPT else "Stopped; nothing was written.", err=True)
         return BLOCKED
     except Exception as error:
         return _report(error)

@@ -247,7 +247,7 @@ def _writer(workspace: Workspace, reading: Reading) -> Check:
             "workload",
             "fail",
             f"{writer.workload} with key {writer.key_id} is not enrolled",
-            "restore the enrolled key",
+            "restore the enrolled key, or enrol this one: `cognify people enrol-workload --help`",
         )
     return Check("workload", "ok", f"{writer.workload}, key {writer.key_id}")
 

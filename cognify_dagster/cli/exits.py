@@ -21,6 +21,18 @@ USAGE = 5
 
 DEBUG_VARIABLE = "COGNIFY_DEBUG"
 
+KEPT: list[str] = []
+"""Files that the command has written for good, so that a failure after them never claims that nothing was written."""
+
+
+class Failure(click.ClickException):
+    """An error with a code of its own, where the way of calling was not the mistake."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 # Most special class first. Classes are looked up only in modules that are loaded already: an error of a room cannot
 # occur before the room was imported, and nothing heavy is imported to report it.
 _ROOMS: tuple[tuple[str, str, int], ...] = (

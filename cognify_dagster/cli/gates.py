@@ -11,6 +11,7 @@ from cognify_dagster.cli.inputs import (
     IN_FILE,
     MODEL,
     NAME,
+    check_yaml,
     confirm,
     json_option,
     open_workspace,
@@ -61,20 +62,22 @@ def adopt(
       cognify gates adopt gates.yaml --model credit_default --key vera.key.json
     """
     from cognify_dagster.evaluation.gates import load_gate_set
-    from cognify_dagster.governance import adopt_gate_set, gate_digest, read_public
+    from cognify_dagster.governance import adopt_gate_set, gate_digest
     from cognify_dagster.records import GateRule
 
+    check_yaml(file, "a gate set")
     gate_set = load_gate_set(file)
     rules = [GateRule(**gate.model_dump()) for gate in gate_set.gates]
     called = name or gate_set.name
     workspace = open_workspace(ctx)
+    by = unlock(key, passphrase_files)
     if not json_:
         trial_banner(workspace.read().trial)
         heading(f"Gate set {called} for {model}, {gate_digest(rules)}")
         table(_COLUMNS, [_row(rule) for rule in rules])
-        say(f"Signed by {read_public(key)[0]}: “I adopt these thresholds before results exist.”")
+        say(f"Signed by {by.person}: “I adopt these thresholds before results exist.”")
     confirm("Adopt these thresholds?", yes)
-    receipt = adopt_gate_set(workspace, called, model, rules, unlock(key, passphrase_files))
+    receipt = adopt_gate_set(workspace, called, model, rules, by)
     if json_:
         as_json(
             {

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cognify_dagster.cli.app import Command
+from cognify_dagster.cli.exits import KEPT
 from cognify_dagster.cli.inputs import (
     IN_FILE,
     PERSON,
+    check_yaml,
     confirm,
     json_option,
     passphrase,
@@ -124,6 +126,8 @@ def command(
         raise click.UsageError(
             "a ledger is founded by at least two people (--founder twice); use --trial to try it alone"
         )
+    if keys is None:
+        keys = [unlock(item.key_file, passphrase_files, index) for index, item in enumerate(named)]
     if not json_:
         trial_banner(trial)
         say("This ledger will be founded; none of it can be changed later:")
@@ -131,8 +135,6 @@ def command(
         rows += [("Founder", f"{item.name}, {item.key_file}") for item in named]
         pairs(rows)
     confirm("Found this ledger?", yes)
-    if keys is None:
-        keys = [unlock(item.key_file, passphrase_files, index) for index, item in enumerate(named)]
     workspace = found_workspace(
         folder,
         origin=name,
@@ -184,7 +186,6 @@ def _check_free(folder: Path) -> None:
         raise click.UsageError(f"{folder}: there is a workspace here already; see `cognify doctor`")
     if (folder / "trust.txt").exists():
         raise click.UsageError(f"{folder / 'trust.txt'}: belongs to another ledger; move it away first")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _policy(folder: Path, file: Path | None) -> tuple[Policy, str]:
@@ -198,6 +199,7 @@ def _policy(folder: Path, file: Path | None) -> tuple[Policy, str]:
     source = file or (existing if existing.exists() else None)
     if source is None:
         return parse_policy(yaml.safe_load(DEFAULT_POLICY_YAML), "the standard policy"), DEFAULT_POLICY_YAML
+    check_yaml(source, "a policy")
     return load_policy(source), source.read_text(encoding="utf-8")
 
 
@@ -241,23 +243,15 @@ def _founders(
 ) -> list[Founder]:
     """Founders are workspace admins; who tries it alone gets every role and this machine's login, so that each step can be tried."""
     from cognify_dagster.governance import Founder
+    from cognify_dagster.workspace import os_login
 
     if trial and len(named) == 1:
         name = named[0].name
-        aliases = {name: (*aliases[name], f"os:{_login()}")}
+        aliases = {name: (*aliases[name], f"os:{os_login()}")}
     roles = (_ADMIN, *(role for role in policy.roles if role != _ADMIN)) if trial else (_ADMIN,)
     return [
         Founder(key, item.name, roles=roles, aliases=aliases[item.name]) for item, key in zip(named, keys, strict=True)
     ]
-
-
-def _login() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no password database entry, as in some containers
-        return "unknown"
 
 
 def _recovery(files: Sequence[Path]) -> list[PublicKey]:
@@ -283,17 +277,39 @@ def _ask_founders(count: int, passphrase_files: Sequence[Path]) -> tuple[list[_N
         letters = "".join(part[0] for part in re.findall(r"[a-z0-9]+", name.lower()))[:4] or "p"
         say("The person's id stays in the ledger for ever, so the proposed one does not spell the name.", err=True)
         person = click.prompt("Id", default=f"person/{letters}-{secrets.token_hex(3)}", type=PERSON, err=True)
-        default = Path(click.get_app_dir("cognify")) / "keys" / f"{person.removeprefix('person/')}.key.json"
-        file = Path(click.prompt("Key file", default=str(default), err=True)).expanduser()
+        file = _ask_key_file(person)
         if file.exists():
             key = unlock(file, passphrase_files, number)
         else:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             key = create_key(file, person, passphrase("New pass phrase", passphrase_files, number, new=True))
+            KEPT.append(str(file))
             say(f"Key {key.key_id} written to {clean(file)}", err=True)
         named.append(_Named(name, file))
         keys.append(key)
     return named, keys
+
+
+def _ask_key_file(person: str) -> Path:
+    """Ask where the founder's key is or shall be; a file that holds somebody else's key is not taken."""
+    from cognify_dagster.governance import KeyFileError, read_public
+
+    default = Path(click.get_app_dir("cognify")) / "keys" / f"{person.removeprefix('person/')}.key.json"
+    while True:
+        file = Path(click.prompt("Key file", default=str(default), err=True)).expanduser()
+        if not file.exists():
+            return file
+        try:
+            holder = read_public(file)[0]
+        except KeyFileError as error:
+            say(f"{clean(error)}. Name another file.", err=True)
+            continue
+        if holder == person:
+            return file
+        say(
+            f"{clean(file)} holds the key of {holder}, not of {person}. Name another file, or stop and use that id.",
+            err=True,
+        )
 
 
 def dagster_project(folder: Path) -> str | None:

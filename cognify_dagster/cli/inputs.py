@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cognify_dagster.cli.exits import BLOCKED, UNREADABLE, Failure
+
 if TYPE_CHECKING:
     from cognify_dagster.governance import PersonalKey
     from cognify_dagster.ledger import TrustFile
@@ -61,16 +63,35 @@ class _Digest(click.ParamType):
         return "sha256:" + text
 
 
+class _InFile(click.ParamType):
+    """A file to read. One that is not there is no wrong usage: it is said as such, with the code for what is unreadable."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value).expanduser()
+        option = next((word for word in getattr(param, "opts", ()) if word.startswith("--")), "")
+        where = f"{option} {path}" if option else str(path)
+        if path.is_dir():
+            raise Failure(f"{where}: this is a folder; a file is needed", UNREADABLE)
+        if not path.exists():
+            raise Failure(f"{where}: there is no such file", UNREADABLE)
+        if not os.access(path, os.R_OK):
+            raise Failure(f"{where}: you may not read this file", UNREADABLE)
+        return path
+
+
 MODEL = _Pattern("model", r"[A-Za-z][A-Za-z0-9_]{0,79}", "a model key (letters, digits, underscores)")
 VERSION = _Pattern("version", r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,49}", "a model version")
 PERSON = _Pattern("person", r"person/[a-z0-9][a-z0-9-]{1,60}", "a person id such as person/ada-7")
 HOLDER = _Pattern("holder", r"(person|workload)/[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a person/… or workload/… id")
+WORKLOAD = _Pattern("workload", r"workload/[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a workload id such as workload/pipeline")
 TARGET = _Pattern("target", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", "a deployment target such as production")
 NAME = _Pattern("name", r"[A-Za-z][A-Za-z0-9_.-]{0,99}", "a name (letters, digits, . _ -)")
 KEY_ID = _Pattern("key id", r"[0-9a-f]{16}", "a key id of 16 hex digits")
 TIME = _Time()
 DIGEST = _Digest()
-IN_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+IN_FILE = _InFile()
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -126,16 +147,47 @@ def read_text(path: Path) -> str:
     """Read a small UTF-8 file.
 
     Raises:
-        click.UsageError: if it is too large or not text.
+        Failure: if it is too large or not text.
     """
     with path.open("rb") as stream:
         data = stream.read(MAX_INPUT + 1)
     if len(data) > MAX_INPUT:
-        raise click.UsageError(f"{path}: larger than {MAX_INPUT} bytes; this is not the kind of file meant here")
+        raise Failure(f"{path}: larger than {MAX_INPUT} bytes; this is not the kind of file meant here", UNREADABLE)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Failure(f"{path}, line {line}: not UTF-8 text (byte {error.start})", UNREADABLE) from error
+
+
+def check_yaml(path: Path, what: str) -> None:
+    """See that a file holds a YAML mapping at all, before somebody judges what it says.
+
+    Raises:
+        Failure: naming file and line.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise Failure(f"{where}: not YAML: {problem}", UNREADABLE) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Failure(
+            f"{path}, line {line}: not YAML: a control character (is this a text file?)", UNREADABLE
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise Failure(f"{path}: not YAML: {' '.join(str(error).split())}", UNREADABLE) from error
+    if value is None:
+        raise Failure(f"{path}, line 1: nothing is in this file; {what} is a YAML mapping", UNREADABLE)
+    if not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else f"only the value {str(value)[:40]!r}"
+        raise Failure(f"{path}, line 1: this is {kind}; {what} is a YAML mapping", UNREADABLE)
 
 
 def read_envelope(path: Path) -> Envelope:
@@ -150,7 +202,7 @@ def read_envelope(path: Path) -> Envelope:
             raise RecordError("a JSON object was expected")
         return build(Envelope, value)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{path}: not a signed envelope: {' '.join(str(error).split())}") from error
+        raise Failure(f"{path}: not a signed envelope: {' '.join(str(error).split())}", UNREADABLE) from error
 
 
 def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
@@ -202,10 +254,21 @@ def passphrase_option(function: F) -> F:
 
 
 def unlock(path: Path, files: Sequence[Path] = (), index: int = 0) -> PersonalKey:
-    """Unlock a personal key file, asking for the pass phrase if it is not given otherwise."""
+    """Unlock a personal key file, asking for the pass phrase if it is not given otherwise.
+
+    Commands call it before they show what will be signed: who reads and answers must not learn afterwards that the key
+    could never have signed.
+
+    Raises:
+        Failure: if others can read the file: whoever has it may try pass phrases at leisure.
+    """
     from cognify_dagster.governance import read_public, unlock_key
 
     person, _ = read_public(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        cure = f"chmod 600 {shlex.quote(str(path))}"
+        raise Failure(f"{path}: others can read this key (mode {mode:04o}); it signs nothing until `{cure}`", BLOCKED)
     return unlock_key(path, passphrase(f"Pass phrase of {person}", files, index))
 
 
@@ -219,7 +282,8 @@ def passphrase(prompt: str, files: Sequence[Path] = (), index: int = 0, *, new: 
         new: ask twice, for a key that is being created.
 
     Raises:
-        click.UsageError: if there is none, or the file is readable by others.
+        click.UsageError: if there is none and no terminal to ask at.
+        Failure: if the file is readable by others or no pass phrase file.
     """
     if files:
         if len(files) > 1 and index >= len(files):
@@ -232,8 +296,29 @@ def passphrase(prompt: str, files: Sequence[Path] = (), index: int = 0, *, new: 
         raise click.UsageError(
             f"a pass phrase is needed and there is no terminal to ask at; use --passphrase-file or ${PASSPHRASE_VARIABLE}"
         )
-    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True)
-    return answer
+    return _ask_new(prompt) if new else _ask(prompt)
+
+
+def _ask(prompt: str) -> str:
+    while True:
+        answer: str = click.prompt(prompt, default="", show_default=False, hide_input=True, err=True)
+        if answer:
+            return answer
+        click.echo("Nothing was typed. Type the pass phrase, or press Ctrl-C to stop.", err=True)
+
+
+def _ask_new(prompt: str) -> str:
+    """Ask for a new pass phrase, with its rule in the prompt, until it keeps the rule and was typed twice alike."""
+    from cognify_dagster.governance.keys import MIN_PASSPHRASE
+
+    while True:
+        answer = _ask(f"{prompt} (at least {MIN_PASSPHRASE} characters)")
+        if len(answer) < MIN_PASSPHRASE:
+            click.echo(f"That has {len(answer)} characters; at least {MIN_PASSPHRASE} are needed.", err=True)
+        elif _ask("Repeat for confirmation") != answer:
+            click.echo("The two are not the same; type both again.", err=True)
+        else:
+            return answer
 
 
 def _from_file(path: Path) -> str:
@@ -241,17 +326,17 @@ def _from_file(path: Path) -> str:
         mode = os.fstat(stream.fileno()).st_mode
         data = stream.read(_MAX_PASSPHRASE + 1)
     if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-        raise click.UsageError(f"{path}: others can read this pass phrase; run `chmod 600 {path}`")
+        raise Failure(f"{path}: others can read this pass phrase; run `chmod 600 {shlex.quote(str(path))}`", BLOCKED)
     if len(data) > _MAX_PASSPHRASE:
-        raise click.UsageError(f"{path}: longer than {_MAX_PASSPHRASE} bytes; this is no pass phrase file")
+        raise Failure(f"{path}: longer than {_MAX_PASSPHRASE} bytes; this is no pass phrase file", UNREADABLE)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path}: not UTF-8 text") from error
+        raise Failure(f"{path}: not UTF-8 text; this is no pass phrase file", UNREADABLE) from error
     text = text[:-1] if text.endswith("\n") else text
     text = text[:-1] if text.endswith("\r") else text
     if not text:
-        raise click.UsageError(f"{path}: the file is empty")
+        raise Failure(f"{path}: the file is empty; it should hold the pass phrase", UNREADABLE)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,8 @@ def _report_json(report: Report, source: str, trial: bool | None, notes: list[st
         "size": report.size,
         "root": report.root.hex(),
         "signed_size": report.signed_size,
-        "uncovered": report.uncovered,
+        "uncovered": None if report.level is None else report.uncovered,
+        "intact_size": report.intact_size,
         "erased_payloads": report.erased,
         "trust_file": source or None,
         "trial": trial,
@@ -127,19 +129,9 @@ def _report_json(report: Report, source: str, trial: bool | None, notes: list[st
 def _print_report(report: Report, source: str, trial: bool | None, notes: list[str]) -> None:
     trial_banner(bool(trial))
     heading(f"Ledger {report.origin}: {_WORDS[report.outcome.name]}")
-    window = "none: every entry is under a signed head"
-    if report.uncovered:
-        window = f"{report.uncovered} newest entries are under no signed head yet (run `cognify ledger checkpoint`)"
-    pairs(
-        [
-            ("Level", _LEVELS[report.level]),
-            ("Entries", f"{report.size}, root {report.root.hex()}"),
-            ("Signed up to", f"entry {report.signed_size - 1}" if report.signed_size else "nothing"),
-            ("Exposure window", window),
-            ("Erased payloads", str(report.erased)),
-            ("Trust file", source or "none given"),
-        ]
-    )
+    rows = [("Level", _LEVELS[report.level]), ("Entries", f"{report.size}, root {report.root.hex()}")]
+    rows += _still_holds(report) if report.level is None else _covered(report)
+    pairs([*rows, ("Erased payloads", str(report.erased)), ("Trust file", source or "none given")])
     if report.findings:
         say(f"Findings ({len(report.findings)}):")
         for finding in report.findings:
@@ -148,23 +140,50 @@ def _print_report(report: Report, source: str, trial: bool | None, notes: list[s
         say(f"Note: {clean(note)}")
 
 
+def _covered(report: Report) -> list[tuple[str, str]]:
+    window = "none: every entry is under a signed head"
+    if report.uncovered:
+        window = f"{report.uncovered} newest entries are under no signed head yet (run `cognify ledger checkpoint`)"
+    signed = f"entry {report.signed_size - 1}" if report.signed_size else "nothing"
+    return [("Signed up to", signed), ("Exposure window", window)]
+
+
+def _still_holds(report: Report) -> list[tuple[str, str]]:
+    """What can be claimed of a damaged ledger: a head says nothing about entries that are not those it signed."""
+    if not report.intact_size:
+        return [("Still holds", "nothing: no signed head fits the entries that are here")]
+    last = report.intact_size - 1
+    text = f"entries 0 to {last}: they are those of the signed head of {report.intact_size} entries"
+    return [("Still holds", text), ("Do not rely on", f"anything from entry {last + 1} on")]
+
+
 @command.command("show")
+@click.argument("number", metavar="[SEQ]", type=click.IntRange(0), required=False)
 @click.option("--subject", help="Only entries about this subject, such as model/credit_default@3.")
 @click.option("--kind", help="Only entries of this kind, such as release_refused.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Newest n.")
-@click.option("--seq", type=click.IntRange(0), help="One entry, whole.")
+@click.option("--seq", type=click.IntRange(0), help="One entry, whole; the same as SEQ.")
 @json_option
 @click.pass_context
-def show(ctx: click.Context, subject: str | None, kind: str | None, limit: int, seq: int | None, json_: bool) -> None:
-    """Show entries. The whole ledger is verified first; a damaged one ends with exit code 1.
+def show(
+    ctx: click.Context,
+    number: int | None,
+    subject: str | None,
+    kind: str | None,
+    limit: int,
+    seq: int | None,
+    json_: bool,
+) -> None:
+    """Show entries, or the entry SEQ whole. The whole ledger is verified first; a damaged one ends with exit code 1.
 
     \b
     Example:
       cognify ledger show --subject model/credit_default@3
-      cognify ledger show --seq 17
+      cognify ledger show 17
     """
     from cognify_dagster.records import kinds
 
+    seq = _one(number, seq)
     if kind is not None and kind not in kinds():
         raise click.UsageError(f"there is no kind {kind[:60]!r}; `cognify schema --list` names them")
     reading = open_workspace(ctx).read()
@@ -187,14 +206,33 @@ def show(ctx: click.Context, subject: str | None, kind: str | None, limit: int, 
     chosen = [item.entry.seq for item in items if kind in (None, item.entry.kind)]
     values = [_entry_json(reading, number, whole=False) for number in chosen[-limit:]]
     if json_:
-        as_json({"origin": reading.origin, "size": reading.size, "matching": len(chosen), "entries": values})
+        as_json(
+            {
+                "origin": reading.origin,
+                "size": reading.size,
+                "matching": len(chosen),
+                "limited": len(values) < len(chosen),
+                "entries": values,
+            }
+        )
         return
     trial_banner(reading.trial)
     table(
         ("entry", "time", "kind", "about", "actor"),
         [(v["seq"], v["time"], v["kind"], ", ".join(v["subjects"]), v["actor"]) for v in values],
     )
-    say(f"{len(values)} of {len(chosen)} matching entries; the ledger has {reading.size}, all verified.")
+    if len(values) < len(chosen):
+        say(f"The newest {len(values)} of {len(chosen)} matching entries; --limit {len(chosen)} shows all of them.")
+    else:
+        say(f"All {len(chosen)} matching entries.")
+    say(f"The ledger has {reading.size} entries, all verified.")
+
+
+def _one(number: int | None, seq: int | None) -> int | None:
+    """Accept SEQ and --seq alike."""
+    if number is not None and seq is not None and number != seq:
+        raise click.UsageError(f"SEQ {number} and --seq {seq} name different entries")
+    return number if number is not None else seq
 
 
 def _existing(reading: Reading, seq: int) -> int:
@@ -227,27 +265,49 @@ def _entry_json(reading: Reading, seq: int, *, whole: bool) -> dict[str, Any]:
 
 
 @command.command("prove")
-@click.argument("seq", type=click.IntRange(0))
+@click.argument("number", metavar="SEQ", type=click.IntRange(0), required=False)
+@click.option("--seq", type=click.IntRange(0), help="The same as SEQ.")
 @click.option("-o", "--out", type=OUT_FILE, metavar="FILE", help="Where to write the proof; printed by default.")
+@click.option(
+    "--entry", "entry_out", type=OUT_FILE, metavar="FILE", help="Write the entry's bytes too: who checks needs them."
+)
+@json_option
 @click.pass_context
-def prove(ctx: click.Context, seq: int, out: Path | None) -> None:
+def prove(
+    ctx: click.Context, number: int | None, seq: int | None, out: Path | None, entry_out: Path | None, json_: bool
+) -> None:
     """Write a C2SP tlog-proof of one entry: the path from its leaf to a signed checkpoint.
 
     \b
     Example:
-      cognify ledger prove 17 -o entry-17.tlog-proof
+      cognify ledger prove 17 -o entry-17.tlog-proof --entry entry-17.json
+      cognify ledger check-proof entry-17.tlog-proof --entry entry-17.json --trust trust.txt
     """
+    seq = _one(number, seq)
+    if seq is None:
+        raise click.UsageError("name the entry: cognify ledger prove SEQ")
     workspace = open_workspace(ctx)
     entry = workspace.read().view.entries[_in_range(workspace, seq)].entry
     proof = workspace.ledger.proof_file(seq)
     checkpoint = proof.verify(entry.leaf, workspace.trust().logs)
-    if out is None:
+    if out is not None:
+        write_new(out, proof.text().encode())
+    if entry_out is not None:
+        write_new(entry_out, entry.data)
+    if json_:
+        as_json(
+            {
+                "entry": seq,
+                "leaf": entry.leaf.hex(),
+                "size": checkpoint.size,
+                "root": checkpoint.root.hex(),
+                "proof": proof.text(),
+            }
+        )
+    elif out is None:
         click.echo(proof.text(), nl=False)
-        return
-    write_new(out, proof.text().encode())
-    say(
-        f"{clean(out)}: entry {seq}, leaf {entry.leaf.hex()}, is in the ledger of {checkpoint.size} entries that was signed"
-    )
+    else:
+        say(f"{clean(out)}: entry {seq}, leaf {entry.leaf.hex()}, is in the ledger of {checkpoint.size} signed entries")
 
 
 def _in_range(workspace: Workspace, seq: int) -> int:
@@ -257,9 +317,44 @@ def _in_range(workspace: Workspace, seq: int) -> int:
     return seq
 
 
+@command.command("check-proof")
+@click.argument("file", type=IN_FILE)
+@click.option("--trust", type=IN_FILE, required=True, metavar="FILE", help="Trust file kept apart from the ledger.")
+@click.option(
+    "--entry",
+    "entry_file",
+    type=IN_FILE,
+    metavar="FILE",
+    help="The entry's bytes; in a bundle they are found beside it.",
+)
+@click.option("--leaf", metavar="HEX", help="Instead of --entry: the entry's leaf hash, 64 hex digits.")
+@json_option
+def check_proof_(file: Path, trust: Path, entry_file: Path | None, leaf: str | None, json_: bool) -> None:
+    """Check a proof file offline, without a workspace: that the entry is in the ledger whose head was signed.
+
+    A proof does not hold the entry that it is about, so the entry's bytes or its leaf hash are needed.
+    Exit codes: 0 holds, 1 tampered, 3 unreadable, 4 unproven (signed by no key of the trust file).
+
+    \b
+    Example:
+      cognify ledger check-proof entry-17.tlog-proof --entry entry-17.json --trust trust.txt
+      cognify ledger check-proof bundle/ledger/proofs/00000017.tlog-proof --trust trust.txt --json
+    """
+    from cognify_dagster.cli.proof import check_proof
+
+    found = check_proof(file, load_trust(trust), entry_file, leaf)
+    if json_:
+        as_json(found.as_json(file))
+    else:
+        heading(f"{clean(file)}: {_WORDS[found.outcome.name]}")
+        pairs(found.rows())
+    finish(int(found.outcome))
+
+
 @command.command("checkpoint")
+@json_option
 @click.pass_context
-def checkpoint(ctx: click.Context) -> None:
+def checkpoint(ctx: click.Context, json_: bool) -> None:
     """Sign the present head, after recomputing every entry. Prints the signed note.
 
     \b
@@ -270,8 +365,13 @@ def checkpoint(ctx: click.Context) -> None:
 
     workspace = open_workspace(ctx)
     try:
-        click.echo(workspace.ledger.sign_checkpoint(), nl=False)
+        note = workspace.ledger.sign_checkpoint()
     except Tampered as error:
         report = workspace.ledger.verify(workspace.trust())
         say(f"Error: nothing was signed: {clean(error)}", err=True)
         finish(int(report.outcome) or 1)
+    if not json_:
+        click.echo(note, nl=False)
+        return
+    origin, size, root = note.split("\n")[:3]
+    as_json({"origin": origin, "size": int(size), "root": base64.b64decode(root).hex(), "note": note})

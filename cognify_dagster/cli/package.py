@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +108,7 @@ def _counts(counts: dict[str, int]) -> str:
 )
 @click.option("--zip", "zip_", is_flag=True, help="Write one zip file instead of a folder.")
 @click.option("--open", "open_", is_flag=True, help="Open the PDF afterwards.")
-@click.option("--by", type=PERSON, help="Who exports; by default whoever your login maps to.")
+@click.option("--by", type=PERSON, help="Who exports; by default whoever your login (os: or user: alias) maps to.")
 @json_option
 @click.pass_context
 def export(
@@ -133,7 +132,7 @@ def export(
     workspace = open_workspace(ctx)
     reading = workspace.read()
     _package(reading, model, version)
-    who = by or _exporter(reading)
+    who = by or exporter(reading)
     if by is not None:
         _enrolled(reading, by)
     export_bundle(workspace, model, version, out, exported_by=who, as_zip=zip_)
@@ -158,16 +157,17 @@ def export(
         say("There is no desktop here (or no PDF) to open; use the path above.", err=True)
 
 
-def _exporter(reading: Reading) -> str:
-    """Map the login to a person; an unmapped login is recorded as unattributed."""
+def exporter(reading: Reading) -> str:
+    """Map the operating system's login to a person; an unmapped login is recorded as unattributed."""
     from cognify_dagster.governance import directory
+    from cognify_dagster.workspace import os_login
 
-    try:
-        login = getpass.getuser()
-    except (OSError, KeyError):  # no login name at all, as in some containers
-        return "unattributed"
-    found, _ = directory(reading).resolve([f"user:{login}"])
-    return found[0] if found else "unattributed"
+    people, login = directory(reading), os_login()
+    for alias in (f"os:{login}", f"user:{login}"):
+        found, _ = people.resolve([alias])
+        if found:
+            return found[0]
+    return "unattributed"
 
 
 def _enrolled(reading: Reading, person: str) -> None:

@@ -1,4 +1,4 @@
-"""`cognify people`: who is enrolled, with which roles and keys."""
+"""`cognify people`: who is enrolled, with which roles and keys; also the machines that write entries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from cognify_dagster.cli.app import Group
+from cognify_dagster.cli.exits import BLOCKED, Failure
 from cognify_dagster.cli.inputs import (
     HOLDER,
     IN_FILE,
     KEY_ID,
+    OUT_FILE,
     PERSON,
+    WORKLOAD,
     confirm,
     json_option,
     open_workspace,
@@ -25,7 +28,7 @@ from cognify_dagster.cli.output import as_json, clean, pairs, say, table, trial_
 
 @click.group(cls=Group, name="people")
 def command() -> None:
-    """List and enrol people, revoke keys.
+    """List and enrol people, admit machines, revoke keys.
 
     \b
     Example:
@@ -166,6 +169,7 @@ def enrol(
         aliases=tuple(dict.fromkeys((*(known.aliases if known else ()), *aliases))),
         keys=tuple(keys.values()),
     )
+    key = unlock(voucher, passphrase_files)
     if not json_:
         trial_banner(reading.trial)
         say("This changes who counts in this workspace:" if known else "This person will be enrolled:")
@@ -176,11 +180,11 @@ def enrol(
                 ("Roles", ", ".join(record.roles)),
                 ("Aliases", ", ".join(record.aliases) or "none"),
                 ("Keys", ", ".join(key.key_id for key in record.keys)),
-                ("Vouched by", read_public(voucher)[0]),
+                ("Vouched by", key.person),
             ]
         )
     confirm("Vouch that you know this person and that the key is theirs?", yes)
-    receipt = enrol_person(workspace, record, unlock(voucher, passphrase_files))
+    receipt = enrol_person(workspace, record, key)
     if json_:
         as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "person": record.model_dump(mode="json")})
         return
@@ -212,14 +216,100 @@ def revoke(
     Example:
       cognify people revoke-key person/vera 0123456789abcdef --reason "laptop lost" --key ada.key.json
     """
-    from cognify_dagster.governance import read_public, revoke_key
+    from cognify_dagster.governance import revoke_key
 
     workspace = open_workspace(ctx)
+    by = unlock(key, passphrase_files)
     if not json_:
-        say(f"Key {key_id} of {holder} is revoked by {read_public(key)[0]}: {clean(reason)}")
+        say(f"Key {key_id} of {holder} is revoked by {by.person}: {clean(reason)}")
     confirm("Revoke this key?", yes)
-    receipt = revoke_key(workspace, holder, key_id, reason, unlock(key, passphrase_files))
+    receipt = revoke_key(workspace, holder, key_id, reason, by)
     if json_:
         as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex()})
+        return
+    say(f"Recorded as entry {receipt.seq}, leaf {receipt.leaf.hex()}")
+
+
+@command.command("enrol-workload")
+@click.argument("workload", type=WORKLOAD)
+@click.option("--key-file", type=IN_FILE, metavar="FILE", help="The machine's private key file (32 bytes, mode 0600).")
+@click.option("--new-key", type=OUT_FILE, metavar="FILE", help="Make a new private key file and admit its key.")
+@click.option("--public", metavar="BASE64", help="The machine's public key, where its private key is not here.")
+@click.option(
+    "--kind",
+    "wanted",
+    multiple=True,
+    help="A record kind it may write. May be repeated. Default: what it may write now.",
+)
+@click.option("--all-kinds", is_flag=True, help="It may write every kind that a machine may.")
+@click.option(
+    "--voucher", type=IN_FILE, required=True, metavar="KEYFILE", help="Key of the workspace admin who admits it."
+)
+@yes_option
+@passphrase_option
+@json_option
+@click.pass_context
+def enrol_workload_(
+    ctx: click.Context,
+    workload: str,
+    key_file: Path | None,
+    new_key: Path | None,
+    public: str | None,
+    wanted: tuple[str, ...],
+    all_kinds: bool,
+    voucher: Path,
+    yes: bool,
+    passphrase_files: tuple[Path, ...],
+    json_: bool,
+) -> None:
+    """Admit the key of a machine that writes entries, or replace one that was revoked. Signed by a workspace admin.
+
+    A workload can never sign off. It writes only the kinds named here. A machine uses the key that lies in
+    .cognify/keys/workload.key, under the name in cognify.toml (workload).
+
+    \b
+    Example:
+      cognify people revoke-key workload/pipeline 0123456789abcdef --reason "host stolen" --key ada.key.json
+      mv .cognify/keys/workload.key .cognify/keys/workload.key.revoked
+      cognify people enrol-workload workload/pipeline --new-key .cognify/keys/workload.key --voucher ada.key.json
+    """
+    from cognify_dagster.cli.workloads import kinds_for, machine_key
+    from cognify_dagster.governance import directory, enrol_workload, public_key
+    from cognify_dagster.ledger import write_private
+    from cognify_dagster.records import Workload
+
+    raw, secret = machine_key(key_file, new_key, public)
+    workspace = open_workspace(ctx)
+    reading = workspace.read()
+    people = directory(reading)
+    kinds = kinds_for(people, workload, wanted, all_kinds)
+    record = Workload(workload=workload, key=public_key(raw), kinds=kinds)
+    spans = [span for span in people.keys.get(workload, ()) if span.key.key_id == record.key.key_id]
+    if spans:
+        state = "is enrolled already" if spans[0].valid_at(reading.size) else "was revoked; a new key is needed"
+        raise Failure(f"the key {record.key.key_id} of {workload} {state}", BLOCKED)
+    by = unlock(voucher, passphrase_files)
+    if not json_:
+        trial_banner(reading.trial)
+        say("This machine will be admitted:")
+        pairs(
+            [
+                ("Workload", workload),
+                ("Key", record.key.key_id + (f", new in {clean(new_key)}" if new_key else "")),
+                ("May write", ", ".join(kinds)),
+                ("Admitted by", by.person),
+            ]
+        )
+    confirm("Admit this key?", yes)
+    if new_key is not None and secret is not None:
+        write_private(new_key, secret)
+    try:
+        receipt = enrol_workload(workspace, record, by)
+    except BaseException:
+        if new_key is not None:
+            new_key.unlink(missing_ok=True)
+        raise
+    if json_:
+        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "workload": record.model_dump(mode="json")})
         return
     say(f"Recorded as entry {receipt.seq}, leaf {receipt.leaf.hex()}")

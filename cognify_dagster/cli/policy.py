@@ -10,6 +10,7 @@ import click
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.inputs import (
     IN_FILE,
+    check_yaml,
     confirm,
     json_option,
     open_workspace,
@@ -45,6 +46,7 @@ def check(file: Path, json_: bool) -> None:
     """
     from cognify_dagster.governance import load_policy
 
+    check_yaml(file, "a policy")
     policy = load_policy(file)
     if json_:
         as_json({"file": str(file), "digest": policy.digest, "policy": policy.as_json()})
@@ -121,8 +123,9 @@ def adopt(
     Example:
       cognify policy adopt policy.yaml --key ada.key.json --key finn.key.json --reason "yearly review"
     """
-    from cognify_dagster.governance import adopt_policy, load_policy, policy_in_force, read_public
+    from cognify_dagster.governance import adopt_policy, load_policy, policy_in_force
 
+    check_yaml(file, "a policy")
     policy = load_policy(file)
     workspace = open_workspace(ctx)
     reading = workspace.read()
@@ -132,14 +135,14 @@ def adopt(
         if json_:
             as_json({"entry": current.seq, "digest": policy.digest, "duplicate": True})
         return
+    signers = [unlock(path, passphrase_files, index) for index, path in enumerate(keys)]
     if not json_:
         trial_banner(reading.trial)
         heading(f"{policy.title}, {policy.digest}")
         print_policy(policy)
         say(f"It replaces {current.digest}. Reason: {clean(reason)}")
-        say(f"Signed by {', '.join(read_public(path)[0] for path in keys)}")
+        say(f"Signed by {', '.join(key.person for key in signers)}")
     confirm("Adopt this policy?", yes)
-    signers = [unlock(path, passphrase_files, index) for index, path in enumerate(keys)]
     receipt = adopt_policy(workspace, policy, reason, signers)
     if json_:
         as_json(

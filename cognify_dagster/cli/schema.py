@@ -5,13 +5,15 @@ from __future__ import annotations
 import click
 
 from cognify_dagster.cli.app import Command
+from cognify_dagster.cli.inputs import json_option
 from cognify_dagster.cli.output import as_json, table
 
 
 @click.command(cls=Command, name="schema")
 @click.argument("kind", required=False)
 @click.option("--list", "list_", is_flag=True, help="List the kinds.")
-def command(kind: str | None, list_: bool) -> None:
+@json_option
+def command(kind: str | None, list_: bool, json_: bool) -> None:
     """Print the JSON Schema of a record kind's facts, of the `policy` file or of the `package`.
 
     \b
@@ -32,6 +34,9 @@ def command(kind: str | None, list_: bool) -> None:
             ("policy", "1", "The release policy (policy.yaml)."),
             ("package", "1", "The compliance package that people sign."),
         ]
+        if json_:
+            as_json([{"kind": name, "version": int(version), "about": about} for name, version, about in rows])
+            return
         table(("kind", "version", "what it is"), rows)
         return
     if kind is None:

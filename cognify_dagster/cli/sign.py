@@ -1,8 +1,7 @@
-"""`cognify sign`: here, or in three steps with the key on another machine."""
+"""`cognify sign`: here, or in three steps with the key on another machine (`sign_away`)."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,22 +16,19 @@ from cognify_dagster.cli.inputs import (
     TARGET,
     TIME,
     VERSION,
-    confirm,
     json_option,
     open_workspace,
     parse_time,
     passphrase_option,
-    read_envelope,
-    unlock,
-    write_new,
     yes_option,
 )
-from cognify_dagster.cli.output import as_json, clean, pairs, say, trial_banner
-from cognify_dagster.cli.statement import WORDS, read_statement_file, show, show_package, statement_file
+from cognify_dagster.cli.output import trial_banner
+from cognify_dagster.cli.sign_away import export, import_signed, sign_elsewhere
+from cognify_dagster.cli.signing import ask, document_path, print_receipt, unlocked, viewed
+from cognify_dagster.cli.statement import WORDS, dated, document_of, fetch, now, show, show_package
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance import Choice, Condition, EntryRef, SignOffPredicate
-    from cognify_dagster.ledger import Receipt
+    from cognify_dagster.governance import Choice, Condition, EntryRef
     from cognify_dagster.workspace import Reading, Workspace
 
 _DECISIONS = [word.replace("_", "-") for word in WORDS]
@@ -66,6 +62,18 @@ _DECISIONS = [word.replace("_", "-") for word in WORDS]
 )
 @click.option("--out", type=OUT_FILE, metavar="ENVELOPE", help="With --statement: where to write the signed envelope.")
 @click.option("--import", "import_from", type=IN_FILE, metavar="ENVELOPE", help="Submit an envelope signed elsewhere.")
+@click.option(
+    "--open",
+    "open_",
+    is_flag=True,
+    help="Open the review copy first. Only then does the statement say that you viewed it.",
+)
+@click.option(
+    "--review-copy",
+    type=OUT_FILE,
+    metavar="FILE",
+    help="The PDF you read; it is checked. Default: MODEL-VERSION-review.pdf here, written by --open if missing.",
+)
 @yes_option
 @passphrase_option
 @json_option
@@ -73,17 +81,17 @@ _DECISIONS = [word.replace("_", "-") for word in WORDS]
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Sign off a model version with your personal key.
 
-    Shows exactly what will be signed and asks. A refused attempt (wrong role, wrong order, a hand in the version) is recorded
+    Unlocks the key, shows exactly what will be signed and asks. A refused attempt (wrong role, wrong order, a hand in the version) is recorded
     in the ledger and ends with exit code 1.
 
     \b
     Example:
-      cognify sign credit_default 3 --key vera.key.json
+      cognify sign credit_default 3 --key vera.key.json --open
       cognify sign credit_default 3 --key carl.key.json --decision approve-with-conditions \\
           --condition "Monitor drift monthly; due=2027-01-31"
     With the key on another machine:
       cognify sign credit_default 3 --export todo.json --person person/vera
-      cognify sign --statement todo.json --key vera.key.json --out signed.json    (there)
+      cognify sign --statement todo.json --key vera.key.json --out signed.json    (there, with the PDF beside it)
       cognify sign --import signed.json
     """
     modes = [name for name in ("export_to", "statement_path", "import_from") if given[name] is not None]
@@ -92,13 +100,13 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     mode = modes[0] if modes else "here"
     _check_options(mode, given)
     if mode == "statement_path":
-        _sign_elsewhere(given)
+        sign_elsewhere(given)
         return
     workspace = open_workspace(ctx)
     if mode == "import_from":
-        _import(workspace, given)
+        import_signed(workspace, given)
     elif mode == "export_to":
-        _export(workspace, given)
+        export(workspace, given, lambda reading: _choice(reading, given["person"], given))
     else:
         _sign_here(workspace, given)
 
@@ -123,7 +131,10 @@ def _check_options(mode: str, given: dict[str, Any]) -> None:
             raise click.UsageError(f"{flag} needs {shown}; see `cognify sign --help`")
     for name in excluded:
         if given[name] is not None:
-            raise click.UsageError(f"{name.replace('_', '-')} has no meaning with {flag}")
+            shown = name.upper() if name in ("model", "version") else f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{shown} has no meaning with {flag}")
+    if mode in ("export_to", "import_from") and (given["open_"] or given["review_copy"]):
+        raise click.UsageError(f"--open and --review-copy have no meaning with {flag}: nothing is signed in this step")
     if given["decision"] in ("reject", "block") and not given["comments"] and mode in ("here", "export_to"):
         raise click.UsageError(f"say why with --comments; a {given['decision']} without a reason helps nobody")
     if given["entry"] is not None and given["decision"] != "withdraw":
@@ -132,25 +143,31 @@ def _check_options(mode: str, given: dict[str, Any]) -> None:
 
 def _sign_here(workspace: Workspace, given: dict[str, Any]) -> None:
     from cognify_dagster.governance import GovernanceError, propose, read_public, read_sign_off, seal, submit
+    from cognify_dagster.governance.statements import Viewed
     from cognify_dagster.records import Package
 
     person, public = read_public(given["key"])
     reading = workspace.read()
     choice = _choice(reading, person, given)
-    statement = propose(reading, given["model"], given["version"], person, public.key_id, choice)
+    draft = read_sign_off(propose(reading, given["model"], given["version"], person, public.key_id, choice))
+    key = unlocked(given, draft)
+    package = reading.at(draft.package.entry_seq)
+    if package is None or not isinstance(package.record, Package):
+        raise GovernanceError("the package that the statement names cannot be read")
+    item = document_of(package.record)
+    path = document_path(given, draft, item.media_type)
+    if given["open_"] and not path.exists():
+        fetch(workspace, package.record, path)
+    document = Viewed(digest=item.digest, media_type=item.media_type)
+    statement = dated(draft, viewed(given, path, document), now())
     predicate = read_sign_off(statement)
-    package = reading.latest(Package, f"model/{given['model']}@{given['version']}")
     if not given["json_"]:
         trial_banner(reading.trial)
         show(predicate, statement)
-        if package is not None:
-            show_package(workspace, package)
-    confirm("Sign this statement?", given["yes"])
-    key = unlock(given["key"], given["passphrase_files"])
-    if (key.person, key.key_id) != (predicate.person, predicate.key_id):
-        raise GovernanceError(f"{given['key']}: the key file changed while you were reading; nothing was signed")
+        show_package(workspace, package.record, path)
+    ask(given, predicate, document)
     receipt = submit(workspace, seal(statement, key.key_id, key.sign))
-    _receipt(workspace, predicate, statement, receipt, given["json_"])
+    print_receipt(workspace, predicate, statement, receipt, given["json_"])
 
 
 def _choice(reading: Reading, person: str, given: dict[str, Any]) -> Choice:
@@ -211,117 +228,3 @@ def _withdrawn(reading: Reading, person: str, given: dict[str, Any]) -> tuple[st
         raise click.UsageError(f"{which} sign-off of {person} for {given['model']} {given['version']}")
     found = own[-1]
     return given["stage"] or found.record.stage, EntryRef(entry_seq=found.seq, entry_leaf=found.leaf)
-
-
-def _export(workspace: Workspace, given: dict[str, Any]) -> None:
-    from cognify_dagster.governance import GovernanceError, directory, propose, read_sign_off
-
-    reading = workspace.read()
-    people = directory(reading)
-    person, key_id = given["person"], given["key_id"]
-    valid = [span.key.key_id for span in people.keys.get(person, ()) if span.valid_at(reading.size)]
-    if people.person_at(person, reading.size) is None:
-        raise GovernanceError(f"{person} is not enrolled in this workspace; see `cognify people list`")
-    if key_id is None:
-        if len(valid) != 1:
-            raise GovernanceError(f"{person} has {len(valid)} valid keys; name one with --key-id")
-        key_id = valid[0]
-    elif key_id not in valid:
-        raise GovernanceError(f"{person} has no valid key {key_id}; see `cognify people list`")
-    statement = propose(reading, given["model"], given["version"], person, key_id, _choice(reading, person, given))
-    predicate = read_sign_off(statement)
-    write_new(given["export_to"], statement_file(reading.origin, statement, predicate))
-    if given["json_"]:
-        as_json({"statement": str(given["export_to"]), "statement_sha256": hashlib.sha256(statement).hexdigest()})
-        return
-    trial_banner(reading.trial)
-    show(predicate, statement, title=f"Unsigned statement written to {clean(given['export_to'])}:")
-    say("Sign it where the key is, within 14 days:")
-    say(f"  cognify sign --statement {clean(given['export_to'].name)} --key YOUR.key.json --out signed.json")
-
-
-def _sign_elsewhere(given: dict[str, Any]) -> None:
-    """Sign an exported statement; reads no workspace."""
-    from cognify_dagster.governance import GovernanceError, read_public, read_sign_off, seal
-
-    statement = read_statement_file(given["statement_path"])
-    predicate = read_sign_off(statement)
-    person, public = read_public(given["key"])
-    if (person, public.key_id) != (predicate.person, predicate.key_id):
-        raise GovernanceError(
-            f"the statement is for {predicate.person} with key {predicate.key_id}; "
-            f"{given['key']} holds key {public.key_id} of {person}"
-        )
-    if not given["json_"]:
-        show(predicate, statement)
-        say("Compare package and ledger root with what you were shown: this machine cannot check them.")
-    confirm("Sign this statement?", given["yes"])
-    key = unlock(given["key"], given["passphrase_files"])
-    envelope = seal(statement, key.key_id, key.sign)
-    write_new(given["out"], envelope.model_dump_json(indent=2).encode() + b"\n")
-    digest = hashlib.sha256(statement).hexdigest()
-    if given["json_"]:
-        as_json({"envelope": str(given["out"]), "statement_sha256": digest})
-        return
-    say(f"Signed envelope written to {clean(given['out'])}; statement sha256 {digest}")
-    say(f"Submit it where the workspace is: cognify sign --import {clean(given['out'].name)}")
-
-
-def _import(workspace: Workspace, given: dict[str, Any]) -> None:
-    from cognify_dagster.governance import read_sign_off, submit
-    from cognify_dagster.governance.statements import envelope_statement
-
-    envelope = read_envelope(given["import_from"])
-    statement = envelope_statement(envelope)
-    predicate = read_sign_off(statement)
-    if not given["json_"]:
-        show(predicate, statement, title="This signed statement is submitted:")
-    receipt = submit(workspace, envelope)
-    _receipt(workspace, predicate, statement, receipt, given["json_"])
-
-
-def _receipt(
-    workspace: Workspace, predicate: SignOffPredicate, statement: bytes, receipt: Receipt, json_: bool
-) -> None:
-    """Print the receipt; the last lines say what comes next."""
-    from datetime import datetime, timezone
-
-    from cognify_dagster.governance import decide
-
-    digest = hashlib.sha256(statement).hexdigest()
-    reading = workspace.read()
-    target = predicate.target_environments[0] if predicate.target_environments else "production"
-    decision = decide(reading, predicate.model, predicate.version, target, datetime.now(timezone.utc))
-    if json_:
-        as_json(
-            {
-                "entry": receipt.seq,
-                "leaf": receipt.leaf.hex(),
-                "statement_sha256": digest,
-                "duplicate": receipt.duplicate,
-                "decision": predicate.decision,
-                "stage": predicate.stage,
-                "person": predicate.person,
-                "released": decision.released,
-                "waiting_for": list(decision.next_stage.waiting_for) if decision.next_stage else [],
-                "trial": reading.trial,
-            }
-        )
-        return
-    stage = decision.next_stage
-    if decision.released:
-        after = f"every stage is signed; the approval sensor releases it to {target}"
-    elif stage is not None and stage.waiting_for:
-        after = f"{stage.stage.title or stage.name} waits for {' or '.join(stage.waiting_for)}"
-    else:
-        after = decision.reasons[0].text if decision.reasons else "nothing is open"
-    already = " (it was submitted before)" if receipt.duplicate else ""
-    say()
-    say(f"{clean(predicate.printed_name)}: {WORDS[predicate.decision]} is recorded{already}.")
-    pairs(
-        [
-            ("Entry", f"{receipt.seq}, leaf {receipt.leaf.hex()}"),
-            ("Statement", f"sha256 {digest}"),
-            ("Next", after),
-        ]
-    )

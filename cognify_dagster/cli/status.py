@@ -15,7 +15,8 @@ from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, s
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import Decision, StageState
-    from cognify_dagster.workspace import Reading, Workspace
+    from cognify_dagster.records import DeploymentCompleted
+    from cognify_dagster.workspace import Reading, Recorded, Workspace
 
 _AFTER_RELEASE = "already_released"
 
@@ -27,11 +28,22 @@ class Standing:
     state: str
     decision: Decision
     blocking: tuple[Any, ...]
+    superseded_by: Recorded[DeploymentCompleted] | None = None
+
+    @property
+    def superseded(self) -> str:
+        """By what, when and where it was superseded; empty if it was not."""
+        if self.superseded_by is None:
+            return ""
+        by = self.superseded_by
+        return f"superseded by {by.record.version} at {moment(by.time_us)} (entry {by.seq})"
 
     @property
     def next(self) -> str:
         """One sentence: what happens or has to happen next."""
-        if self.state in ("live", "superseded"):
+        if self.state == "superseded":
+            return self.superseded
+        if self.state == "live":
             return self.blocking[0].text if self.blocking else ""
         if self.state in ("ready", "releasing"):
             return f"the approval sensor releases it to {self.decision.target}"
@@ -53,7 +65,7 @@ class Standing:
 def command(ctx: click.Context, model: str, version: str | None, target: str, json_: bool) -> None:
     """Show all versions of a model, or one version stage by stage.
 
-    With a version the exit code is 0 if it is live or may be released, and 1 if anything blocks it.
+    With a version the exit code is 0 if it is live or may be released, and 1 if anything blocks it or it is superseded.
 
     \b
     Example:
@@ -74,6 +86,9 @@ def command(ctx: click.Context, model: str, version: str | None, target: str, js
         standings = {item: standing(reading, model, item, target) for item in versions}
         _show_model(workspace, reading, model, target, standings, json_)
         return
+    if version not in versions and f"model/{model}@{version}" not in reading.view.heads:
+        listed = f"there are {', '.join(versions)}" if versions else "none was opened yet"
+        raise click.ClickException(f"{model} has no version {version!r}; {listed}")
     found = standing(reading, model, version, target)
     if json_:
         as_json(version_json(reading, found))
@@ -89,19 +104,19 @@ def standing(reading: Reading, model: str, version: str, target: str) -> Standin
 
     decision = decide(reading, model, version, target, datetime.now(timezone.utc))
     current = live(reading, model, target)
-    deployed = any(
-        item.record.version == version for item in reading.all(DeploymentCompleted, f"release/{model}.{target}")
-    )
+    history = reading.all(DeploymentCompleted, f"release/{model}.{target}")
+    own = [item for item in history if item.record.version == version]
+    later = next((item for item in history if own and item.seq > own[-1].seq), None)
     blocking = tuple(reason for reason in decision.reasons if reason.code != _AFTER_RELEASE)
     if current is not None and current.record.version == version:
         state = "live"
     elif decision.released:
         state = "releasing" if decision.grant is not None else "ready"
-    elif deployed:
+    elif own:
         state = "superseded"
     else:
         state = "blocked"
-    return Standing(state, decision, blocking)
+    return Standing(state, decision, blocking, later if state == "superseded" else None)
 
 
 def _show_model(
@@ -157,6 +172,8 @@ def _show_version(workspace: Workspace, reading: Reading, found: Standing) -> No
     heading(f"{decision.model} {decision.version} on {decision.target}: {found.state}")
     package = decision.package
     rows: list[tuple[str, object]] = [("Tier", decision.tier or "unknown")]
+    if found.superseded_by is not None:
+        rows.append(("Superseded", f"by {found.superseded.removeprefix('superseded by ')}; it is not live any more"))
     if package is None:
         rows.append(("Package", "none yet"))
     else:
@@ -173,7 +190,11 @@ def _show_version(workspace: Workspace, reading: Reading, found: Standing) -> No
     pairs(rows)
     table(("stage", "state", "by", "waits for"), [_stage_row(state) for state in decision.stages])
     if found.blocking:
-        title = "Live, but it would not be released again today:" if found.state == "live" else "What is missing:"
+        titles = {
+            "live": "Live, but it would not be released again today:",
+            "superseded": "It would not be released again today:",
+        }
+        title = titles.get(found.state, "What is missing:")
         say(title)
         for reason in found.blocking:
             say(f"  - {clean(reason.text)}" + (f"  → {clean(reason.resolved_by)}" if reason.resolved_by else ""))
@@ -259,6 +280,12 @@ def version_json(reading: Reading, found: Standing) -> dict[str, Any]:
         "origin": reading.origin,
         "trial": reading.trial,
         "state": found.state,
+        "superseded_by": found.superseded_by
+        and {
+            "version": found.superseded_by.record.version,
+            "entry": found.superseded_by.seq,
+            "time": moment(found.superseded_by.time_us),
+        },
         "may_be_released": decision.released,
         "tier": decision.tier,
         "policy_digest": decision.policy_digest,

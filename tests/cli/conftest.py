@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
+import signal
 import sqlite3
+import sys
+import termios
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +47,7 @@ class Outcome:
         return json.loads(self.out)
 
 
+ROOT = Path(__file__).resolve().parents[2]
 Cognify = Callable[..., Outcome]
 
 
@@ -109,3 +116,44 @@ def flip_byte(path: Path, seq: int) -> None:
         stream.write(other)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _echoes(terminal: int) -> bool:
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+
+def at_terminal(variables: dict[str, str], arguments: list[str], answers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
+    """Run the command at a pseudo terminal; give each answer when its prompt has appeared. Kill it if it asks more.
+
+    An answer waits for a prompt, not for a remark before it: what is typed before the echo is off is thrown away.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COGNIFY")}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
+    words = [sys.executable, "-m", "cognify_dagster.cli", *arguments]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(words[0], words, environment)
+    shown, fresh = b"", b""
+    left = list(answers)
+    until = time.monotonic() + 60
+    while True:
+        if left and left[0][0] in fresh:
+            hidden = b"ass phrase" in left[0][0] or b"Repeat" in left[0][0]
+            if not (hidden and _echoes(terminal)):
+                os.write(terminal, left.pop(0)[1])
+                fresh = b""
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            break
+        if not select.select([terminal], [], [], 0.02)[0]:  # the child waits until its output is read: keep reading
+            continue
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the terminal closes when the child ends
+            break
+        if not part:
+            break
+        shown, fresh = shown + part, fresh + part
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), shown.decode()

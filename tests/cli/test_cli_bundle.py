@@ -15,6 +15,7 @@ import pytest
 
 from cognify_dagster.cli.statement import findings_text
 from cognify_dagster.documents import load_framework
+from cognify_dagster.ledger import TrustFile, VerifierKey
 from cognify_dagster.records import BundleExported
 from tests.cli.conftest import Cognify
 from tests.documents.story import Story
@@ -70,7 +71,24 @@ def test_no_bundle_and_a_trust_file_inside_it(told: Story, bundle: Path, cognify
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     inside = shutil.copy(told.ws.config.trust, copy / "trust.txt")
     assert cognify("verify", copy, "--trust", inside).code == 5
-    assert cognify("verify", bundle, "--trust", tmp_path / "absent.txt").code == 5
+    absent = cognify("verify", bundle, "--trust", tmp_path / "absent.txt")
+    assert absent.code == 3
+    assert f"trust file: {tmp_path / 'absent.txt'}: No such file" in absent.out
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert cognify("verify", bundle, "--trust", binary, "--json").json["exit_code"] == 3
+    missing = cognify("verify", tmp_path / "absent", "--trust", told.ws.config.trust)
+    for result in (absent, missing):
+        assert "None" not in result.out
+        assert "bundle:" not in result.out
+
+
+def test_the_trust_file_of_another_ledger_is_named_and_proves_nothing(bundle: Path, cognify: Cognify) -> None:
+    foreign = VerifierKey("other.example/x", bytes(range(32)))
+    Path("other.txt").write_text(TrustFile((foreign,), bytes(32)).text())
+    result = cognify("verify", bundle, "--trust", "other.txt")
+    assert result.code == 4
+    assert "it is for the ledger other.example/x; this bundle comes from the ledger" in result.out
 
 
 def test_a_zip_and_who_exported_it(told: Story, cognify: Cognify, tmp_path: Path) -> None:

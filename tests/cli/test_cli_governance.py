@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, directory, policy_in_force, unlock_key
-from cognify_dagster.records import GateSetAdopted
-from tests.cli.conftest import Cognify, key_file
+from cognify_dagster.records import GateSetAdopted, ModelRegistered, VersionOpened
+from cognify_dagster.workspace import Workspace, Writer, idempotency_key
+from tests.cli.conftest import Cognify, Outcome, key_file
 from tests.governance.world import MODEL, PASSPHRASE, World
 
 GATES = """\
@@ -222,3 +223,111 @@ def test_one_pass_phrase_file_a_key_in_order(founded: World, cognify: Cognify, t
     result = cognify("policy", "adopt", file, "--reason", "r", "--yes", *keys, *secrets, passphrase=None, at=founded)
     assert result.code == 1
     assert "finn.key.json: the pass phrase is wrong" in result.err
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"version: 1\ntiers: [high\nstages: {}\n", "policy.yaml, line 3, column"),
+        (b"", "policy.yaml, line 1: nothing is in this file"),
+        (b"# only a comment\n", "policy.yaml, line 1: nothing is in this file"),
+        (b"version: 1\n\x89PNG\xff\x00", "policy.yaml, line 2: not UTF-8 text"),
+        (b"version: 1\ntitle: \x00\x01\n", "policy.yaml, line 2: not YAML: a control character"),
+        (b"- one\n- two\n", "policy.yaml, line 1: this is a list"),
+    ],
+)
+def test_a_policy_file_that_cannot_be_read_names_file_and_line(
+    content: bytes, part: str, cognify: Cognify, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_bytes(content)
+    result = cognify("policy", "check", tmp_path / "policy.yaml")
+    assert result.code == 3
+    assert part in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def _admit(cognify: Cognify, world: World, *words: object) -> Outcome:
+    return cognify("people", "enrol-workload", *words, "--voucher", key_file(world, "ada"), "--yes", at=world)
+
+
+def test_a_new_machine_is_admitted_for_the_kinds_named_and_its_entries_count(
+    founded: World, cognify: Cognify, tmp_path: Path
+) -> None:
+    file = tmp_path / "second.key"
+    words = ("workload/second", "--new-key", file)
+    unnamed = _admit(cognify, founded, *words)
+    assert unnamed.code == 5
+    assert "is new: name what it may write" in unnamed.err
+    assert not file.exists()
+    done = _admit(cognify, founded, *words, "--kind", "version_opened")
+    assert done.code == 0, done.err
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    ws = founded.workspace
+    second = Workspace(ws.config, ws.ledger, ws.evidence, Writer("workload/second", file.read_bytes()))
+    for number, record in enumerate(
+        (
+            VersionOpened(model=MODEL, version="7", run="r", opened_by="person/ben"),
+            ModelRegistered(model=MODEL, owner="o", risk_tier="low"),
+        )
+    ):
+        second.append(record, idem=idempotency_key("second", number))
+    reading = ws.read()
+    opened, registered = (item.entry for item in reading.view.entries[-2:])
+    assert directory(reading).writer_problem(opened) is None
+    assert "may not write" in str(directory(reading).writer_problem(registered))
+    again = _admit(cognify, founded, "workload/second", "--key-file", file)
+    assert again.code == 1
+    assert "is enrolled already" in again.err
+
+
+def test_a_revoked_machine_key_is_replaced_with_the_kinds_it_had(founded: World, cognify: Cognify) -> None:
+    ws = founded.workspace
+    assert ws.writer is not None
+    before = directory(ws.read()).workloads[-1][1]
+    revoked = cognify(
+        "people", "revoke-key", ws.writer.workload, ws.writer.key_id, "--reason", "host stolen",
+        "--key", key_file(founded, "ada"), "--yes", at=founded,
+    )  # fmt: skip
+    assert revoked.code == 0, revoked.err
+    key = ws.config.keys / "workload.key"
+    assert "was revoked" in _admit(cognify, founded, ws.writer.workload, "--key-file", key).err
+    key.unlink()
+    done = _admit(cognify, founded, ws.writer.workload, "--new-key", key, "--json")
+    assert done.code == 0, done.err
+    assert tuple(done.json["workload"]["kinds"]) == before.kinds
+    opened = Workspace.open(founded.folder / "project")
+    seq = opened.append(ModelRegistered(model="m2", owner="o", risk_tier="low"), idem=idempotency_key("x")).seq
+    reading = opened.read()
+    assert directory(reading).writer_problem(reading.view.entries[seq].entry) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        ((), 5, "one of --key-file, --new-key and --public"),
+        (("--public", "AAAA", "--all-kinds"), 5, "has 32 bytes, this has 3"),
+        (("--public", "A" * 43 + "=", "--kind", "genesis"), 5, "no machine writes that"),
+        (("--public", "A" * 43 + "=", "--kind", "x", "--all-kinds"), 5, "use either"),
+    ],
+)
+def test_machines_that_are_not_admitted(
+    words: tuple[str, ...], code: int, part: str, founded: World, cognify: Cognify
+) -> None:
+    size = founded.workspace.ledger.size()
+    result = _admit(cognify, founded, "workload/second", *words)
+    assert result.code == code
+    assert part in result.err
+    assert founded.workspace.ledger.size() == size
+
+
+def test_only_an_admin_admits_a_machine_and_no_key_file_is_left(
+    founded: World, cognify: Cognify, tmp_path: Path
+) -> None:
+    file = tmp_path / "second.key"
+    result = cognify(
+        "people", "enrol-workload", "workload/second", "--new-key", file, "--all-kinds",
+        "--voucher", key_file(founded, "vera"), "--yes", at=founded,
+    )  # fmt: skip
+    assert result.code == 1
+    assert "may not enrol workloads" in result.err
+    assert not file.exists()

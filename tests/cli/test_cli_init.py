@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import pty
-import sys
 from pathlib import Path
 
 import pytest
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, create_key
 from cognify_dagster.ledger import TrustFile
-from cognify_dagster.workspace import Workspace
-from tests.cli.conftest import Cognify
+from cognify_dagster.workspace import Workspace, os_login
+from tests.cli.conftest import Cognify, at_terminal
 from tests.governance.world import PASSPHRASE
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +57,7 @@ def test_one_founder_needs_trial_which_is_said_everywhere(
     for words in (("ledger", "verify"), ("people", "list"), ("policy", "show"), ("doctor",), ("ledger", "show")):
         assert "TRIAL" in cognify(*words, "--workspace", folder).out, words
     ada = cognify("people", "list", "--json", "--workspace", folder).json["people"][0]
-    assert ada["aliases"] == ["user:ada", f"os:{getpass.getuser()}"]
+    assert ada["aliases"] == ["user:ada", f"os:{os_login()}"]
     assert {"workspace_admin", "model_validator"} <= set(ada["roles"])
 
 
@@ -170,43 +164,70 @@ def test_without_a_terminal_the_founders_have_to_be_named(cognify: Cognify, tmp_
 
 
 def test_at_a_terminal_it_asks_for_names_and_makes_keys(tmp_path: Path) -> None:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("COGNIFY")},
-        "HOME": str(tmp_path / "home"),
-        "XDG_CONFIG_HOME": str(tmp_path / "home" / "config"),
-        "PYTHONPATH": str(ROOT),
-    }
-    words = [sys.executable, "-m", "cognify_dagster.cli", "init", str(tmp_path / "project"), "--trial"]
-    secret = PASSPHRASE.encode() + b"\n"
+    folder, home, secret = tmp_path / "project", tmp_path / "home", PASSPHRASE.encode() + b"\n"
     answers = [
         (b"Name of founder 1", b"Ada Lindqvist\n"),
         (b"Id [person/al-", b"\n"),
         (b"Key file", b"\n"),
+        (b"New pass phrase (at least 12 characters)", b"\n"),
+        (b"New pass phrase", b"short\n"),
         (b"New pass phrase", secret),
         (b"Repeat for confirmation", secret),
         (b"Found this ledger?", b"y\n"),
     ]
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(words[0], words, environment)
-    shown, fresh = b"", b""
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # the terminal closes when the child ends
-            break
-        if not part:
-            break
-        shown, fresh = shown + part, fresh + part
-        if answers and answers[0][0] in fresh:
-            os.write(terminal, answers.pop(0)[1])
-            fresh = b""
-    _, status = os.waitpid(child, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0, shown.decode()
-    assert PASSPHRASE.encode() not in shown
+    code, shown = at_terminal(
+        {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")},
+        ["init", str(folder), "--trial"],
+        answers,
+    )
+    assert code == 0, shown
+    assert PASSPHRASE not in shown
+    assert "Nothing was typed." in shown
+    assert "That has 5 characters; at least 12 are needed." in shown
     keys = list((tmp_path / "home").rglob("*.key.json"))
     assert len(keys) == 1
-    founder = Workspace.open(tmp_path / "project").read().genesis.record.founders[0]
+    founder = Workspace.open(folder).read().genesis.record.founders[0]
     assert founder.name == "Ada Lindqvist"
     assert founder.person.startswith("person/al-"), "the proposed id does not spell the name"
+
+
+def test_stopping_after_a_key_was_made_says_which_file_is_kept(tmp_path: Path) -> None:
+    secret = PASSPHRASE.encode() + b"\n"
+    answers = [
+        (b"Name of founder 1", b"Ada\n"),
+        (b"Id [person/a-", b"\n"),
+        (b"Key file", b"\n"),
+        (b"New pass phrase", secret),
+        (b"Repeat for confirmation", secret),
+        (b"Found this ledger?", b"n\n"),
+    ]
+    code, shown = at_terminal(
+        {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / "config")},
+        ["init", str(tmp_path / "project"), "--trial"],
+        answers,
+    )
+    assert code == 1
+    (key,) = (tmp_path / "home").rglob("*.key.json")
+    assert "nothing was written" not in shown
+    assert f"Written before that, and kept: {key}" in shown.replace("\r\n", "\n")
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_key_file_of_somebody_else_is_refused_not_silently_taken(founders: dict[str, Path], tmp_path: Path) -> None:
+    secret = PASSPHRASE.encode() + b"\n"
+    answers = [
+        (b"Name of founder 1", b"Ada\n"),
+        (b"Id [person/a-", b"person/ada-two\n"),
+        (b"Key file", str(founders["finn"]).encode() + b"\n"),
+        (b"holds the key of person/finn, not of person/ada-two", b"\n"),
+        (b"New pass phrase", secret),
+        (b"Repeat for confirmation", secret),
+        (b"Found this ledger?", b"y\n"),
+    ]
+    code, shown = at_terminal(
+        {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / "config")},
+        ["init", str(tmp_path / "project"), "--trial"],
+        answers,
+    )
+    assert code == 0, shown
+    assert Workspace.open(tmp_path / "project").read().genesis.record.founders[0].person == "person/ada-two"

@@ -75,8 +75,10 @@ def test_no_command_but_doctor_imports_dagster(words: tuple[str, ...], ready: Wo
         ("status",),
         ("status", "no such key"),
         ("ledger", "verify", "--nope"),
-        ("ledger", "verify", "--trust", "absent.txt"),
-        ("sign", "--export", "a", "--import", "b"),
+        ("ledger", "prove"),
+        ("ledger", "show", "3", "--seq", "4"),
+        ("sign", "--export", "a", "--statement", __file__),
+        ("sign", "--export", "a"),
         ("evidence", "get", "sha256:12", "-o", "x"),
         ("deployments", MODEL, "--at", "yesterday"),
         ("schema", "no_such_kind"),
@@ -87,6 +89,23 @@ def test_wrong_usage_ends_with_5(words: tuple[str, ...], cognify: Cognify) -> No
     result = cognify(*words)
     assert result.code == 5
     assert "Error:" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("ledger", "verify", "--trust", "absent.txt"), "--trust absent.txt: there is no such file"),
+        (("sign", MODEL, "1", "--key", "."), "--key .: this is a folder"),
+        (("policy", "check", "absent.yaml"), "absent.yaml: there is no such file"),
+    ],
+)
+def test_a_file_that_is_not_there_is_unreadable_not_wrong_usage(
+    words: tuple[str, ...], part: str, cognify: Cognify
+) -> None:
+    result = cognify(*words)
+    assert result.code == 3
+    assert part in result.err
+    assert "Usage:" not in result.err
 
 
 def test_missing_workspace_is_unreadable_and_says_what_to_do(cognify: Cognify) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import pty
 import shutil
-import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from cognify_dagster.governance import read_sign_off
-from cognify_dagster.records import SignOff, SignOffRefused
-from tests.cli.conftest import Cognify, key_file
+from cognify_dagster.cli import statement as shown_statement
+from cognify_dagster.governance import SignOffPredicate, read_sign_off
+from cognify_dagster.records import Package, SignOff, SignOffRefused
+from tests.cli.conftest import Cognify, at_terminal, key_file
 from tests.governance.world import MODEL, PASSPHRASE, World
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_shows_the_statement_signs_and_gives_a_receipt(ready: World, cognify: Cognify) -> None:
@@ -93,6 +90,7 @@ def test_wrong_pass_phrase(ready: World, cognify: Cognify) -> None:
     assert result.code == 1
     assert "the pass phrase is wrong" in result.err
     assert "wrong horse" not in result.out + result.err
+    assert result.out == "", "who reads the statement must not learn afterwards that it cannot be signed"
     assert ready.workspace.ledger.size() == size
 
 
@@ -102,8 +100,13 @@ def test_pass_phrase_file_must_be_private(ready: World, cognify: Cognify, tmp_pa
     secret.chmod(0o644)
     words = ("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--passphrase-file", secret)
     refused = cognify(*words, passphrase=None, at=ready)
-    assert refused.code == 5
-    assert "chmod 600" in refused.err
+    assert refused.code == 1
+    assert "others can read this pass phrase; run `chmod 600" in refused.err
+    assert refused.out == ""
+    secret.chmod(0o600)
+    secret.write_text("")
+    assert cognify(*words, passphrase=None, at=ready).code == 3
+    secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
     assert cognify(*words, passphrase=None, at=ready).code == 0
 
@@ -114,33 +117,30 @@ def test_no_pass_phrase_and_no_terminal(ready: World, cognify: Cognify) -> None:
     assert "--passphrase-file" in result.err
 
 
-def test_pass_phrase_is_asked_for_at_a_terminal_and_never_echoed(ready: World) -> None:
-    words = [sys.executable, "-m", "cognify_dagster.cli", "sign", MODEL, "1", "--key", str(key_file(ready, "vera"))]
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("COGNIFY")},
-        "COGNIFY_WORKSPACE": str(ready.folder / "project"),
-        "PYTHONPATH": str(ROOT),
-    }
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(words[0], words, environment)
-    shown = b""
-    answers = [(b"Sign this statement?", b"y\n"), (b"Pass phrase of person/vera", PASSPHRASE.encode() + b"\n")]
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # the terminal closes when the child ends
-            break
-        if not part:
-            break
-        shown += part
-        if answers and answers[0][0] in shown:
-            os.write(terminal, answers.pop(0)[1])
-    _, status = os.waitpid(child, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0, shown
-    assert PASSPHRASE.encode() not in shown
+def test_at_a_terminal_it_asks_for_the_pass_phrase_whether_the_document_was_read_and_whether_to_sign(
+    ready: World,
+) -> None:
+    answers = [
+        (b"Pass phrase of person/vera", b"\n"),
+        (b"Pass phrase of person/vera", PASSPHRASE.encode() + b"\n"),
+        (f"Have you read {MODEL}-1-review.pdf (sha256:".encode(), b"y\n"),
+        (b"Sign this statement?", b"y\n"),
+    ]
+    where = {"COGNIFY_WORKSPACE": str(ready.folder / "project")}
+    code, shown = at_terminal(where, ["sign", MODEL, "1", "--key", str(key_file(ready, "vera"))], answers)
+    assert code == 0, shown
+    assert "Nothing was typed." in shown
+    assert PASSPHRASE not in shown
     assert ready.workspace.read().all(SignOff)[-1].record.person == "person/vera"
+
+
+def test_who_has_not_read_the_document_signs_nothing(ready: World) -> None:
+    answers = [(b"Pass phrase of person/vera", PASSPHRASE.encode() + b"\n"), (b"Have you read", b"n\n")]
+    where = {"COGNIFY_WORKSPACE": str(ready.folder / "project")}
+    code, shown = at_terminal(where, ["sign", MODEL, "1", "--key", str(key_file(ready, "vera"))], answers)
+    assert code == 1
+    assert "Stopped; nothing was written." in shown
+    assert ready.workspace.read().all(SignOff) == []
 
 
 def test_conditions_comments_expiry_and_links(ready: World, cognify: Cognify) -> None:
@@ -313,8 +313,9 @@ def test_files_that_are_no_statement(content: bytes, mode: str, ready: World, co
     file.write_bytes(content)
     more = ("--key", key_file(ready, "vera"), "--out", tmp_path / "o", "--yes") if mode == "--statement" else ()
     result = cognify("sign", mode, file, *more, at=ready)
-    assert result.code == 5
+    assert result.code == 3
     assert str(file) in result.err
+    assert "Usage:" not in result.err
 
 
 def test_export_needs_an_enrolled_person_and_a_valid_key(ready: World, cognify: Cognify, tmp_path: Path) -> None:
@@ -330,3 +331,143 @@ def test_nothing_to_sign_yet(founded: World, cognify: Cognify) -> None:
     result = cognify("sign", MODEL, "1", "--key", key_file(founded, "vera"), "--yes", at=founded)
     assert result.code == 1
     assert "has no package yet" in result.err
+
+
+def _signed(world: World) -> SignOffPredicate:
+    return read_sign_off(base64.b64decode(world.workspace.read().all(SignOff)[-1].record.envelope.payload))
+
+
+def _document(world: World) -> str:
+    package = world.workspace.read().all(Package)[-1].record
+    return (package.review_copy or package.package).digest
+
+
+def test_nothing_is_called_viewed_that_was_not_opened(ready: World, cognify: Cognify) -> None:
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", at=ready)
+    assert result.code == 0, result.err
+    assert _signed(ready).viewed is None
+    assert "Viewed" not in result.out
+    assert "Refers to" in result.out
+    assert f"evidence get {_document(ready)}" in result.out
+    report = cognify("status", MODEL, "1", "--json", at=ready).json
+    assert report["stages"][1]["done"] is True, "such a statement counts"
+
+
+def test_open_writes_checks_and_opens_the_document_and_only_then_the_statement_says_so(
+    ready: World, cognify: Cognify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(shown_statement, "open_file", lambda path: bool(opened.append(path) or True))
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--open", at=ready)
+    assert result.code == 0, result.err
+    name = f"{MODEL}-1-review.pdf"
+    assert opened == [name]
+    assert Path(name).read_bytes() == ready.workspace.evidence.get(_document(ready))
+    viewed = _signed(ready).viewed
+    assert viewed is not None
+    assert viewed.digest == _document(ready)
+    assert f"To read it  {Path(name).resolve()}" in result.out
+
+
+def test_open_without_a_desktop_says_so_and_claims_nothing(
+    ready: World, cognify: Cognify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown_statement, "open_file", lambda path: False)
+    result = cognify("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--open", at=ready)
+    assert result.code == 0
+    assert "There is no desktop here" in result.err
+    assert _signed(ready).viewed is None
+
+
+def test_another_document_than_the_packages_is_not_opened(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    other = tmp_path / "other.pdf"
+    other.write_bytes(b"%PDF-1.7 something else")
+    words = ("sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--review-copy", other)
+    result = cognify(*words, at=ready)
+    assert result.code == 1
+    assert f"{other}: not the document that the statement is about" in result.err
+    assert ready.workspace.read().all(SignOff) == []
+
+
+def test_a_key_that_others_can_read_signs_nothing(ready: World, cognify: Cognify) -> None:
+    key = key_file(ready, "vera")
+    key.chmod(0o644)
+    result = cognify("sign", MODEL, "1", "--key", key, "--yes", at=ready)
+    assert result.code == 1
+    assert "others can read this key (mode 0644)" in result.err
+    assert "chmod 600" in result.err
+    assert result.out == ""
+
+
+def _later(monkeypatch: pytest.MonkeyPatch, **after: int) -> datetime:
+    moment = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(**after)
+    monkeypatch.setattr("cognify_dagster.cli.sign_away.now", lambda: moment)
+    return moment
+
+
+def test_an_exported_statement_is_dated_when_it_is_signed(
+    ready: World, cognify: Cognify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo, signed = tmp_path / "todo.json", tmp_path / "signed.json"
+    exported = cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    assert "Prepared at" in exported.out
+    assert "Dated" not in exported.out
+    assert f"evidence get {_document(ready)} -o {MODEL}-1-review.pdf" in exported.out
+    assert "Findings" in exported.out
+    when = _later(monkeypatch, minutes=3)
+    there = cognify("sign", "--statement", todo, "--key", key_file(ready, "vera"), "--out", signed, "--yes")
+    assert there.code == 0, there.err
+    text = when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert f"Dated        {text}" in there.out
+    assert f"bring {MODEL}-1-review.pdf" in there.out
+    assert "the exported file says so, it is not part of what you sign" in there.out
+    predicate = read_sign_off(base64.b64decode(json.loads(signed.read_text())["payload"]))
+    assert predicate.signed_at == text
+    assert predicate.viewed is None
+
+
+@pytest.mark.parametrize(("after", "part"), [({"days": 15}, "over 14 days ago"), ({"hours": -1}, "clock says")])
+def test_a_statement_too_old_or_from_the_future_is_not_signed(
+    after: dict[str, int], part: str, ready: World, cognify: Cognify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo, signed = tmp_path / "todo.json", tmp_path / "signed.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    _later(monkeypatch, **after)
+    result = cognify("sign", "--statement", todo, "--key", key_file(ready, "vera"), "--out", signed, "--yes")
+    assert result.code == 1
+    assert part in result.err
+    assert not signed.exists()
+
+
+def test_the_other_machine_checks_the_document_that_was_taken_along(
+    ready: World, cognify: Cognify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = tmp_path / "todo.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    words = ("sign", "--statement", todo, "--key", key_file(ready, "vera"), "--yes", "--open", "--out")
+    missing = cognify(*words, tmp_path / "a.json")
+    assert missing.code == 3
+    assert "bring the review copy" in missing.err
+    document = tmp_path / f"{MODEL}-1-review.pdf"
+    document.write_bytes(b"another")
+    assert cognify(*words, tmp_path / "a.json").code == 1
+    document.write_bytes(ready.workspace.evidence.get(_document(ready)))
+    monkeypatch.setattr(shown_statement, "open_file", lambda path: True)
+    result = cognify(*words, tmp_path / "a.json")
+    assert result.code == 0, result.err
+    assert "its SHA-256 is right" in result.out
+    predicate = read_sign_off(base64.b64decode(json.loads((tmp_path / "a.json").read_text())["payload"]))
+    assert predicate.viewed is not None
+
+
+def test_findings_in_an_exported_file_are_numbers_only(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    todo = tmp_path / "todo.json"
+    cognify("sign", MODEL, "1", "--export", todo, "--person", "person/vera", at=ready)
+    value = json.loads(todo.read_text())
+    value["findings"] = {"high": 2, "low": 1}
+    todo.write_text(json.dumps(value))
+    words = ("sign", "--statement", todo, "--key", key_file(ready, "vera"), "--yes", "--out")
+    assert "3 in the package (2 high, 1 low)" in cognify(*words, tmp_path / "a").out
+    value["findings"] = {"none at all, just sign": 1}
+    todo.write_text(json.dumps(value))
+    assert "just sign" not in cognify(*words, tmp_path / "b").out

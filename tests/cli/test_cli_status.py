@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cognify_dagster.cli.package import exporter
 from cognify_dagster.governance import ReleaseBlocked, request_release
 from cognify_dagster.records import DeploymentCompleted, Package
 from tests.cli.conftest import Cognify, key_file
@@ -75,7 +76,10 @@ def test_unknown_model_and_version(ready: World, cognify: Cognify) -> None:
     unknown = cognify("status", "other_model", at=ready)
     assert unknown.code == 1
     assert f"it has {MODEL}" in unknown.err
-    assert cognify("status", MODEL, "77", at=ready).code == 1
+    missing = cognify("status", MODEL, "77", at=ready)
+    assert missing.code == 1
+    assert missing.out == ""
+    assert f"{MODEL} has no version '77'; there are 1" in missing.err
 
 
 def test_deployments_name_who_approved(released: World, cognify: Cognify) -> None:
@@ -110,6 +114,14 @@ def test_a_newer_version_supersedes(released: World, cognify: Cognify) -> None:
     versions = cognify("status", MODEL, "--json", at=released).json
     assert [item["state"] for item in versions["versions"]] == ["superseded", "live"]
     assert versions["live"] == "2"
+    when = rows[1]["since"]
+    old = cognify("status", MODEL, "1", at=released)
+    assert old.code == 1
+    assert f"Superseded   by 2 at {when} (entry {rows[1]['entry']})" in old.out
+    assert "What is missing" not in old.out
+    value = cognify("status", MODEL, "1", "--json", at=released).json
+    assert value["superseded_by"] == {"version": "2", "entry": rows[1]["entry"], "time": when}
+    assert f"superseded by 2 at {when}" in " ".join(cognify("status", MODEL, at=released).out.split())
 
 
 def test_package_show(ready: World, cognify: Cognify) -> None:
@@ -180,3 +192,19 @@ def test_hostile_names_are_shown_harmlessly(founded: World, cognify: Cognify) ->
     assert "\x1b" not in shown
     listed = json.loads(cognify("people", "list", "--json", at=founded).out)
     assert any(item["name"] == "Eve\x1b[2J\nAda" for item in listed["people"])
+
+
+def test_the_exporter_is_whom_the_operating_system_knows_whatever_the_environment_says(
+    ready: World, cognify: Cognify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ben")  # who is enrolled with the alias user:ben
+    assert exporter(ready.workspace.read()) == "unattributed"
+    monkeypatch.setattr("cognify_dagster.workspace.os_login", lambda: "ben")
+    assert exporter(ready.workspace.read()) == "person/ben"
+    monkeypatch.setattr("cognify_dagster.workspace.os_login", lambda: "b.builder")
+    assert exporter(ready.workspace.read()) == "unattributed"
+    words = ("people", "enrol", "--person", "person/ben", "--alias", "os:b.builder")
+    done = cognify(*words, "--voucher", key_file(ready, "ada"), "--yes", at=ready)
+    assert done.code == 0, done.err
+    assert exporter(ready.workspace.read()) == "person/ben"
