@@ -1,58 +1,80 @@
-# Everything runs in .venv with the exact versions of constraints.txt. A second run skips the installation.
+# Everything runs in .venv with the exact versions of constraints.txt. The demo installs what it needs, the tests the rest; a
+# second run skips the installation.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STAMP  := $(VENV)/.installed
+DEMO   := $(VENV)/.installed-demo
+DEV    := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help demo demo-reset up test lint types imports unit wheel clean
+.NOTPARALLEL:
+.PHONY: help demo demo-reset up test lint types imports unit bench-ledger wheel clean
 
 help:
-	@echo "make demo        the whole story on real data, in about two minutes"
+	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
 	@echo "make up          the Dagster UI of the demo (Ctrl-C stops it)"
-	@echo "make demo-reset  forget the demo's ledger and keys"
+	@echo "make demo-reset  forget the demo: removes its ledger, keys and Dagster home"
 	@echo "make test        ruff, mypy, import-linter, pytest"
 	@echo "make lint        ruff, mypy, import-linter"
+	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
+	@echo "make wheel       the installable package, in dist/"
+	@echo "make clean       removes .venv, dist and caches, not the demo"
+	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || \
-	  { echo "Python 3.10 to 3.14 is needed. Call for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) …"
-	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt pip
-	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt hatchling editables
-	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+# $(1): the extra of pyproject.toml
+define install
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || \
+  { echo "Python 3.10 to 3.14 is needed. Call for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+@echo "Installing into $(VENV) ($(1)) …"
+@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt pip
+@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt hatchling editables
+@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[$(1)]'
+endef
+
+$(DEMO): pyproject.toml constraints.txt
+	$(call install,demo)
 	@touch $@
 
-demo: $(STAMP)
+# The extra dev holds demo, so the demo needs no installation of its own afterwards.
+$(DEV): pyproject.toml constraints.txt
+	$(call install,dev)
+	@touch $(DEMO) $@
+
+demo: $(DEMO)
 	@$(PY) -m examples.credit_default.demo
 
+# Standard library only, so it works before anything is installed; refuses while the demo or its UI runs.
 demo-reset:
-	rm -rf .cognify .cognify.partial .cognify-demo-keys cognify.toml policy.yaml trust.txt
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m examples.credit_default.reset
 
-up: $(STAMP)
+up: $(DEMO)
 	@$(PY) -m examples.credit_default.up
 
 test: lint unit
 
-lint: $(STAMP) style types imports
+lint: $(DEV) style types imports
 
 .PHONY: style
-style: $(STAMP)
+style: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-types: $(STAMP)
+types: $(DEV)
 	$(VENV)/bin/mypy --strict cognify_dagster/ledger cognify_dagster/evidence cognify_dagster/records cognify_dagster/workspace cognify_dagster/governance
 	$(VENV)/bin/mypy cognify_dagster examples
 
-imports: $(STAMP)
+imports: $(DEV)
 	$(VENV)/bin/lint-imports
 
-unit: $(STAMP)
+unit: $(DEV)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
-wheel: $(STAMP)
+# Ratios to baselines of the same run; QUICK=1 only shows that it works.
+bench-ledger: $(DEV)
+	@$(PY) -m benchmarks.ledger $(if $(QUICK),--quick)
+
+wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel
 
 clean:

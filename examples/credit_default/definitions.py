@@ -14,7 +14,8 @@ OWNER = "team:credit-risk"
 SPLIT_SEED = 2005
 
 # What people state about the model: facts that decide which requirements apply, and human-authored sections. What is not
-# written here shows as open in the package; the demo leaves some open on purpose.
+# written here shows as open in the package; the demo leaves some open on purpose. Nothing here speaks for a reviewer: what
+# compliance thinks of the feature list stands in the compliance officer's signed statement.
 FRAMEWORK_FACTS = {
     "us_banking_organisation": True,
     "assets_over_30bn": True,
@@ -30,8 +31,8 @@ FRAMEWORK_FACTS = {
         "billion: within the scope of the 2026 guidance."
     ),
     "risk_profile": (
-        "Inherent risk: medium, few assumptions but data of one issuer and one period. Exposure: high, all card limits are "
-        "reviewed with it. Purpose: credit decisions about people. Materiality: high, so tier high. No other model shares its data."
+        "Inherent risk: medium, few assumptions but data of one issuer and one period. Exposure: high, the limits of all existing "
+        "card clients are reviewed with it. Purpose: credit decisions about people. Materiality: high, so tier high. No other model shares its data."
     ),
     "data_assessment": (
         "Records are complete for the period; 35 repeated ones were dropped and 42 that disagree only in the label were kept. "
@@ -42,17 +43,27 @@ FRAMEWORK_FACTS = {
         "kept small for stable scores. Prohibited bases and education are left out of the features."
     ),
     "roles_and_oversight": (
-        "Owner: head of cards. Developer: data science. Validation: independent model validation, reporting to the chief risk "
-        "officer. The risk committee receives the inventory every quarter."
+        "Model owner and developer: the credit risk team. Business owner: head of cards, who accepts its use and its remaining "
+        "risks. Validation: independent model validation, reporting to the chief risk officer. Compliance officer: fair lending. "
+        "The risk committee receives the inventory every quarter."
     ),
     "validation_plan": "Full validation before first use and every 180 days after, earlier on a breach of a monitoring threshold.",
     "monitoring_plan": (
         "Monthly: population stability of score and inputs (act above 0.25), observed against predicted default rate by decile, "
-        "overrides by officers. The owner decides within ten working days on overlay, recalibration or withdrawal."
+        "overrides by officers. The model owner decides within ten working days on overlay, recalibration or withdrawal."
     ),
-    "lending_scope": "Used for limit reviews and extensions of existing card clients; no use in first applications or in marketing.",
-    "feature_review": "Reviewed by compliance: the 19 features are payment history and limit; none is a prohibited basis.",
-    "attribute_source": "Sex, age, education and marital status come with the published data set, self-reported to the issuer.",
+    "lending_scope": (
+        "Takes part in credit decisions under US law: limit reviews and extensions of existing card clients. No use in first "
+        "applications or in marketing, no consumer report, no use in other jurisdictions."
+    ),
+    "feature_review": (
+        "The 19 features are the credit limit and six months of payment status, bills and payments; none is a prohibited basis. "
+        "Stated by the credit risk team, for the compliance officer to confirm by signature."
+    ),
+    "attribute_source": (
+        "Sex, age and marital status come with the published data set, as the issuer held them (self-reported). They serve the "
+        "comparison between groups only. Race, religion, national origin and public assistance income are not in the data."
+    ),
 }
 
 credit = cg.GovernedModel(
@@ -63,16 +74,18 @@ credit = cg.GovernedModel(
     frameworks=["sr26-2", "fair-lending"],
     framework_facts=FRAMEWORK_FACTS,
     intended_use=(
-        "Rank existing credit card clients by their probability of missing next month's payment, to set limits and to decide "
-        "on credit extensions. Used by credit officers together with the client's file."
+        "Rank existing credit card clients by their probability of missing next month's payment, for limit reviews and credit "
+        "extensions. A credit officer decides, together with the client's file."
     ),
     out_of_scope=(
-        "New applicants without payment history; small business clients; collections; any use outside Taiwan without a new "
-        "validation."
+        "New applicants without payment history; small business clients; collections; marketing. Decisions about real people: "
+        "the data only stand in for a portfolio (see the limitations)."
     ),
     limitations=(
-        "Trained on six months of 2005 from one issuer in Taiwan, in a period of a card debt crisis. Payment status codes "
-        "0 and -2 are not explained by the source. Behaviour of clients has changed since."
+        "A demonstration: public data of one card issuer in Taiwan, six months of 2005, stand in for the card portfolio of a US "
+        "bank, so that US frameworks can be shown on real records. Amounts are New Taiwan dollars. Nothing here is evidence "
+        "about clients of any US bank; a bank would train and validate on its own portfolio. The period was that of a card "
+        "debt crisis, and behaviour of clients has changed since. Payment status codes 0 and -2 are not explained by the source."
     ),
     failure_modes=(
         "Scores drift when minimum payments or payment holidays change. Clients whose bills are all zero get scores close to "

@@ -6,164 +6,79 @@ sensor, people sign with their own encrypted keys, and every check goes through 
 
 from __future__ import annotations
 
-import getpass
+import json
+import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
-from cognify_dagster.evaluation import load_gate_set
-from cognify_dagster.governance import (
-    DEFAULT_POLICY_YAML,
-    Founder,
-    PersonalKey,
-    adopt_gate_set,
-    create_key,
-    enrol_person,
-    found_workspace,
-    live,
-    parse_policy,
-    unlock_key,
+from cognify_dagster.governance import live
+from cognify_dagster.records import Package, ReleaseRefused, VersionOpened
+from cognify_dagster.workspace import Workspace
+from examples.credit_default.instance import ROOT, Instance, interrupt_on_signals, prepare_home, running
+from examples.credit_default.lock import BusyError, exclusive
+from examples.credit_default.people import (
+    BEN,
+    CARL,
+    MODEL,
+    OLGA,
+    PASSPHRASE,
+    VERA,
+    Actor,
+    enrol,
+    found,
+    key_path,
+    sign_gates,
 )
-from cognify_dagster.ledger import LedgerError
-from cognify_dagster.records import GateRule, GateSetAdopted, Package, Person, ReleaseRefused, VersionOpened
-from cognify_dagster.training import capture_code
-from cognify_dagster.workspace import Workspace, WorkspaceError
-from examples.credit_default.instance import ROOT, Instance, InstanceError, prepare_home, running
+from examples.credit_default.story import Progress, Story, runnable
 
-ORIGIN = "northbank.example/credit-risk/ledger"
-MODEL = "credit_default"
 TARGET = "production"
 DATA = ("credit_clean", "loans_train", "loans_holdout")
 BUILD = ("credit_model", "credit_eval", "credit_default_package")
-GATES = Path(__file__).with_name("gates.yaml")
 SENSOR_TIMEOUT_S = 90
 
-# The demo stands for several people at one keyboard, so it holds their pass phrases. Real people type their own.
-PASSPHRASE = "only for the demonstration"
+VERA_SAYS = (
+    "Holdout metrics reproduced; all thresholds are met. Few clients are 60 or older or of marital status 'other', so the "
+    "intervals of their groups are wide: look again at the revalidation."
+)
+CARL_SAYS = (
+    "Scope, list of features and origin of the attributes are as stated. Approved on condition that the points of law "
+    "that the package shows as open are closed in time."
+)
+OLGA_SAYS = (
+    "Accepted for limit reviews and extensions of existing card clients, with the client's file; for nothing else."
+)
 
-
-@dataclass(frozen=True)
-class Actor:
-    """A person of the story."""
-
-    person: str
-    name: str
-    title: str
-    roles: tuple[str, ...]
-
-
-ADA = Actor("person/ada", "Ada Okafor", "Head of Model Governance", ("workspace_admin",))
-FINN = Actor("person/finn", "Finn Larsen", "Chief Risk Officer", ("workspace_admin",))
-BEN = Actor("person/ben", "Ben Ito", "Data Scientist", ("data_scientist", "ml_engineer"))
-VERA = Actor("person/vera", "Vera Santos", "Model Validator", ("model_validator",))
-CARL = Actor("person/carl", "Carl Weiss", "Compliance Officer", ("compliance_officer",))
-OLGA = Actor("person/olga", "Olga Petrova", "Head of Cards", ("business_owner",))
+#: Carl's condition for a requirement that is open, with the days he gives for it.
+CONDITIONS = {
+    "fl.proxy": (
+        60,
+        "test how well the features predict sex, age band and marital status, and write the review of those that could "
+        "stand in for them",
+    ),
+    "fl.aa.reasons": (
+        30,
+        "test and write down the reason codes; until then a credit officer decides every refusal that the score proposes "
+        "from the client's file, and states the reasons",
+    ),
+    "fl.aa.notice": (
+        30,
+        "write the adverse action notice and who sends it; compliance writes it with the head of cards",
+    ),
+    "fl.records": (60, "write down how long applications and scores are kept, and where"),
+}
 
 
 class DemoError(RuntimeError):
     """The story did not go as it must; the message says where."""
-
-
-class Story:
-    """Prints numbered steps with the time they took."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._number = 0
-
-    def step(self, text: str) -> None:
-        """Begin a step."""
-        self._number += 1
-        print(f"\n[{time.monotonic() - self._start:5.1f} s] {self._number}. {text}", flush=True)
-
-    def say(self, text: str) -> None:
-        """Print an indented line or lines."""
-        for line in text.rstrip().splitlines():
-            print(f"          {line}", flush=True)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._start
-
-
-def key_path(workspace_home: Path, actor: Actor) -> Path:
-    """Where the demo keeps a person's encrypted key."""
-    return workspace_home / "people" / f"{actor.person.split('/')[1]}.key.json"
-
-
-def unlock(workspace: Workspace, actor: Actor) -> PersonalKey:
-    """Unlock a person's key."""
-    return unlock_key(key_path(workspace.home, actor), PASSPHRASE)
-
-
-def found(story: Story) -> Workspace:
-    """Open the demo's workspace, founding it first if there is none."""
-    try:
-        workspace = Workspace.open(ROOT)
-        story.say(f"The workspace exists already: {workspace.config.path}")
-        return workspace
-    except WorkspaceError:
-        pass
-    import yaml
-
-    staging = ROOT / ".cognify-demo-keys"
-    shutil.rmtree(staging, ignore_errors=True)
-    founders = []
-    for actor in (ADA, FINN):
-        key = create_key(staging / f"{actor.person.split('/')[1]}.key.json", actor.person, PASSPHRASE)
-        founders.append(Founder(key, actor.name, actor.roles, actor.title))
-    workspace = found_workspace(
-        ROOT,
-        origin=ORIGIN,
-        founders=founders,
-        policy=parse_policy(yaml.safe_load(DEFAULT_POLICY_YAML)),
-        policy_text=DEFAULT_POLICY_YAML,
-        recovery_threshold=2,
-    )
-    for actor in (ADA, FINN):
-        target = key_path(workspace.home, actor)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        shutil.move(staging / target.name, target)
-    shutil.rmtree(staging, ignore_errors=True)
-    story.say(f"{ADA.name} and {FINN.name} signed the genesis entry of {ORIGIN}")
-    story.say(f"Trust file for auditors, to be kept apart from the ledger: {workspace.config.trust}")
-    return workspace
-
-
-def enrol(story: Story, workspace: Workspace) -> None:
-    """Enrol builder, validator, compliance officer and business owner; Ada vouches for each."""
-    voucher = unlock(workspace, ADA)
-    aliases = ["user:ben", f"os:{getpass.getuser()}", "schedule:credit_weekly_retraining"]
-    aliases += [f"git:{author}" for author in capture_code(Path(__file__).parent).authors]
-    for actor in (BEN, VERA, CARL, OLGA):
-        path = key_path(workspace.home, actor)
-        key = unlock(workspace, actor) if path.exists() else create_key(path, actor.person, PASSPHRASE)
-        person = Person(
-            person=actor.person,
-            name=actor.name,
-            title=actor.title,
-            roles=actor.roles,
-            aliases=tuple(aliases) if actor is BEN else (),
-            keys=(key.public,),
-        )
-        enrol_person(workspace, person, voucher)
-        story.say(f"{actor.name}, {actor.title}: {', '.join(actor.roles)}; key {key.key_id}, encrypted in {path}")
-    story.say(f"{BEN.name} is the builder: runs and commits here are attributed to him, so he cannot approve them.")
-
-
-def sign_gates(story: Story, workspace: Workspace) -> None:
-    """Vera adopts the thresholds before any result exists."""
-    gates = load_gate_set(GATES)
-    rules = [GateRule.model_validate(gate.model_dump()) for gate in gates.gates]
-    receipt = adopt_gate_set(workspace, gates.name, MODEL, rules, unlock(workspace, VERA))
-    story.say(f"{VERA.name} signed {len(rules)} thresholds as gate set {gates.name!r}: ledger entry {receipt.seq}")
 
 
 def next_version(workspace: Workspace) -> str:
@@ -174,31 +89,60 @@ def next_version(workspace: Workspace) -> str:
 
 
 def run(
-    instance: Instance, assets: Sequence[str], *, partition: str | None, checks: Sequence[tuple[str, str]] = ()
-) -> str:
-    """Launch assets as Ben would from the UI and wait; return the status."""
+    story: Story,
+    instance: Instance,
+    assets: Sequence[str],
+    *,
+    partition: str | None,
+    checks: Sequence[tuple[str, str]] = (),
+) -> tuple[str, str, str]:
+    """Launch assets as Ben would from the UI and wait, showing each step; return run id, status and what failed."""
     run_id = instance.launch(assets, partition=partition, checks=checks, tags={"user": "ben"})
-    return instance.wait(run_id)
+    story.say(f"Run {run_id} is launched; its process takes a few seconds to start")
+    return run_id, *follow(instance, run_id)
+
+
+def follow(instance: Instance, run_id: str) -> tuple[str, str]:
+    """Show each step of a run as it ends; return the run's status and what the first failed step said."""
+    progress = Progress()
+    try:
+        return instance.wait(run_id, on_event=progress), progress.failure
+    finally:
+        progress.close()
 
 
 def build(story: Story, instance: Instance, version: str) -> None:
     """Snapshots, training, evaluation, package."""
-    status = run(instance, DATA, partition=None, checks=[("loans_holdout", "no_overlap")])
-    if status != "SUCCESS":
-        raise DemoError(f"the data run ended with {status}; look at {instance.url}/runs")
-    story.say("credit_clean → loans_train, loans_holdout: snapshots recorded, no record on both sides")
+    succeed(story, instance, DATA, partition=None, checks=[("loans_holdout", "no_overlap")])
     instance.add_partition(f"{MODEL}_versions", version)
     checks = [("credit_eval", name) for name in ("performance", "fairness", "data_quality")]
     checks.append(("credit_default_package", "sign_off"))
-    status = run(instance, BUILD, partition=version, checks=checks)
+    succeed(story, instance, BUILD, partition=version, checks=checks)
+
+
+def succeed(
+    story: Story,
+    instance: Instance,
+    assets: Sequence[str],
+    *,
+    partition: str | None,
+    checks: Sequence[tuple[str, str]],
+) -> None:
+    """Run assets that must succeed.
+
+    Raises:
+        DemoError: with what the failed step said.
+    """
+    run_id, status, failure = run(story, instance, assets, partition=partition, checks=checks)
     if status != "SUCCESS":
-        raise DemoError(f"the training run ended with {status}; look at {instance.url}/runs")
+        raise DemoError(
+            f"run {run_id} ended with {status}. {failure}\nAfter `make up` the run is at /runs/{run_id} below its address."
+        )
 
 
 def try_to_deploy(story: Story, instance: Instance, workspace: Workspace, version: str) -> None:
     """Press Materialize on the deployment asset before anybody signed."""
-    run_id = instance.launch(["credit_service"], partition=version, tags={"user": "ben"})
-    status = instance.wait(run_id)
+    run_id, status, _ = run(story, instance, ["credit_service"], partition=version)
     if status != "FAILURE":
         raise DemoError(f"the deployment of {version} was not refused: the run ended with {status}")
     refusals = [
@@ -212,7 +156,7 @@ def try_to_deploy(story: Story, instance: Instance, workspace: Workspace, versio
     retries = instance.runs({"dagster/root_run_id": run_id})
     if [item for item in retries if item["runId"] != run_id]:
         raise DemoError("Dagster retried the refused deployment")
-    story.say("Not retried, although the instance retries failed runs twice.")
+    story.say("Nothing was installed, and Dagster does not retry it: a refusal is no crash.")
 
 
 def cognify(workspace: Workspace, *arguments: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
@@ -234,25 +178,54 @@ def cognify(workspace: Workspace, *arguments: str, check: int | None = 0) -> sub
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "COGNIFY_PASSPHRASE": PASSPHRASE, "COLUMNS": "110"}
 
 
 def sign(
-    story: Story, workspace: Workspace, actor: Actor, version: str, *, expect: int = 0, comments: str = ""
+    story: Story,
+    workspace: Workspace,
+    actor: Actor,
+    version: str,
+    *,
+    expect: int = 0,
+    comments: str = "",
+    conditions: Sequence[str] = (),
 ) -> None:
     """A person signs on the command line."""
+    decision = [item for text in conditions for item in ("--condition", text)]
+    if conditions:
+        decision = ["--decision", "approve-with-conditions", *decision]
     result = cognify(
         workspace, "sign", MODEL, version, "--key", str(key_path(workspace.home, actor)), "--yes",
-        "--comments", comments, check=expect,
+        "--comments", comments, *decision, check=expect,
     )  # fmt: skip
     if expect:
         story.say(f"{actor.name} is refused:")
         story.say(result.stderr or result.stdout)
     else:
-        story.say(f"{actor.name} ({actor.title}) signed.")
+        story.say(f"{actor.name} ({actor.title}): “{comments}”")
+        for text in conditions:
+            story.say(f"  Condition: {text}")
         story.say(_last_lines(result.stdout, 4))
+
+
+def conditions_for(findings: Sequence[Mapping[str, Any]], today: date) -> list[str]:
+    """Carl's conditions: one for each finding of severity high and each open requirement that he gives days for."""
+    conditions = []
+    for finding in findings:
+        requirement = str(finding["title"]).partition(":")[0]
+        if finding["severity"] != "high" and requirement not in CONDITIONS:
+            continue
+        days, text = CONDITIONS.get(requirement, (30, f"Resolve it: {finding['expected']}"))
+        conditions.append(f"{finding['id']} ({requirement}): {text}; due={today + timedelta(days=days)}")
+    return conditions
+
+
+def findings_of(workspace: Workspace, package: Package) -> list[dict[str, Any]]:
+    """The findings that the frozen package names."""
+    content = json.loads(workspace.evidence.get(package.package.digest))
+    found: list[dict[str, Any]] = content["findings"]
+    return found
 
 
 def _last_lines(text: str, count: int) -> str:
@@ -261,18 +234,27 @@ def _last_lines(text: str, count: int) -> str:
 
 def wait_until_live(story: Story, instance: Instance, workspace: Workspace, version: str) -> None:
     """The daemon's sensor notices the approvals and requests the release run."""
+    story.say("Waiting for the sensor, which looks every 5 seconds …")
+    followed = ""
     end = time.monotonic() + SENSOR_TIMEOUT_S
     while time.monotonic() < end:
         instance.check_alive()
+        runs = instance.runs({"dagster/sensor_name": f"{MODEL}_approval_sensor", "dagster/partition": version})
+        if runs and runs[0]["runId"] != followed:
+            followed = runs[0]["runId"]
+            story.say(f"The approval sensor launched run {followed}; its process takes a few seconds to start")
+            follow(instance, followed)
         found = live(workspace.read(), MODEL, TARGET)
         if found is not None and found.record.version == version:
-            runs = instance.runs({"dagster/sensor_name": f"{MODEL}_approval_sensor", "dagster/partition": version})
-            story.say(f"The approval sensor launched run {runs[0]['runId'] if runs else '?'}; entry {found.seq}:")
-            story.say(f"{MODEL} {version} is live on {TARGET}" + _superseding(found.record.supersedes))
+            story.say(
+                f"{MODEL} {version} is live on {TARGET}{_superseding(found.record.supersedes)}: ledger entry {found.seq}"
+            )
             story.say(f"Installed as {found.record.location}")
             return
         time.sleep(1)
-    raise DemoError(f"{version} did not go live within {SENSOR_TIMEOUT_S} s; look at {instance.url}/automation")
+    raise DemoError(
+        f"{version} did not go live within {SENSOR_TIMEOUT_S} s; see {instance.log}, or `make up` and Automation"
+    )
 
 
 def _superseding(version: str | None) -> str:
@@ -309,7 +291,7 @@ def export_and_verify(story: Story, workspace: Workspace, version: str) -> Path:
 
 def tamper_with_a_copy(story: Story, workspace: Workspace, version: str) -> None:
     """Change one byte in a copy of the ledger; the verifier names the entry."""
-    copy = workspace.home / "tampered-copy.sqlite"
+    copy = workspace.home / "tampered-copy.sqlite"  # kept, so that anybody can look at it and verify it again
     shutil.copyfile(workspace.config.ledger, copy)
     package = workspace.read().latest(Package, f"model/{MODEL}@{version}")
     if package is None:
@@ -327,63 +309,81 @@ def tamper_with_a_copy(story: Story, workspace: Workspace, version: str) -> None
     )
     if f"{package.seq}" not in result.stdout:
         raise DemoError(f"the verifier did not name entry {package.seq}:\n{result.stdout}")
-    story.say(f"One byte of entry {package.seq} (the package) was changed in {copy}:")
+    story.say(f"One byte of entry {package.seq} (the package) was changed in {_short(copy)}:")
     story.say(result.stdout)
-    story.say("Exit code 1. The real ledger still holds:")
+    story.say(
+        f"Exit code 1. Again: cognify ledger verify --ledger {_short(copy)} --trust {_short(workspace.config.trust)}"
+    )
+    story.say("The real ledger still holds:")
     story.say(cognify(workspace, "ledger", "verify").stdout)
-    copy.unlink()
+
+
+def _short(path: Path) -> Path:
+    """A path as seen from the demo's folder."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+GO_ON = """\
+What the ledger has recorded stays; nothing has to be cleaned up.
+  make demo        goes on: it skips what exists, and builds the next version
+  make up          shows the runs so far in Dagster
+  make demo-reset  removes the demo's ledger and keys, to start over"""
 
 
 def main() -> int:
     """Tell the story; return 0 if every part of it happened."""
+    interrupt_on_signals()
     try:
-        tell()
-    except (DemoError, InstanceError, LedgerError, WorkspaceError) as error:
-        print(f"\nThe demo stopped: {error}", file=sys.stderr)
+        with exclusive(ROOT, "make demo"):
+            tell()
+    except BusyError as error:
+        print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print(f"\nThe demo was interrupted. {GO_ON}", file=sys.stderr)
         return 130
+    except Exception as error:  # whatever it is, the reader needs to know how to go on
+        if os.environ.get("COGNIFY_DEBUG"):
+            traceback.print_exc()
+        name = "" if isinstance(error, (RuntimeError, ValueError)) else f"{type(error).__name__}: "
+        print(f"\nThe demo stopped: {runnable(f'{name}{error}', ROOT)}\n\n{GO_ON}", file=sys.stderr)
+        log = ROOT / ".cognify" / "dagster_home" / "dagster-dev.log"
+        if log.exists():
+            print(f"Dagster's log: {_short(log)}. COGNIFY_DEBUG=1 shows where in the code it stopped.", file=sys.stderr)
+        return 1
     return 0
 
 
 def tell() -> None:
     """Tell the story."""
-    story = Story()
-    story.step("Genesis: two founders open the ledger")
+    story = Story(ROOT)
     workspace = found(story)
-    first = not workspace.read().all(GateSetAdopted)
-    if first:
-        story.step("People are enrolled; a second person vouches for each")
-        enrol(story, workspace)
-        story.step("Thresholds are signed before any result exists")
-        sign_gates(story, workspace)
+    enrol(story, workspace)
+    sign_gates(story, workspace)
     version = next_version(workspace)
     story.step("Dagster starts: webserver, daemon and code location")
+    story.say("It takes 10 to 30 seconds …")
     with running(prepare_home(workspace.home)) as instance:
-        story.say(f"{instance.url}  (log: {instance.log})")
+        story.say(f"{instance.url} until this demo ends (log: {_short(instance.log)})")
         story.step(f"Data, training, evaluation and package of {version}")
         build(story, instance, version)
         package = workspace.read().latest(Package, f"model/{MODEL}@{version}")
         if package is None:
             raise DemoError("no package was recorded")
+        findings = findings_of(workspace, package.record)
         pdf = next((workspace.home / "packages" / MODEL / version).glob("*-review-copy.pdf"))
-        story.say(f"Package entry {package.seq}, digest {package.record.package.digest}")
-        story.say(f"Review copy: {pdf}")
+        story.say(f"Package: ledger entry {package.seq}, digest {package.record.package.digest}")
+        story.say(f"Review copy: {_short(pdf)}")
+        story.say("It names what is still open, of high severity:")
+        story.say("\n".join(f"- {f['id']} {f['title']}: {f['observed']}" for f in findings if f["severity"] == "high"))
         story.step("Somebody presses Materialize on the deployment before anybody signed")
         try_to_deploy(story, instance, workspace, version)
         story.step("The builder tries to approve his own model")
         sign(story, workspace, BEN, version, expect=1)
         story.step("Validator, compliance officer and business owner sign with their own keys")
-        sign(story, workspace, VERA, version, comments="Reproduced the holdout metrics; group gaps are small.")
-        sign(
-            story,
-            workspace,
-            CARL,
-            version,
-            comments="Fair lending screen read; adverse action reasons still to be written.",
-        )
-        sign(story, workspace, OLGA, version, comments="For limit reviews only.")
+        sign(story, workspace, VERA, version, comments=VERA_SAYS)
+        sign(story, workspace, CARL, version, comments=CARL_SAYS, conditions=conditions_for(findings, date.today()))
+        sign(story, workspace, OLGA, version, comments=OLGA_SAYS)
         story.step("The approval sensor releases the version")
         wait_until_live(story, instance, workspace, version)
         score_one(story, workspace)
@@ -392,12 +392,12 @@ def tell() -> None:
     story.step("One byte is changed in a copy of the ledger")
     tamper_with_a_copy(story, workspace, version)
     story.step(f"Done in {story.seconds:.0f} s")
-    story.say(f"PDF       {bundle / 'package' / 'final-copy.pdf'}")
-    story.say(f"Bundle    {bundle}")
-    story.say(f"Ledger    {workspace.config.ledger}")
-    story.say(f"Status    cognify status {MODEL} {version}")
-    story.say("UI        make up")
-    story.say(f"Again     make demo   (makes v{int(version[1:]) + 1}, which supersedes {version})")
+    story.say(f"PDF         {_short(bundle / 'package' / 'final-copy.pdf')}")
+    story.say(f"Bundle      {_short(bundle)}")
+    story.say(f"Ledger      {_short(workspace.config.ledger)}")
+    story.say(f"Status      cognify status {MODEL} {version}")
+    story.say("UI          make up")
+    story.say(f"Again       make demo        (makes v{int(version[1:]) + 1}, which supersedes {version})")
     story.say("Start over  make demo-reset")
 
 

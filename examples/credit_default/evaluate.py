@@ -1,4 +1,4 @@
-"""Evaluates the model on the holdout: performance, calibration, and groups by sex and age band."""
+"""Evaluates the model on the holdout: performance, calibration, and groups by sex, age band and marital status."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ AGE_BANDS: tuple[tuple[str, int, int], ...] = (
     ("60+", 60, 200),
 )
 SEX_NAMES = {1: "men", 2: "women"}
+#: Code 0 occurs too and is not explained by the source: those records are in no group, and the evaluation says how many.
+MARRIAGE_NAMES = {1: "married", 2: "single", 3: "other"}
 
 #: Attributes on whose basis a credit decision must not be taken, and which these data hold in a form that can be compared.
-PROTECTED_ATTRIBUTES = ("SEX", "AGE_BAND")
+PROTECTED_ATTRIBUTES = ("SEX", "AGE_BAND", "MARRIAGE")
 
 MIN_CELL = 30
 
@@ -48,7 +50,7 @@ def evaluate_credit(
 
     Args:
         model: The model; its own threshold decides who is granted credit.
-        holdout: A pandas or Arrow table with features, label, SEX and AGE.
+        holdout: A pandas or Arrow table with features, label, SEX, AGE and MARRIAGE.
         n_boot: Bootstrap replicates of the performance intervals.
         seed: Seed of all resampling.
         explain_rows: Rows used for the permutation importances.
@@ -64,6 +66,7 @@ def evaluate_credit(
     groups: dict[str, tuple[list[str | None], tuple[str, ...]]] = {
         "SEX": ([SEX_NAMES.get(int(code)) for code in frame["SEX"]], tuple(SEX_NAMES.values())),
         "AGE_BAND": ([age_band(int(age)) for age in frame["AGE"]], tuple(name for name, _, _ in AGE_BANDS)),
+        "MARRIAGE": ([MARRIAGE_NAMES.get(int(code)) for code in frame["MARRIAGE"]], tuple(MARRIAGE_NAMES.values())),
     }
     fairness = tuple(
         evaluate_fairness(
@@ -90,8 +93,8 @@ def evaluate_credit(
     }
     notes = (
         f"Favourable decision: {FAVOURABLE}. TPR: share of those who repaid that was granted credit.",
-        "Group numbers are a screen: a reason to look closer, not a test that can be passed. MARRIAGE is a prohibited basis "
-        "too; it is no feature, and its codes are too unclear for a comparison.",
+        "Group numbers are a screen: a reason to look closer, not a test that can be passed.",
+        "MARRIAGE code 3 is “others” in the source, without explanation.",
         *(note for result in fairness for note in result.notes),
     )
     return EvalResult(

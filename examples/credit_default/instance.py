@@ -9,10 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ ASSET_JOB = "__ASSET_JOB"
 START_TIMEOUT_S = 90
 
 DAGSTER_YAML = """\
-# Runs that die are retried; a refused deployment must not be, and is not (see docs/dagster.md).
+# Runs that crash are retried, runs whose step failed are not; a refused deployment is never retried (see docs/dagster.md).
 telemetry:
   enabled: false
 run_retries:
   enabled: true
   max_retries: 2
+  retry_on_asset_or_op_failure: false
 run_monitoring:
   enabled: false
 sensors:
@@ -59,6 +61,23 @@ query Runs($filter: RunsFilter!) {
   runsOrError(filter: $filter) { __typename ... on Runs { results { runId status tags { key value } } } }
 }"""
 
+_EVENTS = """
+query Events($id: ID!, $cursor: String) {
+  logsForRun(runId: $id, afterCursor: $cursor, limit: 1000) {
+    __typename
+    ... on EventConnection { cursor events {
+      __typename
+      ... on MessageEvent { eventType stepKey timestamp }
+      ... on ExecutionStepFailureEvent { error { message cause { message } } }
+    } }
+  }
+}"""
+
+_CANCEL = """
+mutation Cancel($id: String!) {
+  terminateRun(runId: $id, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) { __typename }
+}"""
+
 _ADD_PARTITION = """
 mutation Add($partitionsDefName: String!, $partitionKey: String!, $repositorySelector: RepositorySelector!) {
   addDynamicPartition(partitionsDefName: $partitionsDefName, partitionKey: $partitionKey,
@@ -81,12 +100,10 @@ def free_port() -> int:
 
 
 def prepare_home(workspace: Path) -> Path:
-    """Create DAGSTER_HOME below the workspace's folder."""
+    """Create DAGSTER_HOME below the workspace's folder; its settings are the example's, whatever an earlier release wrote."""
     home = workspace / "dagster_home"
     home.mkdir(parents=True, exist_ok=True)
-    target = home / "dagster.yaml"
-    if not target.exists():
-        target.write_text(DAGSTER_YAML, encoding="utf-8")
+    (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
     return home
 
 
@@ -156,17 +173,44 @@ class Instance:
         run_id: str = answer["run"]["runId"]
         return run_id
 
-    def wait(self, run_id: str, timeout_s: float = 300) -> str:
-        """Wait until a run has ended; return its status."""
+    def wait(
+        self, run_id: str, timeout_s: float = 600, on_event: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> str:
+        """Wait until a run has ended; return its status. An interrupt cancels the run, so that none is left half done.
+
+        Args:
+            run_id: the run.
+            timeout_s: seconds to wait at most.
+            on_event: called with each event of the run's log (`eventType`, `stepKey`, `timestamp` in milliseconds, `error`
+                of a failed step), in order.
+
+        Raises:
+            InstanceError: if Dagster dies or the time is over.
+        """
         end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            self.check_alive()
-            answer = self.graphql(_RUN, {"id": run_id})["runOrError"]
-            status: str = answer.get("status", "")
-            if status in ("SUCCESS", "FAILURE", "CANCELED"):
-                return status
-            time.sleep(0.5)
+        cursor: str | None = None
+        try:
+            while time.monotonic() < end:
+                self.check_alive()
+                status: str = self.graphql(_RUN, {"id": run_id})["runOrError"].get("status", "")
+                if on_event is not None:
+                    cursor = self._events(run_id, cursor, on_event)
+                if status in ("SUCCESS", "FAILURE", "CANCELED"):
+                    return status
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            with contextlib.suppress(InstanceError):
+                self.graphql(_CANCEL, {"id": run_id})
+            raise
         raise InstanceError(f"run {run_id} did not end within {timeout_s:.0f} s; see {self.url}/runs/{run_id}")
+
+    def _events(self, run_id: str, cursor: str | None, on_event: Callable[[Mapping[str, Any]], None]) -> str | None:
+        """Hand on what the run's log holds after the cursor; return the new one."""
+        answer = self.graphql(_EVENTS, {"id": run_id, "cursor": cursor})["logsForRun"]
+        for event in answer.get("events", ()):
+            on_event(event)
+        following: str | None = answer.get("cursor")
+        return following or cursor
 
     def runs(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return runs that carry all these tags, newest first."""
@@ -183,12 +227,39 @@ class Instance:
 
     def stop(self) -> None:
         """Stop webserver, daemon and code location."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            if self.process.poll() is not None:
-                return
-            os.killpg(self.process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=8)
+        with _uninterrupted():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+                if self.process.poll() is not None:
+                    return
+                os.killpg(self.process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(timeout=8)
+
+
+def interrupt_on_signals() -> None:
+    """Let Ctrl-C, `kill` and a closed terminal all end the program in the same orderly way."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # a background shell starts its jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore a second Ctrl-C while the processes are stopped: it would leave them running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -197,6 +268,9 @@ def running(home: Path, *, port: int | None = None) -> Iterator[Instance]:
     instance = start(home, port=port)
     try:
         yield instance
+    except KeyboardInterrupt:
+        print("\nStopping Dagster …", flush=True)
+        raise
     finally:
         instance.stop()
 

@@ -3,7 +3,7 @@
 **Features.** ``SEX``, ``MARRIAGE`` and ``AGE`` are no features: they are prohibited bases of credit decisions (US Regulation B,
 12 CFR 1002.2(z)). ``EDUCATION`` is no prohibited basis but may stand in for them; in cross-validation on the training data it adds at most
 0.001 of AUC, so it is left out too. All four stay in the data, because the evaluation by
-group needs ``SEX`` and ``AGE``. Leaving a column out does not show that nothing else stands in for it: that is what the
+group needs ``SEX``, ``AGE`` and ``MARRIAGE``. Leaving a column out does not show that nothing else stands in for it: that is what the
 evaluation by group looks at.
 
 **File format.** The model file is a joblib (pickle) file, and loading a pickle runs whatever it contains. That is acceptable
@@ -39,7 +39,7 @@ EXCLUDED_FEATURES: dict[str, str] = {
     KEY: "identifier",
     LABEL: "the outcome",
     "SEX": "prohibited basis (Regulation B, 12 CFR 1002.2(z)); used for evaluation by group only",
-    "MARRIAGE": "prohibited basis (Regulation B, 12 CFR 1002.2(z)); not used",
+    "MARRIAGE": "prohibited basis (Regulation B, 12 CFR 1002.2(z)); used for evaluation by group only",
     "AGE": "prohibited basis (Regulation B, 12 CFR 1002.2(z)); used for evaluation by group only",
     "EDUCATION": "may stand in for a prohibited basis; adds at most 0.001 of AUC; not used",
 }

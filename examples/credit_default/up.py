@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 
 from cognify_dagster.workspace import Workspace, WorkspaceError
-from examples.credit_default.instance import ROOT, InstanceError, prepare_home, start
+from examples.credit_default.instance import ROOT, InstanceError, interrupt_on_signals, prepare_home, start
+from examples.credit_default.lock import BusyError, exclusive
 
 
 def main() -> int:
-    """Start `dagster dev` on a free port, print where it is, stop it on Ctrl-C."""
+    """Start `dagster dev` on a free port, print where it is, stop it on Ctrl-C; refuse while the demo runs."""
+    interrupt_on_signals()
+    try:
+        with exclusive(ROOT, "make up"):
+            return serve()
+    except BusyError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+
+
+def serve() -> int:
+    """Run the UI until Ctrl-C."""
     try:
         workspace = Workspace.open(ROOT)
     except WorkspaceError as error:
         print(f"{error}\nRun `make demo` first: it founds the demo's workspace.", file=sys.stderr)
         return 1
-    for number in (signal.SIGINT, signal.SIGTERM):  # a background shell starts its jobs with SIGINT ignored
-        signal.signal(number, signal.default_int_handler)
-    print("Starting Dagster …", flush=True)
+    print("Starting Dagster (10 to 30 seconds) …", flush=True)
     try:
         instance = start(prepare_home(workspace.home))
     except InstanceError as error:

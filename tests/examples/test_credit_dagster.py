@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -20,9 +21,10 @@ from cognify_dagster.records import (
     Package,
     ReleaseGranted,
     ReleaseRefused,
+    SignOff,
     TrainingRun,
 )
-from examples.credit_default import demo, scoring
+from examples.credit_default import demo, people, scoring
 from examples.credit_default.definitions import credit, defs
 from examples.credit_default.live import live_digest
 
@@ -72,13 +74,15 @@ def test_the_repositorys_code_location_is_the_example():
 
 
 @pytest.mark.slow
-def test_from_the_published_data_to_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_from_the_published_data_to_a_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(demo, "ROOT", tmp_path)
     monkeypatch.setitem(os.environ, "COGNIFY_WORKSPACE", str(tmp_path))
-    story = demo.Story()
-    workspace = demo.found(story)
-    demo.enrol(story, workspace)
-    demo.sign_gates(story, workspace)
+    story = demo.Story(tmp_path)
+    workspace = people.found(story)
+    people.enrol(story, workspace)
+    people.sign_gates(story, workspace)
     job = defs.resolve_implicit_global_asset_job_def()
     subject = f"model/{credit.key}@v1"
 
@@ -140,11 +144,23 @@ def test_from_the_published_data_to_a_release(tmp_path: Path, monkeypatch: pytes
         }
         with pytest.raises(SignOffDenied):
             sign_off(
-                workspace, credit.key, "v1", demo.unlock(workspace, demo.BEN), Choice("approve", stage="validation")
+                workspace, credit.key, "v1", people.unlock(workspace, demo.BEN), Choice("approve", stage="validation")
             )
 
-        for actor in (demo.VERA, demo.CARL, demo.OLGA):
-            sign_off(workspace, credit.key, "v1", demo.unlock(workspace, actor), Choice("approve"))
+        open_points = demo.findings_of(workspace, package.record)
+        conditions = demo.conditions_for(open_points, date.today())
+        high = {item["title"].partition(":")[0] for item in open_points if item["severity"] == "high"}
+        assert high == {"fl.proxy", "fl.aa.reasons"}
+        assert {text.split("(")[1].partition(")")[0] for text in conditions} == set(demo.CONDITIONS)
+        demo.sign(story, workspace, demo.VERA, "v1", comments=demo.VERA_SAYS)
+        demo.sign(story, workspace, demo.CARL, "v1", comments=demo.CARL_SAYS, conditions=conditions)
+        demo.sign(story, workspace, demo.OLGA, "v1", comments=demo.OLGA_SAYS)
+        signed = {item.record.person: item.record.decision for item in workspace.read().all(SignOff, subject)}
+        assert signed == {
+            demo.VERA.person: "approve",
+            demo.CARL.person: "approve_with_conditions",
+            demo.OLGA.person: "approve",
+        }
         released = run(["credit_service"])
         assert released.success
         (done,) = workspace.read().all(DeploymentCompleted)
@@ -160,6 +176,14 @@ def test_from_the_published_data_to_a_release(tmp_path: Path, monkeypatch: pytes
         again = run(["credit_service"])
         assert not again.success
         assert workspace.read().all(ReleaseRefused)[-1].record.reasons[0].code == "already_released"
+
+    capsys.readouterr()
+    demo.tamper_with_a_copy(story, workspace, "v1")
+    told = capsys.readouterr().out
+    assert "TAMPERED" in told
+    copy = tmp_path / ".cognify" / "tampered-copy.sqlite"
+    assert f"was changed in {copy.relative_to(tmp_path)}" in told
+    assert copy.exists()  # what is named can be looked at
 
     report = workspace.ledger.verify(workspace.trust())
     assert not report.findings

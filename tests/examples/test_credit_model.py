@@ -134,6 +134,23 @@ def test_the_numbers_are_those_of_the_holdout(credit, evaluation):
     assert sum(row.n for row in evaluation.fairness[1].groups) == len(credit.holdout)
 
 
+def test_every_prohibited_basis_that_the_data_hold_is_compared_and_unexplained_codes_are_in_no_group(
+    credit, evaluation
+):
+    assert [result.attribute for result in evaluation.fairness] == ["SEX", "AGE_BAND", "MARRIAGE"]
+    assert evaluation.protected_attributes == ("SEX", "AGE_BAND", "MARRIAGE")
+    flat = evaluation.flat()
+    granted = credit.model.predict_default(credit.holdout) < credit.model.threshold
+    codes = {"married": 1, "single": 2, "other": 3}
+    rates = {name: granted[credit.holdout["MARRIAGE"] == code].mean() for name, code in codes.items()}
+    for name, rate in rates.items():
+        assert flat[f"fairness.MARRIAGE.groups.{name}.selection_rate"] == pytest.approx(rate)
+    assert flat["fairness.MARRIAGE.adverse_impact_ratio"] == pytest.approx(min(rates.values()) / max(rates.values()))
+    unexplained = int((~credit.holdout["MARRIAGE"].isin(codes.values())).sum())
+    assert evaluation.fairness[2].missing == unexplained > 0
+    assert any(f"{unexplained} records have no known group" in note for note in evaluation.notes)
+
+
 def test_the_threshold_was_chosen_without_the_holdout(credit, evaluation):
     assert evaluation.threshold.value == credit.model.threshold
     assert "training" in evaluation.threshold.chosen_on

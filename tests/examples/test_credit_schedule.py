@@ -10,19 +10,18 @@ import dagster as dg
 import pytest
 
 from cognify_dagster.records import Package, TrainingRun
-from examples.credit_default import demo
+from examples.credit_default import demo, people
 
 
 @pytest.mark.slow
 def test_a_weekly_tick_trains_a_new_version_that_is_attributed_and_waits_for_signatures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "ROOT", tmp_path)
     monkeypatch.setitem(os.environ, "COGNIFY_WORKSPACE", str(tmp_path))
-    story = demo.Story()
-    workspace = demo.found(story)
-    demo.enrol(story, workspace)
-    demo.sign_gates(story, workspace)
+    story = demo.Story(tmp_path)
+    workspace = people.found(story)
+    people.enrol(story, workspace)
+    people.sign_gates(story, workspace)
     from examples.credit_default.definitions import defs
 
     repository = defs.get_repository_def()

@@ -59,3 +59,28 @@ def test_the_minimal_example_records_data_and_model(project: Path) -> None:
     assert snapshot.record.record_count == 200
     assert training.record.config == {"threshold": 4, "rows": 200}
     assert training.record.datasets[0].root == snapshot.record.root
+
+
+def test_the_readme_names_the_workspace_as_init_does_and_says_how_to_add_a_version() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = (ROOT / "cognify_dagster" / "cli" / "init.py").read_text(encoding="utf-8")
+    used = set(re.findall(r'LedgerResource\(workspace="([^"]*)"\)', text))
+    assert used == set(re.findall(r'LedgerResource\(workspace="([^"]*)"\)', printed)) == {".cognify"}
+    for part in ("A minimal governed project", "Adopting it in a project you have"):
+        section = text.split(f"## {part}")[1].split("\n## ")[0]
+        assert 'add_dynamic_partitions("churn_versions", ["v' in section
+
+
+def test_every_command_that_the_readme_prints_exists() -> None:
+    import click
+
+    from cognify_dagster.cli import main
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    calls = re.findall(r"^\$ cognify (\w+)", text, re.MULTILINE)
+    assert calls
+    assert set(calls) <= set(main.list_commands(click.Context(main)))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`make ([a-z-]+)`|^\$ make ([a-z-]+)", text, re.MULTILINE)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
