@@ -23,10 +23,13 @@ from cognify_dagster.ledger.errors import (
     LedgerFull,
     LedgerUnreadable,
     NoteError,
+    NotWitnessed,
     ProofError,
+    RolledBack,
     SizeChanged,
     Tampered,
 )
+from cognify_dagster.ledger.group import GroupCommitter
 from cognify_dagster.ledger.ledger import Ledger, VerifiedEntry, VerifiedView
 from cognify_dagster.ledger.merkle import leaf_hash, merkle_root, node_hash, verify_consistency, verify_inclusion
 from cognify_dagster.ledger.note import (
@@ -40,10 +43,10 @@ from cognify_dagster.ledger.note import (
     sign_note,
     verify_note,
 )
+from cognify_dagster.ledger.report import Finding, Outcome, Report
 from cognify_dagster.ledger.signer import LogSigner, new_secret, read_secret, write_private
 from cognify_dagster.ledger.sqlite import SqliteStore, filesystem_of
 from cognify_dagster.ledger.store import Receipt, Store
-from cognify_dagster.ledger.verify import Finding, Outcome, Report
 
 __all__ = [
     "CanonicalJsonError",
@@ -53,6 +56,7 @@ __all__ = [
     "Entry",
     "EntryError",
     "Finding",
+    "GroupCommitter",
     "IdempotencyConflict",
     "Ledger",
     "LedgerError",
@@ -61,11 +65,13 @@ __all__ = [
     "LogSigner",
     "Note",
     "NoteError",
+    "NotWitnessed",
     "Outcome",
     "ProofError",
     "ProofFile",
     "Receipt",
     "Report",
+    "RolledBack",
     "SizeChanged",
     "SqliteStore",
     "Store",

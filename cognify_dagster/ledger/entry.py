@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
 from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError
 from cognify_dagster.ledger.merkle import leaf_hash
+
+_loads: Callable[[bytes], Any]
+try:
+    from orjson import loads as _loads
+except ImportError:  # pragma: no cover - only slower without it
+    _loads = json.loads
 
 VERSION = 1
 MAX_ENTRY = 65_535
@@ -26,6 +34,7 @@ MAX_SUBJECTS = 64
 MAX_SCHEMA = 10_000
 SIGNATURE_SIZE = 64
 NO_PREVIOUS = "0" * 64
+MAX_INTEGER = 2**53 - 1
 COMMITMENT_PREFIX = b"cognify/payload/v1\x00"
 BODY_PAYLOAD_TYPE = "application/vnd.cognify.entry-body+json"
 _BODY_KEYS = {"actor", "evidence", "idem", "key", "kind", "payload", "schema", "sig", "subjects"}
@@ -35,7 +44,11 @@ _ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}")
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*")
 _KEY_ID = re.compile(r"([0-9a-f]{16})?")
+
+_NOT_HEX = bytes(set(range(256)) - set(b"0123456789abcdef"))
+_SIGNATURE = re.compile(r"[A-Za-z0-9+/]{85}[AQgw]==")
 
 BodySigner = Callable[[bytes], bytes]
 """Signs the pre-authentication encoding of a body; returns 64 bytes of Ed25519 signature."""
@@ -120,21 +133,32 @@ def seal_body(origin: str, draft: Draft, *, salt: bytes | None = None) -> Sealed
     """
     _check_draft(draft)
     salt = secrets.token_bytes(32) if salt is None else salt
-    body: dict[str, Any] = {
-        "actor": draft.actor,
-        "evidence": sorted(set(draft.evidence)),
-        "idem": draft.idem,
-        "key": draft.key_id,
-        "kind": draft.kind,
-        "payload": payload_commitment(salt, draft.payload),
-        "schema": draft.schema,
-        "subjects": sorted(set(draft.subjects)),
-    }
-    signature = b"" if draft.sign is None else draft.sign(body_signing_input(origin, body))
-    if draft.sign is not None and len(signature) != SIGNATURE_SIZE:
-        raise EntryError(f"the writer's signature has {len(signature)} bytes, not {SIGNATURE_SIZE}")
-    body["sig"] = base64.b64encode(signature).decode()
-    return SealedBody(draft, salt, canonical_json(body))
+    evidence, subjects = sorted(set(draft.evidence)), sorted(set(draft.subjects))
+    commitment = payload_commitment(salt, draft.payload)
+    signature = b""
+    if draft.sign is not None:
+        body = {
+            "actor": draft.actor,
+            "evidence": evidence,
+            "idem": draft.idem,
+            "key": draft.key_id,
+            "kind": draft.kind,
+            "payload": commitment,
+            "schema": draft.schema,
+            "subjects": subjects,
+        }
+        signature = draft.sign(body_signing_input(origin, body))
+        if len(signature) != SIGNATURE_SIZE:
+            raise EntryError(f"the writer's signature has {len(signature)} bytes, not {SIGNATURE_SIZE}")
+    # every member was checked to be ASCII that JSON does not escape, so this is the canonical form
+    digests = '"' + '","'.join(evidence) + '"' if evidence else ""
+    names = '","'.join(subjects)
+    text = (
+        f'{{"actor":"{draft.actor}","evidence":[{digests}],"idem":"{draft.idem}","key":"{draft.key_id}",'
+        f'"kind":"{draft.kind}","payload":"{commitment}","schema":{draft.schema:d},'
+        f'"sig":"{base64.b64encode(signature).decode()}","subjects":["{names}"]}}'
+    )
+    return SealedBody(draft, salt, text.encode("ascii"))
 
 
 def body_signing_input(origin: str, body: Mapping[str, Any]) -> bytes:
@@ -151,8 +175,8 @@ def _check_draft(draft: Draft) -> None:
     if not draft.subjects or len(draft.subjects) > MAX_SUBJECTS:
         raise EntryError(f"an entry has 1 to {MAX_SUBJECTS} subjects, not {len(draft.subjects)}")
     for subject in draft.subjects:
-        check_subject(subject)
-    check_subject(draft.actor)
+        _check_subject_once(subject)
+    _check_subject_once(draft.actor)
     if not _HEX64.fullmatch(draft.idem) or not _HEX64.fullmatch(draft.facts_digest):
         raise EntryError("idempotency key and facts digest are 64 hex digits")
     if len(draft.payload) > MAX_PAYLOAD:
@@ -220,6 +244,9 @@ class Entry:
         """
         if len(data) > MAX_ENTRY:
             raise EntryError(f"the entry has {len(data)} bytes; the limit is {MAX_ENTRY}")
+        fast = _parse_exact(data)
+        if fast is not None:
+            return fast
         try:
             value = parse_canonical(data)
         except CanonicalJsonError as error:
@@ -299,3 +326,79 @@ class Entry:
             "subjects": list(self.subjects),
         }
         return body_signing_input(self.ledger, body)
+
+
+_check_subject_once = lru_cache(maxsize=65_536)(check_subject)
+_check_origin_once = lru_cache(maxsize=64)(check_origin)
+
+
+def _parse_exact(data: bytes) -> Entry | None:
+    """Read entry bytes in the usual form quickly; None if anything about them is unusual, so that the strict way decides.
+
+    Every member is checked as the strict way does; then the bytes are put together again from the members. Only if they are
+    the same bytes was the form canonical: so no JSON parser's leniency can let another form pass.
+    """
+    try:
+        value = _loads(data)
+        body, heads, seq, time_us = value["body"], value["heads"], value["seq"], value["time_us"]
+        subjects, evidence, schema, kind = body["subjects"], body["evidence"], body["schema"], body["kind"]
+        key, sig, prev, idem, commitment = body["key"], body["sig"], value["prev"], body["idem"], body["payload"]
+        hexes = f"{prev}{idem}{commitment}".encode("ascii")
+        if (
+            type(seq) is not int
+            or type(time_us) is not int
+            or type(schema) is not int
+            or not 0 <= seq <= MAX_INTEGER
+            or not 0 <= time_us <= MAX_INTEGER
+            or not 1 <= schema <= MAX_SCHEMA
+            or not 1 <= len(subjects) <= MAX_SUBJECTS
+            or len(prev) != 64
+            or len(idem) != 64
+            or len(hexes) != 192
+            or len(hexes.translate(None, _NOT_HEX)) != 192
+            or not _KIND.fullmatch(kind)
+            or list(heads) != subjects
+            or subjects != sorted(set(subjects))
+            or set(map(type, links := heads.values())) != {int}
+            or min(links) < -1
+            or max(links) >= seq
+            or not (evidence == [] or (_DIGESTS.fullmatch(",".join(evidence)) and evidence == sorted(set(evidence))))
+            or not _KEY_ID.fullmatch(key)
+            or not (_SIGNATURE.fullmatch(sig) if key else sig == "")
+        ):
+            return None
+        for subject in subjects:
+            _check_subject_once(subject)
+        actor, ledger = _check_subject_once(body["actor"]), _check_origin_once(value["ledger"])
+        digests = '"' + '","'.join(evidence) + '"' if evidence else ""
+        names = '","'.join(subjects)
+        pairs = ",".join([f'"{subject}":{head}' for subject, head in heads.items()])
+        text = (
+            f'{{"body":{{"actor":"{actor}","evidence":[{digests}],"idem":"{idem}","key":"{key}","kind":"{kind}",'
+            f'"payload":"{commitment}","schema":{schema},"sig":"{sig}","subjects":["{names}"]}},"heads":{{{pairs}}},'
+            f'"ledger":"{ledger}","prev":"{prev}","seq":{seq},"time_us":{time_us},"v":1}}'
+        )
+        if text.encode("ascii") != data:
+            return None
+        entry = object.__new__(Entry)
+        entry.__dict__.update(
+            seq=seq,
+            time_us=time_us,
+            ledger=ledger,
+            prev=prev,
+            heads=heads,
+            kind=kind,
+            schema=schema,
+            subjects=tuple(subjects),
+            actor=actor,
+            idem=idem,
+            commitment=commitment,
+            evidence=tuple(evidence),
+            key_id=key,
+            signature=base64.b64decode(sig),
+            data=data,
+            leaf=leaf_hash(data),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+    return entry

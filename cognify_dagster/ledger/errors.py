@@ -45,3 +45,11 @@ class LedgerFull(LedgerError):
 
 class Tampered(LedgerError):
     """Stored bytes contradict themselves or a signed checkpoint."""
+
+
+class RolledBack(LedgerError):
+    """The ledger is older than what somebody outside remembers of it; nothing may be appended until that is resolved."""
+
+
+class NotWitnessed(LedgerError):
+    """The entry is kept and its checkpoint signed, but the quorum of witnesses did not cosign; what depends on it must wait."""

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.ledger.canonical import parse_canonical
 from cognify_dagster.ledger.entry import Draft, Entry, seal_body
-from cognify_dagster.ledger.errors import LedgerError, NoteError, ProofError, Tampered
+from cognify_dagster.ledger.errors import LedgerError, ProofError, Tampered
 from cognify_dagster.ledger.merkle import consistency_proof, inclusion_proof, root_at
-from cognify_dagster.ledger.note import Checkpoint, ProofFile, TrustFile, open_checkpoint
+from cognify_dagster.ledger.note import Checkpoint, ProofFile, TrustFile, parse_note
+from cognify_dagster.ledger.report import Report
+from cognify_dagster.ledger.scan import ERASURE_KIND, Depth, Seam, erased_by, scan
 from cognify_dagster.ledger.signer import LogSigner
-from cognify_dagster.ledger.store import Receipt, Store
-from cognify_dagster.ledger.verify import (
-    EntryChecker,
-    Finding,
-    Outcome,
-    Report,
-    check_nodes,
-    check_payload,
-    check_roots,
-    trusted_checkpoints,
-)
+from cognify_dagster.ledger.state import StateFile
+from cognify_dagster.ledger.store import Receipt, Store, StoredPayload
+from cognify_dagster.ledger.verify import Anchored, verify_store
 
-ERASURE_KIND = "payload_erased"
+if TYPE_CHECKING:
+    from cognify_dagster.ledger.witness import Finding as WitnessFinding
+    from cognify_dagster.ledger.witness import Remote
+
+WITNESS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,32 @@ class VerifiedView:
 
 
 class Ledger:
-    """One ledger: a store, and the signer of its checkpoints if this process may sign."""
+    """One ledger: a store, and the signer of its checkpoints if this process may sign.
+
+    Args:
+        store: where the rows are.
+        signer: signs checkpoints, if this process has a log key.
+        clock_us: the clock, microseconds since 1970 UTC.
+        witnesses: asked to cosign each checkpoint that is signed here.
+        guard: called before every append; raises where nothing may be appended (a ledger known to be rolled back).
+    """
 
     def __init__(
-        self, store: Store, *, signer: LogSigner | None = None, clock_us: Callable[[], int] | None = None
+        self,
+        store: Store,
+        *,
+        signer: LogSigner | None = None,
+        clock_us: Callable[[], int] | None = None,
+        witnesses: Sequence[Remote] = (),
+        guard: Callable[[], None] | None = None,
     ) -> None:
         self.store = store
         self.signer = signer
+        self.witnesses = tuple(witnesses)
+        self.witnessing: tuple[WitnessFinding, ...] = ()
+        """What became of asking each witness the last time."""
         self._clock = clock_us or (lambda: time.time_ns() // 1000)
+        self._guard = guard or (lambda: None)
 
     @property
     def origin(self) -> str:
@@ -99,41 +114,52 @@ class Ledger:
         Raises:
             IdempotencyConflict, SizeChanged, ClockError, EntryError, LedgerFull, LedgerUnreadable.
         """
+        self._guard()
         return self.store.append(seal_body(self.origin, draft), self._clock(), expected_size)
+
+    def append_many(self, drafts: Sequence[Draft], expected_size: int | None = None) -> list[Receipt]:
+        """Append entries in order in one durable transaction: all or, if one is refused, none. Otherwise as `append`."""
+        self._guard()
+        sealed = [seal_body(self.origin, draft) for draft in drafts]
+        return self.store.append_many(sealed, self._clock(), expected_size)
 
     def view(self, size: int | None = None) -> VerifiedView:
         """Read and check the first `size` entries (all, unless given).
+
+        Payloads that a later entry erased are None, also where that entry is not among the first `size`.
 
         Raises:
             Tampered: naming the first entry that does not check.
         """
         total = self.store.size() if size is None else size
-        checker = EntryChecker(self.origin)
-        entries: list[Entry] = []
-        for row in self.store.entries(0, total):
-            entry, findings = checker.feed(row)
-            if findings or entry is None:
-                raise Tampered(f"{findings[0]}; run `cognify ledger verify` for the whole picture")
-            entries.append(entry)
-        if len(entries) != total:
-            raise Tampered(f"the ledger says it has {total} entries but {len(entries)} could be read")
-        return self._with_payloads(checker, entries)
+        depth = Depth(nodes=False, keep=True)
+        seam, verified = Seam(), []
+        for part in scan(self.store, 0, total, depth=depth):
+            seam.add(part, depth)
+            if seam.findings:
+                raise Tampered(f"{seam.findings[0]}; run `cognify ledger verify` for the whole picture")
+            verified += [_verified(entry, row) for entry, row in zip(part.entries, part.payloads, strict=True)]
+        if len(verified) != total:
+            raise Tampered(f"the ledger says it has {total} entries but {len(verified)} could be read")
+        unaccounted = seam.missing - seam.erased()
+        if unaccounted:
+            unaccounted -= self._erased_later(total)
+        if unaccounted:
+            text = "its payload is missing and no erasure entry accounts for it"
+            raise Tampered(f"entry {min(unaccounted)}: {text}; run `cognify ledger verify` for the whole picture")
+        return VerifiedView(self.origin, total, seam.position.root, tuple(verified), dict(seam.heads))
 
-    def _with_payloads(self, checker: EntryChecker, entries: list[Entry]) -> VerifiedView:
-        payloads = {payload.seq: payload for payload in self.store.payloads(0, len(entries))}
-        erased = _erased(payloads[e.seq].data for e in entries if e.kind == ERASURE_KIND and e.seq in payloads)
-        verified = []
-        for entry in entries:
-            payload = payloads.get(entry.seq)
-            finding = check_payload(entry, payload, erased)
-            if finding is not None:
-                raise Tampered(f"{finding}; run `cognify ledger verify` for the whole picture")
-            data = payload.data if payload else None
-            salt = payload.salt if payload else None
-            verified.append(VerifiedEntry(entry, None if data is None else parse_canonical(data), salt))
-        return VerifiedView(self.origin, len(entries), checker.frontier.root(), tuple(verified), dict(checker.heads))
+    def _erased_later(self, size: int) -> set[int]:
+        """Return what entries from `size` on erased; they are checked as any other."""
+        depth = Depth(nodes=False)
+        erased: set[int] = set()
+        for part in scan(self.store, size, self.store.size(), depth=depth):
+            if part.findings:
+                raise Tampered(f"{part.findings[0]}; run `cognify ledger verify` for the whole picture")
+            erased |= erased_by(facts for _, kind, facts in part.noted if kind == ERASURE_KIND)
+        return erased
 
-    def sign_checkpoint(self, view: VerifiedView | None = None) -> str:
+    def sign_checkpoint(self) -> str:
         """Sign the present head and keep the signed note.
 
         Raises:
@@ -142,24 +168,27 @@ class Ledger:
         """
         if self.signer is None:
             raise LedgerError("this process has no log key, so it cannot sign a checkpoint")
-        with self.signer.exclusive():
-            last = self.signer.last_signed()
-            total = self.store.size()
-            checker = EntryChecker(self.origin)
-            checker.want_roots([last.size] if last else [])
-            for row in self.store.entries(0, total):
-                _, findings = checker.feed(row)
-                if findings:
-                    raise Tampered(f"no checkpoint is signed over a damaged ledger: {findings[0]}")
-            head = Checkpoint(self.origin, checker.frontier.size, checker.frontier.root())
-            note = self.signer.sign(head, checker.roots.get(last.size) if last else None)
-            self.store.add_checkpoint(head.size, note)
-        return note
+        note = self.signer.sign(self.store)
+        return self.cosign(note) if self.witnesses else note
+
+    def cosign(self, note: str, timeout: float = WITNESS_TIMEOUT_S) -> str:
+        """Ask the witnesses to cosign a checkpoint; keep and return the note with the lines of those that did.
+
+        A witness that does not answer is no error here: whether the lines suffice is for the trust file's quorum to say, and
+        what becomes of an act without it is for the caller.
+        """
+        from cognify_dagster.ledger.witness import collect
+
+        collected = collect(note, self.witnesses, self.consistency, timeout, current_size=self.store.size)
+        self.witnessing = collected.findings
+        if collected.note != note:
+            self.store.add_checkpoint(Checkpoint.parse(parse_note(collected.note).text).size, collected.note)
+        return collected.note
 
     def latest_checkpoint(self) -> str | None:
         """Return the newest kept checkpoint note, unverified."""
         notes = self.store.checkpoints()
-        return notes[-1][1] if notes else None
+        return max(notes, key=_weight)[1] if notes else None
 
     def inclusion(self, seq: int, size: int) -> list[bytes]:
         """Return the audit path of entry `seq` in the tree of the first `size` entries."""
@@ -184,85 +213,39 @@ class Ledger:
         covering = [(size, note) for size, note in self.store.checkpoints() if size > seq]
         if not covering:
             raise ProofError(f"no checkpoint covers entry {seq} yet; run `cognify ledger checkpoint` first")
-        size, note = covering[-1]
+        size, note = max(covering, key=_weight)
         return ProofFile(seq, tuple(self.inclusion(seq, size)), note)
 
-    def verify(self, trust: TrustFile | None = None, *, remembered: Iterator[tuple[str, str]] = iter(())) -> Report:
-        """Recompute everything from entry bytes and compare it with every signed head.
-
-        Args:
-            trust: keys from outside the ledger; without it at best L0 is reached.
-            remembered: further signed checkpoints held outside the ledger, as (label, note).
-
-        Returns:
-            A report with every finding; it never raises for what an attacker could have written.
-        """
-        size = self.store.size()
-        findings: list[Finding] = []
-        notes: list[str] = []
-        heads: list[tuple[str, Checkpoint]] = []
-        if trust is not None:
-            stored, bad = trusted_checkpoints(self.store.checkpoints(), trust, self.origin)
-            findings += bad
-            heads += [(f"the checkpoint of size {checkpoint.size}", checkpoint) for checkpoint in stored]
-            for label, note in remembered:
-                try:
-                    heads.append((label, open_checkpoint(note, trust.logs)))
-                except NoteError as error:
-                    findings.append(Finding(Outcome.UNREADABLE, None, f"{label}: {error}"))
-        if self.signer is not None and (last := self.signer.last_signed()) is not None:
-            heads.append(("the signer's own memory", last))
-        checker = EntryChecker(self.origin)
-        checker.want_roots(checkpoint.size for _, checkpoint in heads)
-        entries: list[Entry] = []
-        for row in self.store.entries(0, size):
-            entry, problems = checker.feed(row)
-            findings += problems
-            if entry is not None:
-                entries.append(entry)
-        erased_count = self._check_payloads(entries, size, findings)
-        if checker.frontier.size != size:
-            findings.append(Finding(Outcome.TAMPERED, None, f"{size} entries announced, {checker.frontier.size} found"))
-        self._check_cache(checker, findings)
-        if trust is not None and trust.genesis is not None and entries and entries[0].leaf != trust.genesis:
-            findings.append(Finding(Outcome.ROLLED_BACK, 0, "the first entry is not the one the trust file pins"))
-        findings += check_roots(heads, checker.frontier.size, checker.roots)
-        signed = max((c.size for label, c in heads if trust and label != "the signer's own memory"), default=0)
-        if size == 0:
-            findings.append(Finding(Outcome.UNPROVEN, None, "the ledger is empty: there is nothing to prove"))
-        level = None if any(f.outcome in (Outcome.TAMPERED, Outcome.ROLLED_BACK) for f in findings) else "L0"
-        if level == "L0" and signed > 0:
-            level = "L1"
-        if trust is None:
-            notes.append("no trust file was given, so no signature was checked")
-        return Report(
-            self.origin, size, checker.frontier.root(), tuple(findings), level, signed, erased_count, tuple(notes)
+    def verify(
+        self,
+        trust: TrustFile | None = None,
+        *,
+        remembered: Iterable[tuple[str, str]] = (),
+        anchored: Sequence[Anchored] = (),
+        since: StateFile | None = None,
+        depth: Depth = Depth(),
+        processes: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Recompute the ledger from entry bytes and compare it with every signed head; see `verify.verify_store`."""
+        return verify_store(
+            self.store,
+            trust=trust,
+            remembered=remembered,
+            anchored=anchored,
+            signer_head=self.signer.last_signed() if self.signer is not None else None,
+            since=since,
+            depth=depth,
+            processes=processes,
+            progress=progress,
         )
 
-    def _check_payloads(self, entries: list[Entry], size: int, findings: list[Finding]) -> int:
-        payloads = {payload.seq: payload for payload in self.store.payloads(0, size)}
-        erased = _erased(payloads[e.seq].data for e in entries if e.kind == ERASURE_KIND and e.seq in payloads)
-        for entry in entries:
-            finding = check_payload(entry, payloads.get(entry.seq), erased)
-            if finding is not None:
-                findings.append(finding)
-        return len(erased)
 
-    def _check_cache(self, checker: EntryChecker, findings: list[Finding]) -> None:
-        """The tree cache is never trusted, but a wrong one would stop honest appends and proofs: say so."""
-        problem = check_nodes(checker.leaves, self.store.nodes(checker.frontier.size))
-        if problem:
-            findings.append(Finding(Outcome.TAMPERED, None, problem))
+def _weight(kept: tuple[int, str]) -> tuple[int, int]:
+    """Of kept checkpoints prefer the largest, and of one size the one with the most signatures."""
+    return kept[0], kept[1].count("\n\u2014 ")
 
 
-def _erased(payloads: Iterator[bytes | None] | Any) -> set[int]:
-    """Return the sequence numbers that erasure entries account for."""
-    erased: set[int] = set()
-    for data in payloads:
-        if data is None:
-            continue
-        try:
-            erased.add(int(json.loads(data)["facts"]["seq"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return erased
+def _verified(entry: Entry, row: StoredPayload | None) -> VerifiedEntry:
+    data = row.data if row else None
+    return VerifiedEntry(entry, None if data is None else parse_canonical(data), row.salt if row else None)

@@ -49,6 +49,13 @@ class Frontier:
         frontier._peaks = [read(level, index) for level, index in peaks(size)]
         return frontier
 
+    def copy(self) -> Frontier:
+        """Return an independent copy, so that a transaction that fails leaves the original as it was."""
+        other = Frontier()
+        other.size = self.size
+        other._peaks = self._peaks.copy()
+        return other
+
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         """Add a leaf hash; return the finished subtrees as (level, index, hash), the leaf itself included."""
         finished = [(0, self.size, leaf)]

@@ -248,7 +248,8 @@ class ProofFile:
 class TrustFile:
     """The auditor's root of trust: C2SP tlog-policy, with the genesis leaf in a comment line that other tools ignore.
 
-    `quorum` is the name after `quorum`; witnesses and groups are kept as parsed and enforced where cosignatures are read.
+    `quorum` is the name after `quorum`; witnesses and groups are kept as parsed and enforced where cosignatures are read
+    (`quorum.evaluate`). `urls` holds the submission prefixes of the witnesses that have one, by name.
     """
 
     logs: tuple[VerifierKey, ...]
@@ -256,6 +257,7 @@ class TrustFile:
     witnesses: tuple[tuple[str, VerifierKey], ...] = ()
     groups: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     quorum: str = "none"
+    urls: tuple[tuple[str, str], ...] = ()
 
     @property
     def origin(self) -> str:
@@ -271,7 +273,8 @@ class TrustFile:
         if self.genesis is not None:
             lines.append(_GENESIS_COMMENT + self.genesis.hex())
         lines += [f"log {key}" for key in self.logs]
-        lines += [f"witness {name} {key}" for name, key in self.witnesses]
+        urls = dict(self.urls)
+        lines += [" ".join(filter(None, ("witness", name, str(key), urls.get(name)))) for name, key in self.witnesses]
         lines += [f"group {name} {k} {' '.join(members)}" for name, k, members in self.groups]
         lines.append(f"quorum {self.quorum}")
         return "\n".join(lines) + "\n"
@@ -286,6 +289,7 @@ class TrustFile:
         logs: list[VerifierKey] = []
         witnesses: list[tuple[str, VerifierKey]] = []
         groups: list[tuple[str, int, tuple[str, ...]]] = []
+        urls: list[tuple[str, str]] = []
         names: set[str] = set()
         used: set[str] = set()
         genesis: bytes | None = None
@@ -304,6 +308,7 @@ class TrustFile:
                 elif words[0] == "witness" and len(words) in (3, 4):
                     key = VerifierKey.parse(words[2], COSIGNATURE)
                     witnesses.append((_new_name(words[1], names), _new_key(key, [known for _, known in witnesses])))
+                    urls += [(words[1], url) for url in words[3:]]
                 elif words[0] == "group" and len(words) >= 4:
                     members = tuple(words[3:])
                     if missing := [name for name in members if name not in names]:
@@ -322,7 +327,7 @@ class TrustFile:
                 raise NoteError(f"trust file line {number}: {error}") from error
         if not logs or quorum is None:
             raise NoteError("the trust file needs at least one log line and exactly one quorum line")
-        return cls(tuple(logs), genesis, tuple(witnesses), tuple(groups), quorum)
+        return cls(tuple(logs), genesis, tuple(witnesses), tuple(groups), quorum, tuple(urls))
 
 
 def _new_key(key: VerifierKey, known: Sequence[VerifierKey]) -> VerifierKey:

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
 OUTCOMES = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage")
 MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30, 1_000_000, 65_535
+SHOWN, MAX_EVIDENCE = ("public", "internal"), 5 << 20  # what a bundle includes (docs/bundle-format.md)
 STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 SIGN_OFF, ACT = "urn:cognify:predicate:sign-off:v1", "urn:cognify:predicate:act:v1"
 BODY_TYPE = "application/vnd.cognify.entry-body+json"
@@ -334,14 +335,14 @@ class Trust:
         self._names: set[str] = set()
         self._members: set[str] = set()
         if len(text) > MAX_NOTE:
-            raise Bad("the trust file is too long", UNREADABLE)
+            raise Bad("it is too long: this is no trust file", UNREADABLE)
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line.strip(), line.split())
             except (Bad, ValueError) as error:
-                raise Bad(f"trust file line {number}: {error}", UNREADABLE) from None
+                raise Bad(f"line {number}: {error}", UNREADABLE) from None
         if not self.logs or not self.quorum:
-            raise Bad("the trust file needs a log line and a quorum line", UNREADABLE)
+            raise Bad("it needs a log line and a quorum line: this is no trust file", UNREADABLE)
 
     def _line(self, line: str, words: list[str]) -> None:
         if line.startswith("# cognify-genesis "):
@@ -418,9 +419,9 @@ class Files:
             elif os.path.isfile(path):
                 self._zip(path)
             else:
-                raise Bad(f"{path}: no such bundle", UNREADABLE)
+                raise Bad("there is no such folder or zip file", UNREADABLE)
         except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-            raise Bad(f"{path}: the bundle cannot be read: {error}", UNREADABLE) from None
+            raise Bad(f"it cannot be read as a bundle: {error}", UNREADABLE) from None
 
     def _take(self, name: str, stream: Any) -> None:
         if len(name) > 200 or not _SAFE.fullmatch(name) or name in self.digests:
@@ -555,6 +556,15 @@ def plain(text: Any) -> str:
 # --- the verification ------------------------------------------------------------------------------------------------
 
 
+def _left_out(item: dict[str, Any]) -> str:
+    """Why the register says that a piece of evidence did not leave with the bundle."""
+    if item.get("sensitivity") not in SHOWN:
+        return f"it is {item.get('sensitivity')}"
+    if isinstance(item.get("size"), int) and item["size"] > MAX_EVIDENCE:
+        return f"it has {item['size']} bytes; more than {MAX_EVIDENCE} are not copied"
+    return "the register does not say why; ask for it"
+
+
 class Verifier:
     """One verification of one bundle. Findings are collected; a later check runs as far as the earlier ones allow."""
 
@@ -579,6 +589,7 @@ class Verifier:
         self.unproven: set[int] = set()
         self.policy: dict[str, Any] = {}
         self.evidence = (0, 0)
+        self.left_out: list[dict[str, Any]] = []
         self.roots: dict[int, str | None] = {}
 
     def bad(self, where: str, message: str, outcome: int = TAMPERED) -> None:
@@ -589,7 +600,15 @@ class Verifier:
         """Run every check and return the report."""
         try:
             trust = None if self.trust_text is None else Trust(self.trust_text)
+        except Bad as error:
+            self.bad("trust file", str(error), error.outcome)
+            return self._report()
+        try:
             self.files = Files(self.path)
+        except Bad as error:
+            self.bad(self.path, str(error), error.outcome)
+            return self._report()
+        try:
             self._manifest()
             self._checkpoint(trust)
             self._entries(trust)
@@ -648,8 +667,13 @@ class Verifier:
                         raise Bad(f"{where}: the cosignature of {plain(name)} does not verify")
                     seen.add(label)
                     self.cosigners.append({"witness": label, "time": time})
-            if self.origin not in self.signers:
-                self.bad(where, "no log of the trust file signed this checkpoint: wrong trust file or bundle", UNPROVEN)
+            named = sorted({name for name, _ in trust.logs})
+            if self.origin not in self.signers and self.origin not in named:
+                text = f"it is for the ledger {', '.join(named)}; this bundle comes from the ledger {self.origin}"
+                self.bad("trust file", text, UNPROVEN)
+            elif self.origin not in self.signers:
+                text = f"it names the ledger {self.origin} with another key than the one that signed this bundle"
+                self.bad("trust file", f"{text}: another ledger of that name, or a forged one", UNPROVEN)
             else:
                 self.level = 1
                 if trust.quorum != "none" and not trust.met(trust.quorum, seen):
@@ -699,7 +723,7 @@ class Verifier:
             self.bad("trust", "the trust file pins no genesis leaf, so people's keys cannot be trusted", UNPROVEN)
         elif first is None:
             self.bad("entry 0", "the genesis entry is not in the bundle, so people's keys cannot be trusted", UNPROVEN)
-        elif first.leaf.hex() != trust.genesis:
+        elif first.leaf.hex() != trust.genesis and self.level:  # without a known log it is another ledger, not a fork
             self.bad("entry 0", "the ledger begins with another entry than the trust file pins", ROLLED_BACK)
 
     def _proof(self, entry: Entry) -> None:
@@ -1142,9 +1166,10 @@ class Verifier:
 
     def _evidence(self) -> None:
         register = parse_canonical(self.files.bytes("evidence/register.json"), "evidence/register.json")
-        included = set()
+        included, named = set(), {}
         for item in register:
             digest, seq = get(item, "digest", str, "evidence/register.json"), get(item, "entry_seq", int, "register")
+            named.setdefault(digest, item)
             entry = self.entries.get(seq)
             if entry is None or digest not in entry.evidence:
                 self.bad("evidence/register.json", f"entry {seq} does not name {digest}")
@@ -1156,7 +1181,15 @@ class Verifier:
         for path in sorted(present):
             if self.files.digests[path][0] != path[9:]:
                 self.bad(path, "its SHA-256 is not its name")
-        self.evidence = (len(present), len(register))
+        self.left_out = [
+            {
+                **{name: item.get(name) for name in ("name", "digest", "entry_seq", "size", "sensitivity")},
+                "reason": _left_out(item),
+            }
+            for digest, item in named.items()
+            if f"evidence/{digest[7:]}" not in present
+        ]
+        self.evidence = (len(present), len(present) + len(self.left_out))
 
     def _report(self) -> dict[str, Any]:
         codes = [finding["code"] for finding in self.findings]
@@ -1202,7 +1235,16 @@ class Verifier:
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
             "grants": list(self.grants.values()),
             "deployments": self.deployments,
-            "not_checked": [*NOT_CHECKED, f"payloads not disclosed (or erased): {len(hidden)} entries"],
+            "evidence_not_included": self.left_out,
+            "not_checked": [
+                *NOT_CHECKED,
+                *(
+                    f"evidence not in the bundle: {plain(item['name'])} ({item['digest']}, entry {item['entry_seq']}): "
+                    f"{plain(item['reason'])}"
+                    for item in self.left_out
+                ),
+                f"payloads not disclosed (or erased): {len(hidden)} entries",
+            ],
             "exposure": anchor
             and f"what happened after entry {anchor.seq} ({anchor.time}) is not in this bundle; "
             f"the ledger had {self.size} entries when its head was signed",
@@ -1226,11 +1268,12 @@ def report_text(report: dict[str, Any]) -> str:
     """Return the report in plain language."""
     lines = ["*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***", ""]
     lines = lines if report["trial"] else []
+    lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
+    if report["model"] is None:  # no bundle was read: there is nothing more to say about one
+        return "\n".join(plain(line) for line in [*lines, "", *_findings(report)]) + "\n"
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}"
-    lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})", version]
-    lines += [f"Package: {report['package_digest']}", ""]
-    for finding in report["findings"]:
-        lines.append(f"  !! {finding['outcome']}: {finding['where']}: {finding['message']}")
+    lines += [version, f"Package: {report['package_digest']}", ""]
+    lines += _findings(report)
     lines += ["Shown by this check:"] if report["proven"] else ["Nothing is shown."]
     lines += [f"  - {text}" for text in report["proven"]]
     lines += ["", "Sign-offs:"] if report["sign_offs"] else ["", "No valid sign-off found."]
@@ -1260,6 +1303,10 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join(plain(line) for line in lines) + "\n"
 
 
+def _findings(report: dict[str, Any]) -> list[str]:
+    return [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"verify: {message}\n")
@@ -1272,7 +1319,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trust", help="trust file that you got apart from the bundle")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
-    trust = None
+    trust, unread = None, ""
     if options.trust is not None:
         inside = os.path.realpath(options.bundle) + os.sep
         if os.path.realpath(options.trust).startswith(inside):
@@ -1280,9 +1327,16 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             with open(options.trust, encoding="utf-8") as stream:
                 trust = stream.read(MAX_NOTE + 1)
-        except (OSError, ValueError) as error:
-            parser.error(f"the trust file cannot be read: {error}")
-    report = verify_bundle(options.bundle, trust)
+        except OSError as error:
+            unread = error.strerror or str(error)
+        except ValueError:
+            unread = "it is not UTF-8 text: this is no trust file"
+    if unread:
+        verifier = Verifier(options.bundle, None)
+        verifier.bad("trust file", f"{options.trust}: {unread}", UNREADABLE)
+        report = verifier._report()
+    else:
+        report = verify_bundle(options.bundle, trust)
     text = json.dumps(report, indent=2, sort_keys=True) + "\n" if options.json else report_text(report)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     return int(report["exit_code"])

@@ -1,98 +1,88 @@
 """A ledger in one SQLite file.
 
-Invariants: one transaction an append (BEGIN IMMEDIATE, synchronous FULL), so that an acknowledged entry survives a crash and
-a failed one leaves nothing; rows are never updated or deleted through this module, and triggers refuse it to others (this
-delays an attacker, it does not stop the file's owner: only signed checkpoints do). SQLite before 3.51.3 can corrupt a WAL
-database under two connections, so those versions use the DELETE journal.
+Invariants: one transaction an append (BEGIN IMMEDIATE, synchronous FULL, asserted), so that an acknowledged entry survives a
+crash and a failed one leaves nothing; rows are never updated or deleted through this module except by erasing a payload and
+by detaching an archived segment, and triggers refuse more than that to others (this delays an attacker, it does not stop the file's
+owner: only signed checkpoints do). SQLite before 3.51.3 can corrupt a WAL database under two connections, so those versions
+use the DELETE journal.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from cognify_dagster.ledger.entry import MAX_SUBJECTS, NO_PREVIOUS, SealedBody, assemble, check_origin
-from cognify_dagster.ledger.errors import (
-    ClockError,
-    EntryError,
-    IdempotencyConflict,
-    LedgerFull,
-    LedgerUnreadable,
-    SizeChanged,
+from cognify_dagster.ledger import _sqlite_append as rows
+from cognify_dagster.ledger._sqlite_append import MAX_SKEW_US, Batch, blob
+from cognify_dagster.ledger._sqlite_connection import BUSY_TIMEOUT_S, Connections, Handle, close_all
+from cognify_dagster.ledger._sqlite_file import create, open_ledger, read_origin, refuse_network
+from cognify_dagster.ledger._sqlite_schema import (
+    _NETWORK_FILESYSTEMS,
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    WAL_SAFE,
+    filesystem_of,
+    journal_mode,
 )
-from cognify_dagster.ledger.merkle import Frontier, leaf_hash
-from cognify_dagster.ledger.store import Receipt, StoredEntry, StoredPayload
+from cognify_dagster.ledger.entry import MAX_SUBJECTS, SealedBody
+from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
+from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload
 
-APPLICATION_ID = 0x434F474E  # "COGN"
-SCHEMA_VERSION = 1
-MAX_SKEW_US = 5 * 60 * 1_000_000
-BUSY_TIMEOUT_S = 30.0
-WAL_SAFE = (3, 51, 3)
-_NETWORK_FILESYSTEMS = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "fuse.sshfs",
-    "glusterfs",
-    "ceph",
-    "lustre",
-    "afs",
-    "9p",
-}
+__all__ = [
+    "APPLICATION_ID",
+    "BUSY_TIMEOUT_S",
+    "MAX_SKEW_US",
+    "SCHEMA_VERSION",
+    "WAL_SAFE",
+    "_NETWORK_FILESYSTEMS",
+    "SqliteStore",
+    "close_all",
+    "filesystem_of",
+    "journal_mode",
+]
+
 _RANGE = 2_000
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE entry (
-    seq INTEGER PRIMARY KEY, idem TEXT NOT NULL UNIQUE, prev TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL,
-    kind TEXT NOT NULL, time_us INTEGER NOT NULL, bytes BLOB NOT NULL);
-CREATE TABLE entry_subject (
-    subject TEXT NOT NULL, seq INTEGER NOT NULL REFERENCES entry(seq), PRIMARY KEY (subject, seq)) WITHOUT ROWID;
-CREATE INDEX entry_subject_seq ON entry_subject(seq);
-CREATE TABLE payload (seq INTEGER PRIMARY KEY REFERENCES entry(seq), salt BLOB, facts_digest TEXT, bytes BLOB);
-CREATE TABLE node (level INTEGER, idx INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, idx)) WITHOUT ROWID;
-CREATE TABLE checkpoint (size INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (size, note)) WITHOUT ROWID;
-CREATE TRIGGER entry_in_order BEFORE INSERT ON entry
-    WHEN new.seq IS NOT (SELECT coalesce(max(seq), -1) + 1 FROM entry)
-        OR EXISTS (SELECT 1 FROM entry WHERE idem = new.idem OR prev = new.prev)
-    BEGIN SELECT raise(ABORT, 'append-only: not the next entry'); END;
-CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER subject_in_order BEFORE INSERT ON entry_subject
-    WHEN new.seq IS NOT (SELECT max(seq) FROM entry) BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER subject_no_update BEFORE UPDATE ON entry_subject BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER subject_no_delete BEFORE DELETE ON entry_subject BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER payload_no_delete BEFORE DELETE ON payload BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER payload_only_erase BEFORE UPDATE ON payload
-    WHEN new.bytes IS NOT NULL OR new.salt IS NOT NULL OR new.facts_digest IS NOT NULL OR new.seq IS NOT old.seq
-    BEGIN SELECT raise(ABORT, 'append-only: a payload can only be erased'); END;
-CREATE TRIGGER payload_in_order BEFORE INSERT ON payload
-    WHEN new.seq IS NOT (SELECT max(seq) FROM entry) OR EXISTS (SELECT 1 FROM payload WHERE seq = new.seq) BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER meta_no_update BEFORE UPDATE ON meta BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER meta_no_delete BEFORE DELETE ON meta BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER meta_once BEFORE INSERT ON meta
-    WHEN EXISTS (SELECT 1 FROM meta) BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER checkpoint_no_update BEFORE UPDATE ON checkpoint BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint BEGIN SELECT raise(ABORT, 'append-only'); END;
-"""
+_RANGE_BYTES = 16 * 1024 * 1024
+_HEX = "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) ELSE {0} END"  # a value edited into another type shows
+_COLUMNS = (
+    f"SELECT seq, bytes, leaf, {_HEX.format('prev')}, {_HEX.format('idem')}, kind, time_us FROM entry "
+    "WHERE seq >= ? AND seq < ? ORDER BY seq"
+)
+_PAYLOADS = (
+    f"SELECT seq, salt, {_HEX.format('facts_digest')}, bytes FROM payload WHERE seq >= ? AND seq < ? ORDER BY seq"
+)
+_Outcome = TypeVar("_Outcome", Receipt, "Receipt | LedgerError")
 
 
 class SqliteStore:
-    """A `Store` in one SQLite file. Each operation opens its own short-lived connection, so threads, forks and processes
-    may share the object's path freely."""
+    """A `Store` in one SQLite file. Threads, forks and processes may share it: every thread has its own connection."""
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        """Open a ledger file.
+
+        Raises:
+            LedgerUnreadable: if it is missing, foreign, of another release, or (for writing) on a network filesystem or
+                in a journal mode that this SQLite version cannot be trusted with.
+        """
         self.path = Path(path)
         self._read_only = read_only
         if not self.path.is_file():
             raise LedgerUnreadable(f"{self.path}: no ledger here. Create one with `cognify init`")
-        with self._connect() as db:
-            self._origin = self._check_schema(db)
+        if not read_only:
+            refuse_network(self.path)
+        self._connections = Connections(self.path, partial(open_ledger, self.path, read_only))
+        with self._session() as handle:
+            self._origin = read_origin(handle.db, self.path)
+
+    def __reduce__(self) -> tuple[Callable[..., SqliteStore], tuple[Path, bool]]:
+        """A store goes to another process as its path: connections never do."""
+        return _reopen, (self.path, self._read_only)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], origin: str) -> SqliteStore:
@@ -100,76 +90,74 @@ class SqliteStore:
 
         Raises:
             LedgerUnreadable: if the file exists or lies on a network filesystem, where SQLite locks cannot be trusted.
+            LedgerFull: if the disk refuses; nothing is left behind.
         """
-        check_origin(origin)
-        target = Path(path)
-        if target.exists():
-            raise LedgerUnreadable(f"{target}: there is already a file; a ledger is never overwritten")
-        filesystem = filesystem_of(target.parent)
-        if filesystem in _NETWORK_FILESYSTEMS:
-            raise LedgerUnreadable(f"{target}: {filesystem} is a network filesystem; put the ledger on a local disk")
-        partial = target.with_name(target.name + ".new")
-        partial.unlink(missing_ok=True)
-        try:
-            db = sqlite3.connect(partial, isolation_level=None)
-            try:
-                db.execute("PRAGMA synchronous=FULL")
-                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-                db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-                db.execute("INSERT INTO meta VALUES ('origin', ?)", (origin,))
-            finally:
-                db.close()
-            os.chmod(partial, 0o600)
-            os.replace(partial, target)
-        except (sqlite3.Error, OSError) as error:
-            partial.unlink(missing_ok=True)
-            raise LedgerFull(f"{target}: the ledger could not be created: {error}") from error
-        return cls(target)
+        create(Path(path), origin, lambda db: None)
+        return cls(path)
+
+    @classmethod
+    def create_from(
+        cls,
+        path: str | os.PathLike[str],
+        origin: str,
+        entries: Iterable[StoredEntry],
+        payloads: Iterable[StoredPayload],
+        checkpoints: Iterable[tuple[int, str]],
+    ) -> SqliteStore:
+        """Create a ledger file with the rows of another store, byte for byte. It appears at `path` complete or not at all.
+
+        Raises:
+            LedgerUnreadable, LedgerFull: as `create`.
+            LedgerError: if a row does not follow the one before it.
+        """
+        create(Path(path), origin, lambda db: rows.fill(db, entries, payloads, checkpoints))
+        return cls(path)
 
     @property
     def origin(self) -> str:
         """The origin of the ledger kept here."""
         return self._origin
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        mode = "ro" if self._read_only else "rw"
-        try:
-            db = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise LedgerUnreadable(f"{self.path}: cannot be opened: {error}") from error
-        try:
-            db.execute("PRAGMA synchronous=FULL")
-            db.execute("PRAGMA trusted_schema=OFF")
-            yield db
-        except sqlite3.OperationalError as error:
-            text = str(error)
-            if "full" in text or "disk I/O" in text or "readonly" in text or "read-only" in text:
-                raise LedgerFull(f"{self.path}: {text}; nothing was appended. Free space or mend the disk") from error
-            raise LedgerUnreadable(f"{self.path}: {text}") from error
-        except sqlite3.DatabaseError as error:
-            raise LedgerUnreadable(f"{self.path}: {error}") from error
-        finally:
-            db.close()
+    def close(self) -> None:
+        """Close this process's connections. The store stays usable: the next operation opens one again."""
+        self._connections.close()
 
-    def _check_schema(self, db: sqlite3.Connection) -> str:
-        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise LedgerUnreadable(f"{self.path}: this file is not a ledger")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise LedgerUnreadable(f"{self.path}: ledger schema {version}; this release reads {SCHEMA_VERSION}")
-        row = db.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
-        if row is None:
-            raise LedgerUnreadable(f"{self.path}: the ledger does not name its origin")
-        return str(row[0])
+    @contextmanager
+    def _session(self) -> Iterator[Handle]:
+        """This thread's connection, with SQLite's errors translated into ours."""
+        try:
+            with self._connections.use() as handle:
+                yield handle
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> LedgerError:
+        text = str(error)
+        if isinstance(error, sqlite3.OperationalError):
+            if "full" in text or "disk I/O" in text or "readonly" in text or "read-only" in text:
+                return LedgerFull(f"{self.path}: {text}; nothing was appended. Free space or mend the disk")
+            if "locked" in text:
+                text += f" by another process for more than {BUSY_TIMEOUT_S:.0f} s; nothing was changed, try again"
+        return LedgerUnreadable(f"{self.path}: {text}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Handle]:
+        """A write transaction: committed durably when the block ends, rolled back when it raises."""
+        with self._connections.writing, self._session() as handle:
+            db, handle.cache = handle.db, None
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield handle
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk rolls back by itself
+                    db.execute("ROLLBACK")
+                raise
 
     def size(self) -> int:
         """Return the number of entries (one more than the highest sequence number)."""
-        with self._connect() as db:
-            return _size(db)
+        with self._session() as handle:
+            return rows.size_of(handle.db)
 
     def append(self, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:
         """Append one entry; see `Store.append`.
@@ -178,176 +166,298 @@ class SqliteStore:
             IdempotencyConflict: the key is taken by an entry with other facts.
             SizeChanged: `expected_size` is given and no longer true.
             ClockError: the clock lies more than five minutes before the last entry.
+            EntryError: the entry would be too large.
             LedgerFull: the disk refused; nothing was appended.
         """
-        draft = sealed.draft
-        with self._connect() as db:
-            db.execute("BEGIN IMMEDIATE")
+        return self.append_many((sealed,), now_us, expected_size)[0]
+
+    def append_many(self, sealed: Sequence[SealedBody], now_us: int, expected_size: int | None = None) -> list[Receipt]:
+        """Append entries in one transaction, all or none; see `Store.append_many`.
+
+        `expected_size` is not compared where every entry is there already: a retry after success is a success.
+
+        Raises:
+            IdempotencyConflict, SizeChanged, ClockError, EntryError, LedgerFull: as `append`.
+        """
+
+        def add(batch: Batch) -> list[Receipt]:
+            return [batch.add(item) for item in sealed]
+
+        # a single entry is usually new: its key is only looked for once the database has refused it
+        if len(sealed) == 1 and (done := self._append(sealed, now_us, expected_size, add, presume_new=True)):
+            return done
+        return self._append(sealed, now_us, expected_size, add) or []
+
+    def append_each(self, sealed: Sequence[SealedBody], now_us: int) -> list[Receipt | LedgerError]:
+        """Append entries in one transaction; a refused one leaves its error in its place. See `Store.append_each`.
+
+        Raises:
+            LedgerFull, LedgerUnreadable: the storage failed; nothing was appended.
+        """
+
+        def add(batch: Batch, item: SealedBody) -> Receipt | LedgerError:
             try:
-                receipt = self._existing(db, draft.idem, draft.facts_digest)
-                if receipt is None:
-                    receipt = self._insert(db, sealed, now_us, expected_size)
-                db.execute("COMMIT")
-                return receipt
-            except BaseException:
-                if db.in_transaction:  # a full disk rolls back by itself
-                    db.execute("ROLLBACK")
-                raise
+                return batch.add(item)
+            except LedgerError as error:
+                return error
 
-    def _existing(self, db: sqlite3.Connection, idem: str, facts_digest: str) -> Receipt | None:
-        row = db.execute(
-            "SELECT e.seq, e.leaf, e.time_us, p.facts_digest FROM entry e LEFT JOIN payload p USING (seq) WHERE e.idem = ?",
-            (idem,),
-        ).fetchone()
-        if row is None:
-            return None
-        if row[3] != facts_digest:
-            raise IdempotencyConflict(
-                f"entry {row[0]} already has this idempotency key with other facts; a retry must record the same facts"
-            )
-        return Receipt(row[0], row[1], row[2], duplicate=True)
+        return self._append(sealed, now_us, None, lambda batch: [add(batch, item) for item in sealed]) or []
 
-    def _insert(self, db: sqlite3.Connection, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:
-        draft = sealed.draft
-        seq = _size(db)
-        if expected_size is not None and seq != expected_size:
-            raise SizeChanged(f"the ledger has {seq} entries, not {expected_size}; decide again")
-        last = db.execute("SELECT leaf, time_us FROM entry WHERE seq = ?", (seq - 1,)).fetchone()
-        prev, floor = (last[0].hex(), last[1]) if last else (NO_PREVIOUS, 0)
-        if now_us < floor - MAX_SKEW_US:
-            raise ClockError(
-                f"this machine's clock is {(floor - now_us) / 1e6:.0f} s before entry {seq - 1}; correct the clock"
-            )
-        time_us = max(now_us, floor)
-        subjects = sorted(set(draft.subjects))
-        heads = {
-            subject: db.execute(
-                "SELECT coalesce(max(seq), -1) FROM entry_subject WHERE subject = ? AND seq < ?", (subject, seq)
-            ).fetchone()[0]
-            for subject in subjects
-        }
-        data = assemble(self._origin, sealed.body, heads, prev, seq, time_us)
-        leaf = leaf_hash(data)
-        frontier = Frontier.load(seq, lambda level, index: _node(db, level, index))
-        db.execute("INSERT INTO entry VALUES (?,?,?,?,?,?,?)", (seq, draft.idem, prev, leaf, draft.kind, time_us, data))
-        db.executemany("INSERT INTO entry_subject VALUES (?,?)", [(subject, seq) for subject in subjects])
-        db.execute("INSERT INTO payload VALUES (?,?,?,?)", (seq, sealed.salt, draft.facts_digest, draft.payload))
-        db.executemany("INSERT INTO node VALUES (?,?,?)", frontier.append(leaf))
-        if db.execute("SELECT bytes FROM entry WHERE seq = ?", (seq,)).fetchone()[0] != data:
-            raise EntryError("the database did not keep the entry's bytes; nothing was appended")
-        return Receipt(seq, leaf, time_us)
+    def _append(
+        self,
+        sealed: Sequence[SealedBody],
+        now_us: int,
+        expected_size: int | None,
+        add: Callable[[Batch], list[_Outcome]],
+        *,
+        presume_new: bool = False,
+    ) -> list[_Outcome] | None:
+        """As `_transaction`, written out because it is the path that has to be quick; keeps the head for the next time.
+
+        Returns None, with nothing appended, if keys were presumed to be new and anything at all was refused.
+        """
+        connections = self._connections
+        try:
+            with connections.writing:
+                handle = connections.enter()
+                try:
+                    db = handle.db
+                    cached, handle.cache = handle.cache, None
+                    db.execute("BEGIN IMMEDIATE")
+                    try:
+                        batch = Batch(db, self._origin, rows.read_head(db, cached), now_us, expected_size)
+                        if presume_new:
+                            batch.presume_new(sealed)
+                        elif len(sealed) > 1:
+                            batch.look_up(sealed)
+                        outcomes = add(batch)
+                        head = batch.write()
+                        db.execute("COMMIT")
+                    except BaseException as error:
+                        if db.in_transaction:  # a full disk rolls back by itself
+                            db.execute("ROLLBACK")
+                        if presume_new and isinstance(error, (LedgerError, sqlite3.IntegrityError)):
+                            return None
+                        raise
+                    handle.cache = head
+                except sqlite3.Error:
+                    handle.close()
+                    raise
+                finally:
+                    connections.leave(handle)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        return outcomes
+
+    def find(self, idem: str) -> Receipt | None:
+        """Return the receipt of the entry with this idempotency key, None if there is none."""
+        with self._session() as handle:
+            found = rows.find(handle.db, idem)
+        return found[0] if found else None
 
     def entries(self, start: int, end: int) -> Iterator[StoredEntry]:
-        """Yield entries [start, end) in short ranges, so that writers are never held up."""
-        for low in range(start, end, _RANGE):
-            high = min(end, low + _RANGE)
-            with self._connect() as db:
-                rows = db.execute(
-                    "SELECT seq, bytes, leaf, prev, idem, kind, time_us FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq",
-                    (low, high),
-                ).fetchall()
-                subjects: dict[int, list[str]] = {}
+        """Yield entries [start, end) in short ranges, so that writers are never held up.
+
+        Raises:
+            LedgerUnreadable: if some of them lie in a detached segment.
+        """
+        while start < end:
+            with self._session() as handle, _snapshot(handle.db) as db:
+                self._refuse_detached(db, start, end)
+                found = _range(
+                    db.execute(
+                        _COLUMNS,
+                        (start, end),
+                    ),
+                    1,
+                )
+                high = found[-1][0] + 1 if found else end
+                subjects: dict[int, tuple[str, ...]] = {}
                 for seq, subject in db.execute(
                     "SELECT seq, subject FROM entry_subject WHERE seq >= ? AND seq < ? ORDER BY seq, subject LIMIT ?",
-                    (low, high, (high - low) * (MAX_SUBJECTS + 1)),
+                    (start, high, len(found) * (MAX_SUBJECTS + 1)),
                 ):
-                    subjects.setdefault(seq, []).append(subject)
-            for seq, data, leaf, prev, idem, kind, time_us in rows:
+                    subjects[seq] = (*subjects[seq], subject) if seq in subjects else (subject,)
+            for seq, data, leaf, prev, idem, kind, time_us in found:
                 yield StoredEntry(
-                    seq,
-                    _blob(data),
-                    _blob(leaf),
-                    str(prev),
-                    str(idem),
-                    str(kind),
-                    time_us,
-                    tuple(subjects.get(seq, ())),
+                    seq, blob(data), blob(leaf), str(prev), str(idem), str(kind), time_us, subjects.get(seq, ())
                 )
+            start = high
+
+    def data(self, start: int, end: int) -> list[tuple[int, bytes]]:
+        """Return (seq, bytes) of the entries [start, end) in order; see `BulkStore`."""
+        with self._session() as handle, _snapshot(handle.db) as db:
+            self._refuse_detached(db, start, end)
+            return db.execute(
+                "SELECT seq, bytes FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, end)
+            ).fetchall()
+
+    def columns(
+        self, start: int, end: int
+    ) -> tuple[list[tuple[int, bytes, bytes, str, str, str, int]], list[tuple[int, str]]]:
+        """Return raw columns and subject index of the entries [start, end); see `BulkStore`."""
+        with self._session() as handle, _snapshot(handle.db) as db:
+            self._refuse_detached(db, start, end)
+            found = db.execute(
+                _COLUMNS,
+                (start, end),
+            ).fetchall()
+            subjects = db.execute(
+                "SELECT seq, subject FROM entry_subject WHERE seq >= ? AND seq < ? ORDER BY seq, subject LIMIT ?",
+                (start, end, len(found) * (MAX_SUBJECTS + 1)),
+            ).fetchall()
+        return found, subjects
 
     def payloads(self, start: int, end: int) -> Iterator[StoredPayload]:
-        """Yield payload rows of entries [start, end)."""
-        for low in range(start, end, _RANGE):
-            with self._connect() as db:
-                rows = db.execute(
-                    "SELECT seq, salt, facts_digest, bytes FROM payload WHERE seq >= ? AND seq < ? ORDER BY seq",
-                    (low, min(end, low + _RANGE)),
-                ).fetchall()
-            for seq, salt, facts_digest, data in rows:
+        """Yield payload rows of entries [start, end), in short ranges.
+
+        Raises:
+            LedgerUnreadable: if some of them lie in a detached segment.
+        """
+        while start < end:
+            with self._session() as handle, _snapshot(handle.db) as db:
+                self._refuse_detached(db, start, end)
+                found = _range(
+                    db.execute(
+                        _PAYLOADS,
+                        (start, end),
+                    ),
+                    3,
+                )
+            for seq, salt, facts_digest, data in found:
                 yield StoredPayload(
                     seq,
-                    None if salt is None else _blob(salt),
+                    None if salt is None else blob(salt),
                     None if facts_digest is None else str(facts_digest),
-                    None if data is None else _blob(data),
+                    None if data is None else blob(data),
                 )
+            start = found[-1][0] + 1 if found else end
+
+    def _refuse_detached(self, db: sqlite3.Connection, start: int, end: int) -> None:
+        row = db.execute("SELECT first, past FROM segment WHERE first < ? AND ? < past", (end, start)).fetchone()
+        if row is not None:
+            raise LedgerUnreadable(
+                f"{self.path}: entries {row[0]}..{row[1] - 1} were moved into an archive; attach that segment first"
+            )
 
     def node(self, level: int, index: int) -> bytes:
         """Return the cached hash of a complete subtree."""
-        with self._connect() as db:
-            return _node(db, level, index)
+        with self._session() as handle:
+            return rows.read_node(handle.db, level, index)
 
-    def nodes(self, size: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the cached subtrees of the first `size` entries as (level, index, hash), level by level."""
-        last = (-1, -1)
-        while True:
-            with self._connect() as db:
-                rows = db.execute(
-                    "SELECT level, idx, hash FROM node WHERE (level, idx) > (?, ?) AND (idx + 1) << level <= ? "
-                    "ORDER BY level, idx LIMIT ?",
-                    (*last, size, _RANGE),
-                ).fetchall()
-            for level, index, value in rows:
-                yield level, index, _blob(value)
-            if not rows:
-                return
-            last = (rows[-1][0], rows[-1][1])
+    def nodes(self, level: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the cached complete subtrees of one level with index in [start, end) as (index, hash), in order.
+
+        Level 0 is the entries' own leaf hashes.
+        """
+        for low in range(start, end, _RANGE):
+            with self._session() as handle, _snapshot(handle.db) as db:
+                found = rows.read_nodes(db, level, low, min(end, low + _RANGE))
+            yield from found
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""
-        with self._connect() as db:
-            db.execute("INSERT OR IGNORE INTO checkpoint VALUES (?,?)", (size, note))
+        with self._transaction() as handle:
+            handle.db.execute("INSERT OR IGNORE INTO checkpoint VALUES (?,?)", (size, note))
 
     def checkpoints(self) -> list[tuple[int, str]]:
         """Return all kept checkpoints, smallest size first."""
-        with self._connect() as db:
-            return [
-                (int(size), str(note)) for size, note in db.execute("SELECT size, note FROM checkpoint ORDER BY size")
-            ]
+        with self._session() as handle:
+            found = handle.db.execute("SELECT size, note FROM checkpoint ORDER BY size").fetchall()
+        return [(int(size), str(note)) for size, note in found]
+
+    def erase(self, seqs: Sequence[int]) -> None:
+        """Remove payloads for good: freed space is overwritten and the WAL, where there is one, truncated.
+
+        Copies that SQLite does not control (backups, blocks of a deleted journal on the medium) age out on their own.
+
+        Raises:
+            LedgerError: if there is no such entry, or its payload lies in a detached segment; nothing is erased then.
+        """
+        with self._transaction() as handle:
+            db = handle.db
+            for seq in seqs:
+                self._refuse_detached(db, seq, seq + 1)
+                if not db.execute("SELECT 1 FROM payload WHERE seq = ?", (seq,)).fetchone():
+                    raise LedgerError(f"there is no entry {seq} whose payload could be erased")
+            db.executemany(
+                "UPDATE payload SET salt = NULL, facts_digest = NULL, bytes = NULL WHERE seq = ? AND "
+                "(salt IS NOT NULL OR facts_digest IS NOT NULL OR bytes IS NOT NULL)",
+                [(seq,) for seq in seqs],
+            )
+        self._truncate_wal()
+
+    def _truncate_wal(self) -> None:
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        with self._connections.writing, self._session() as handle:
+            while handle.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise LedgerUnreadable(
+                        f"{self.path}: the payloads are erased, but another process keeps the write-ahead log in use, which "
+                        "may still hold them; erase the same entries again when it has ended"
+                    )
+                time.sleep(0.05)
+
+    def load(
+        self, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload], checkpoints: Iterable[tuple[int, str]]
+    ) -> None:
+        """Fill this empty ledger in one transaction; see `Store.load`. `create_from` makes a file and fills it."""
+        with self._transaction() as handle:
+            rows.fill(handle.db, entries, payloads, checkpoints)
+
+    def detach(self, segment: Segment) -> None:
+        """Remove the rows of an archived segment; see `Store.detach`. Keys, leaf hashes and times stay, so that retries,
+        receipts, heads and proofs keep working. Detaching the same segment again changes nothing.
+
+        Raises:
+            LedgerError: if the segment does not begin and end at a multiple of 256, or overlaps another.
+        """
+        with self._transaction() as handle:
+            rows.detach(handle.db, segment)
+        self._truncate_wal()
+
+    def attach(self, segment: Segment, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload]) -> None:
+        """Put a detached segment's rows back; see `Store.attach`. Attaching it again changes nothing.
+
+        Raises:
+            LedgerError, Tampered: if they are not the rows that were detached; nothing changes then.
+        """
+        with self._transaction() as handle:
+            rows.attach(handle.db, segment, entries, payloads)
+
+    def segments(self) -> list[Segment]:
+        """Return the detached segments in order."""
+        with self._session() as handle:
+            return rows.segments(handle.db)
 
 
-def _size(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT coalesce(max(seq), -1) + 1 FROM entry").fetchone()[0])
-
-
-def _node(db: sqlite3.Connection, level: int, index: int) -> bytes:
-    row = db.execute("SELECT hash FROM node WHERE level = ? AND idx = ?", (level, index)).fetchone()
-    if row is None:
-        raise LedgerUnreadable(f"the tree cache misses node {level}/{index}; run `cognify ledger verify`")
-    return _blob(row[0])
-
-
-def _blob(value: object) -> bytes:
-    """Columns that hold bytes; a row edited into another type must not crash the verifier."""
-    return value if isinstance(value, bytes) else repr(value).encode()
-
-
-def journal_mode() -> str:
-    """Return the journal mode this SQLite library is used with."""
-    return "wal" if sqlite3.sqlite_version_info >= WAL_SAFE else "delete"
-
-
-def filesystem_of(path: Path) -> str:
-    """Return the filesystem type that holds a path, or "unknown" where the system does not tell."""
+@contextmanager
+def _snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Several reads that see one state of the ledger."""
+    if db.in_transaction:
+        yield db
+        return
+    db.execute("BEGIN")
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "unknown"
-    resolved = str(path.resolve())
-    best, kind = "", "unknown"
-    for line in mounts:
-        parts = line.split(" ")
-        if len(parts) >= 3:
-            point = parts[1].replace("\\040", " ")
-            inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):
-                best, kind = point, parts[2]
-    return kind
+        yield db
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+
+
+def _range(cursor: sqlite3.Cursor, data: int) -> list[tuple[Any, ...]]:
+    """Return the next rows, bounded in number and in the bytes of column `data`."""
+    found: list[tuple[Any, ...]] = []
+    budget = _RANGE_BYTES
+    while budget > 0 and len(found) < _RANGE:
+        some = cursor.fetchmany(100)
+        found += some
+        budget -= sum(len(row[data]) for row in some if isinstance(row[data], bytes))
+        if len(some) < 100:
+            break
+    cursor.close()
+    return found
+
+
+def _reopen(path: Path, read_only: bool) -> SqliteStore:
+    return SqliteStore(path, read_only=read_only)

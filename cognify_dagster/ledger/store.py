@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from cognify_dagster.ledger.entry import SealedBody
+from cognify_dagster.ledger.errors import LedgerError
 
 
-@dataclass(frozen=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """One row as stored. Everything but `data` is a search copy that a verifier must compare with the bytes."""
 
     seq: int
@@ -23,14 +23,25 @@ class StoredEntry:
     subjects: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class StoredPayload:
+class StoredPayload(NamedTuple):
     """The payload of an entry with its salt. `data` is None once erased or detached."""
 
     seq: int
     salt: bytes | None
     facts_digest: str | None
     data: bytes | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Entries [start, end) whose rows were moved out of the database into an archive folder.
+
+    `manifest` is the SHA-256 hex of the archive's manifest. A segment counts only if a `segment_archived` entry says the same.
+    """
+
+    start: int
+    end: int
+    manifest: str
 
 
 @dataclass(frozen=True)
@@ -56,13 +67,24 @@ class Store(Protocol):
         """The origin of the ledger kept here."""
 
     def size(self) -> int:
-        """Return the number of entries."""
+        """Return the number of entries, archived ones included."""
 
     def append(self, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:
         """Finish the body under the lock and keep entry, payload and tree nodes in one durable transaction."""
 
+    def append_many(self, sealed: Sequence[SealedBody], now_us: int, expected_size: int | None = None) -> list[Receipt]:
+        """Append entries in order in one durable transaction: all or, if one is refused, none."""
+
+    def append_each(self, sealed: Sequence[SealedBody], now_us: int) -> list[Receipt | LedgerError]:
+        """Append entries in order in one durable transaction; a refused one leaves its error in its place and does
+        not hold up the others (for group commit)."""
+
     def entries(self, start: int, end: int) -> Iterator[StoredEntry]:
-        """Yield entries [start, end) in order of sequence number."""
+        """Yield entries [start, end) in order of sequence number.
+
+        Raises:
+            LedgerUnreadable: if some of them were detached into an archive that is not given to this store.
+        """
 
     def payloads(self, start: int, end: int) -> Iterator[StoredPayload]:
         """Yield the payload rows of entries [start, end) in order."""
@@ -70,11 +92,53 @@ class Store(Protocol):
     def node(self, level: int, index: int) -> bytes:
         """Return the cached hash of a complete subtree."""
 
-    def nodes(self, size: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the cached subtrees of the first `size` entries as (level, index, hash), ordered by level, then index."""
+    def nodes(self, level: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the cached complete subtrees of one level with index in [start, end) as (index, hash), in order."""
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint; several of one size are kept beside each other."""
 
     def checkpoints(self) -> list[tuple[int, str]]:
         """Return all kept checkpoints, smallest size first."""
+
+    def find(self, idem: str) -> Receipt | None:
+        """Return the receipt of the entry with this idempotency key, None if there is none."""
+
+    def erase(self, seqs: Sequence[int]) -> None:
+        """Remove payload, salt and facts digest of entries for good, as far as the medium allows. Erasing twice is no error."""
+
+    def load(
+        self, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload], checkpoints: Iterable[tuple[int, str]]
+    ) -> None:
+        """Fill an empty store with the rows of another one, byte for byte (restore, copy). Nodes are recomputed.
+
+        Raises:
+            LedgerError: if this store is not empty or a row does not follow the one before it; nothing is kept then.
+        """
+
+    def detach(self, segment: Segment) -> None:
+        """Remove the rows of an archived segment; nodes of level 8 and above stay, so that roots can still be proven."""
+
+    def attach(self, segment: Segment, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload]) -> None:
+        """Put the rows of a detached segment back."""
+
+    def segments(self) -> list[Segment]:
+        """Return the detached segments in order."""
+
+
+@runtime_checkable
+class BulkStore(Protocol):
+    """What a store may offer beside `Store` so that verification reads faster."""
+
+    @property
+    def origin(self) -> str:
+        """The origin of the ledger kept here."""
+
+    def data(self, start: int, end: int) -> list[tuple[int, bytes]]:
+        """Return (seq, bytes) of the entries [start, end) in order."""
+
+    def columns(
+        self, start: int, end: int
+    ) -> tuple[list[tuple[int, bytes, bytes, str, str, str, int]], list[tuple[int, str]]]:
+        """Return the raw columns (seq, bytes, leaf, prev, idem, kind, time_us) of the entries [start, end) in order, and
+        the search index of their subjects as (seq, subject), in order; of one moment."""

@@ -1,225 +1,312 @@
-"""Verification of a ledger's stored rows: pure functions over what a store returns.
+"""Verification of a ledger: what its rows say, compared with every head that somebody signed or remembers.
 
-Invariants: every claim is recomputed from entry bytes; search columns are compared with the bytes, never trusted; nothing to
-check is never "ok". The level states what was proven: L0 internally consistent, L1 head signed by a key from the trust file.
+Invariants: every claim is recomputed from entry bytes; search columns are compared with the bytes, never trusted; keys come
+from the trust file only; nothing to check is never "ok". A head counts only if a log key of the trust file signed it and,
+where the trust file asks for witnesses, their quorum cosigned it; a revoked key counts up to its last good size and only
+where somebody outside remembers the head.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
-from cognify_dagster.ledger.entry import NO_PREVIOUS, Entry, payload_commitment
-from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError, NoteError
-from cognify_dagster.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash
-from cognify_dagster.ledger.note import Checkpoint, TrustFile, open_checkpoint, parse_note
-from cognify_dagster.ledger.store import StoredEntry, StoredPayload
+from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, NoteError, ProofError
+from cognify_dagster.ledger.merkle import consistency_proof, root_at, verify_consistency
+from cognify_dagster.ledger.note import Checkpoint, TrustFile, VerifierKey
+from cognify_dagster.ledger.quorum import evaluate
+from cognify_dagster.ledger.report import Finding, Outcome, Report
+from cognify_dagster.ledger.scan import REVOCATION_KIND, Depth, Position, Seam, scan
+from cognify_dagster.ledger.state import StateFile, close_heads
+from cognify_dagster.ledger.store import Store
 
+__all__ = ["Anchored", "Finding", "Head", "Outcome", "Report", "check_roots", "intact_size", "judge", "verify_store"]
 
-class Outcome(IntEnum):
-    """Result of a verification; the number is the command's exit code."""
-
-    HOLDS = 0
-    TAMPERED = 1
-    ROLLED_BACK = 2
-    UNREADABLE = 3
-    UNPROVEN = 4
+SIGNER_MEMORY = "the signer's own memory"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. `seq` is the sequence number concerned, None if it concerns the ledger as a whole."""
+class Anchored:
+    """A head that an external, checked anchor vouches for. `at` is the UTC time it vouches for, None if it states none."""
 
-    outcome: Outcome
-    seq: int | None
-    message: str
-
-    def __str__(self) -> str:
-        return f"entry {self.seq}: {self.message}" if self.seq is not None else self.message
+    label: str
+    checkpoint: Checkpoint
+    at: str | None
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a verification proved. `level` is L0 or L1, None when not even L0 holds; `uncovered` counts the entries
-    younger than the newest trusted checkpoint (the exposure window)."""
+class Head:
+    """A head to compare with. `keys` are the trusted log keys that signed it; `witnessed` whether the quorum cosigned."""
 
-    origin: str
-    size: int
-    root: bytes
-    findings: tuple[Finding, ...]
-    level: str | None
-    signed_size: int
-    erased: int = 0
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def outcome(self) -> Outcome:
-        """The worst finding; HOLDS without findings at L1, UNPROVEN when nothing signed covers the ledger."""
-        if self.findings:
-            return min(finding.outcome for finding in self.findings)
-        return Outcome.HOLDS if self.level == "L1" else Outcome.UNPROVEN
-
-    @property
-    def uncovered(self) -> int:
-        """Entries that no trusted checkpoint covers yet."""
-        return self.size - self.signed_size
+    label: str
+    checkpoint: Checkpoint
+    keys: tuple[VerifierKey, ...] = ()
+    witnessed: bool = False
 
 
-class EntryChecker:
-    """Checks entries one by one in order; `feed` yields findings and keeps root and subject heads from verified bytes."""
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self.frontier = Frontier()
-        self.heads: dict[str, int] = {}
-        self.roots: dict[int, bytes] = {}
-        self._wanted: set[int] = set()
-        self._prev = NO_PREVIOUS
-        self._time = 0
-        self._next = 0
-        self._lost_heads = False
-        self.leaves: list[bytes] = []
-
-    def want_roots(self, sizes: Iterable[int]) -> None:
-        """Keep the roots at these sizes while feeding."""
-        self._wanted.update(sizes)
-        if 0 in self._wanted:
-            self.roots[0] = EMPTY_ROOT
-
-    def feed(self, row: StoredEntry) -> tuple[Entry | None, list[Finding]]:
-        """Check one row; return its entry if the bytes parse, and what is wrong with it."""
-        problems: list[str] = []
-        if row.seq != self._next:
-            missing = f"{self._next}" if row.seq == self._next + 1 else f"{self._next}..{row.seq - 1}"
-            problems.append(f"entry {missing} is missing before it" if row.seq > self._next else "it is out of order")
-        leaf = leaf_hash(row.data)
-        if leaf != row.leaf:
-            problems.append("the stored leaf hash is not that of the entry's bytes: one of them was changed")
-        entry: Entry | None = None
-        try:
-            entry = Entry.parse(row.data)
-        except EntryError as error:
-            problems.append(f"the bytes are not an entry ({error})")
-            self._lost_heads = True  # which subjects it had is gone: later heads cannot be judged any more
-        if entry is not None:
-            problems += self._check_links(row, entry)
-            self._time = max(self._time, entry.time_us)
-            for subject in entry.subjects:
-                self.heads[subject] = entry.seq
-        self._prev = leaf.hex()
-        self._next = row.seq + 1
-        self.frontier.append(leaf)
-        self.leaves.append(leaf)
-        if self.frontier.size in self._wanted:
-            self.roots[self.frontier.size] = self.frontier.root()
-        return entry, [Finding(Outcome.TAMPERED, row.seq, problem) for problem in problems]
-
-    def _check_links(self, row: StoredEntry, entry: Entry) -> list[str]:
-        problems = []
-        if entry.ledger != self.origin:
-            problems.append(f"it belongs to ledger {entry.ledger!r}, not {self.origin!r}")
-        if entry.seq != row.seq:
-            problems.append(f"its bytes say sequence number {entry.seq}")
-        if entry.prev != self._prev:
-            problems.append("its previous-leaf hash does not match the entry before it: the chain is broken here")
-        if entry.time_us < self._time:
-            problems.append("its time lies before that of an earlier entry")
-        expected = {subject: self.heads.get(subject, -1) for subject in entry.subjects}
-        if dict(entry.heads) != expected and not self._lost_heads:
-            problems.append(f"its subject heads {dict(entry.heads)} are not {expected}")
-        for name, stored, true in (
-            ("prev", row.prev, entry.prev),
-            ("idem", row.idem, entry.idem),
-            ("kind", row.kind, entry.kind),
-            ("time_us", row.time_us, entry.time_us),
-            ("subjects", row.subjects, entry.subjects),
-        ):
-            if stored != true:
-                problems.append(f"the search column {name!r} holds {stored!r}, the entry's bytes say {true!r}")
-        return problems
-
-
-def check_payload(entry: Entry, payload: StoredPayload | None, erased: set[int]) -> Finding | None:
-    """Compare a payload with the entry's commitment. An absent payload needs an erasure entry naming its sequence number."""
-    if payload is None or payload.data is None or payload.salt is None:
-        if entry.seq in erased:
-            return None
-        return Finding(Outcome.TAMPERED, entry.seq, "its payload is missing and no erasure entry accounts for it")
-    if len(payload.salt) != 32 or payload_commitment(payload.salt, payload.data) != entry.commitment:
-        return Finding(Outcome.TAMPERED, entry.seq, "its payload is not the one the entry commits to")
-    if payload.facts_digest != facts_digest_of(payload.data, payload.facts_digest):
-        return Finding(Outcome.TAMPERED, entry.seq, "the search column 'facts_digest' is not that of its payload")
-    return None
-
-
-def facts_digest_of(payload: bytes, otherwise: str | None) -> str | None:
-    """SHA-256 hex over the canonical `facts` of a payload; `otherwise` for a payload that has no such member."""
+def judge(label: str, note: str, trust: TrustFile, origin: str) -> Head | Finding:
+    """Return the head that a note states if a trusted log key signed it; else what is wrong."""
     try:
-        value = parse_canonical(payload)
-        return hashlib.sha256(canonical_json(value["facts"])).hexdigest() if "facts" in value else otherwise
-    except (CanonicalJsonError, TypeError):
-        return otherwise
+        result = evaluate(trust, note)
+    except NoteError as error:
+        return Finding(Outcome.TAMPERED, None, f"{label}: {error}")
+    if result.checkpoint.origin != origin:
+        return Finding(Outcome.TAMPERED, None, f"{label} is about {result.checkpoint.origin!r}, not this ledger")
+    if not result.log_signed:
+        return Finding(Outcome.TAMPERED, None, f"{label}: no key of the trust file signed it")
+    return Head(label, result.checkpoint, result.signers, result.met)
 
 
-def check_nodes(leaves: Sequence[bytes], cached: Iterable[tuple[int, int, bytes]]) -> str | None:
-    """Compare a cache of complete subtrees with the leaves; return what is wrong. The cache is never trusted, but a wrong
-    one would make honest proofs fail."""
-    level, row = 0, list(leaves)
-    index = 0
-    for found_level, found_index, value in cached:
-        while index == len(row) and row:
-            level, index = level + 1, 0
-            row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
-        if (found_level, found_index) != (level, index) or not row or value != row[index]:
-            return f"the tree cache is wrong at node {level}/{index}"
-        index += 1
-    return None if index == len(row) and len(row) <= 1 else f"the tree cache ends before node {level}/{index}"
+def verify_store(
+    store: Store,
+    *,
+    trust: TrustFile | None = None,
+    remembered: Iterable[tuple[str, str]] = (),
+    anchored: Sequence[Anchored] = (),
+    signer_head: Checkpoint | None = None,
+    since: StateFile | None = None,
+    depth: Depth = Depth(),
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Recompute a ledger from its entry bytes and compare it with every head given.
+
+    Args:
+        store: the ledger's rows. Entries appended meanwhile are not looked at.
+        trust: keys from outside the ledger; without it at best L0 is reached.
+        remembered: further signed notes held outside the ledger, as (label, note).
+        anchored: heads vouched for by anchors that the caller has checked.
+        signer_head: what the signer remembers, if it is at hand.
+        since: where an earlier verification stood; only newer entries are read, and the file is brought up to date if
+            nothing is wrong.
+        depth: what to check.
+        processes: how many processes share the work.
+        progress: called with (entries done, entries in all).
+
+    Returns:
+        A report with every finding; it never raises for what an attacker could have written.
+    """
+    run = _Run(store, trust, depth)
+    run.collect(remembered, anchored, signer_head)
+    size = store.size()
+    seam = run.resume(since, size)
+    start = seam.count
+    cuts = [head.checkpoint.size for head in run.heads]
+    try:
+        for part in scan(store, start, size, cuts=cuts, depth=depth, processes=processes, progress=progress):
+            seam.add(part, depth, store)
+    except LedgerUnreadable as error:
+        run.findings.append(Finding(Outcome.UNREADABLE, None, str(error)))
+    report = run.conclude(seam, start, size)
+    try:
+        if since is not None and not report.findings:
+            since.save(store.origin, seam.position, seam.heads)
+    finally:
+        close_heads(seam.heads)
+    return report
 
 
-def trusted_checkpoints(
-    notes: Sequence[tuple[int, str]], trust: TrustFile, origin: str
-) -> tuple[list[Checkpoint], list[Finding]]:
-    """Return the checkpoints that a trusted log key signed; anything else in the list is a finding."""
-    good: list[Checkpoint] = []
-    findings: list[Finding] = []
-    for size, note in notes:
+class _Run:
+    """One verification: the heads to compare with, and what was found."""
+
+    def __init__(self, store: Store, trust: TrustFile | None, depth: Depth) -> None:
+        self.store, self.depth, self.origin = store, depth, store.origin
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.heads: list[Head] = []
+        self.anchors: list[Anchored] = []
+        self.trust = trust
+        if trust is None:
+            self.notes.append("no trust file was given, so no signature was checked")
+        elif all(key.name != self.origin for key in trust.logs):
+            # its keys and first entry are those of another ledger: they neither prove nor disprove anything about this one
+            names = ", ".join(key.name for key in trust.logs)
+            text = f"the trust file is for the ledger {names}, this one is {self.origin}"
+            self.findings.append(Finding(Outcome.UNPROVEN, None, text))
+            self.trust = None
+
+    def collect(
+        self, remembered: Iterable[tuple[str, str]], anchored: Sequence[Anchored], signer_head: Checkpoint | None
+    ) -> None:
+        if self.trust is not None:
+            for size, note in self.store.checkpoints():
+                found = judge(f"the checkpoint of size {size}", note, self.trust, self.origin)
+                if isinstance(found, Head) and found.checkpoint.size != size:
+                    found = Finding(Outcome.TAMPERED, None, f"the checkpoint kept as of size {size} is of another")
+                self._keep(found)
+            for label, note in remembered:
+                found = judge(label, note, self.trust, self.origin)
+                # a note from outside that does not verify says nothing about the ledger
+                self._keep(Finding(Outcome.UNREADABLE, None, found.message) if isinstance(found, Finding) else found)
+        for anchor in anchored:
+            self.anchors.append(anchor)
+            self.heads.append(Head(anchor.label, anchor.checkpoint))
+        if signer_head is not None:
+            self.heads.append(Head(SIGNER_MEMORY, signer_head))
+
+    def _keep(self, found: Head | Finding) -> None:
+        if isinstance(found, Finding):
+            self.findings.append(found)
+        else:
+            self.heads.append(found)
+
+    def resume(self, since: StateFile | None, size: int) -> Seam:
+        """Go on where an earlier verification stood, if its state is whole and still true of this ledger."""
+        if since is None or (known := since.checkpoint()) is None:
+            return Seam()
+        if known.origin != self.origin:
+            raise LedgerError(f"{since.path}: the state of ledger {known.origin!r}; this one is {self.origin!r}")
+        self.heads.append(Head(f"the state in {since.path.name}", known))
+        position = since.position()
+        heads = since.heads(position.size) if position is not None and position.size <= size else None
+        if position is None or heads is None:
+            return Seam()
         try:
-            parse_note(note)
-            checkpoint = open_checkpoint(note, trust.logs)
-        except NoteError as error:
-            findings.append(Finding(Outcome.TAMPERED, None, f"stored checkpoint of size {size}: {error}"))
+            if root_at(position.size, self.store.node) != position.root:
+                return Seam()
+        except LedgerUnreadable:
+            return Seam()
+        seam = Seam(position, heads)
+        seam.roots[position.size] = position.root
+        for head in self.heads:
+            if 0 < head.checkpoint.size < position.size and self._contains(position, head.checkpoint):
+                seam.roots[head.checkpoint.size] = head.checkpoint.root
+        return seam
+
+    def _contains(self, position: Position, head: Checkpoint) -> bool:
+        """Whether a consistency proof leads from an older head to the verified position. The proof's hashes come from the
+        database, but nothing else than the true ones would lead there."""
+        try:
+            proof = consistency_proof(head.size, position.size, self.store.node)
+            verify_consistency(head.size, position.size, head.root, position.root, proof)
+        except (ProofError, LedgerUnreadable):
+            return False
+        return True
+
+    def conclude(self, seam: Seam, start: int, size: int) -> Report:
+        """Compare what was read with the heads and say what is proven."""
+        findings = self.findings + seam.findings
+        position = seam.position
+        if seam.count != size and not findings:
+            findings.append(Finding(Outcome.TAMPERED, None, f"{size} entries announced, {seam.count} found"))
+        erased = seam.erased()
+        for seq in sorted(seam.missing - erased):
+            text = "its payload is missing and no erasure entry accounts for it"
+            findings.append(Finding(Outcome.TAMPERED, seq, text))
+        genesis = self.trust.genesis if self.trust else None
+        if start == 0 and size and genesis is not None and seam.first_leaf != genesis:
+            findings.append(Finding(Outcome.ROLLED_BACK, 0, "the first entry is not the one the trust file pins"))
+        pairs = [(head.label, head.checkpoint) for head in self.heads]
+        findings += check_roots(pairs, position.size, seam.roots)
+        if size == 0:
+            findings.append(Finding(Outcome.UNPROVEN, None, "the ledger is empty: there is nothing to prove"))
+        counted = [head for head in self.heads if self._counts(head, _revoked(seam.noted))]
+        return self._report(seam, findings, counted, start, size, erased)
+
+    def _counts(self, head: Head, revoked: Mapping[str, int]) -> bool:
+        """Whether a head proves anything: signed by a key that was good for it."""
+        outside = head.witnessed or any(anchor.checkpoint == head.checkpoint for anchor in self.anchors)
+        for key in head.keys:
+            last_good = revoked.get(str(key))
+            if last_good is None or (head.checkpoint.size <= last_good and outside):
+                return True
+        if head.keys:
+            self.notes.append(f"{head.label} does not count: the log key that signed it was revoked")
+        return False
+
+    def _report(
+        self, seam: Seam, findings: list[Finding], counted: list[Head], start: int, size: int, erased: set[int]
+    ) -> Report:
+        position = seam.position
+        asked = self.trust is not None and self.trust.quorum != "none"
+        witnessed = max((head.checkpoint.size for head in counted if head.witnessed), default=0)
+        signed = max((head.checkpoint.size for head in counted), default=0)
+        known = {head.checkpoint for head in counted if head.witnessed or not asked}
+        outside = [anchor for anchor in self.anchors if anchor.checkpoint in known]
+        newest = max(outside, key=lambda anchor: anchor.checkpoint.size, default=None)
+        damaged = any(finding.outcome in (Outcome.TAMPERED, Outcome.ROLLED_BACK) for finding in findings)
+        level = None if damaged else "L0"
+        if level and signed and asked and not witnessed:
+            text = f"no checkpoint carries the witness quorum {self.trust.quorum!r} that the trust file asks for"  # type: ignore[union-attr]
+            findings.append(Finding(Outcome.UNPROVEN, None, text))
+        elif level and signed:
+            level = "L3" if newest else "L2" if witnessed else "L1"
+        report = Report(
+            origin=self.origin,
+            size=size,
+            root=position.root,
+            findings=tuple(findings),
+            level=level,
+            signed_size=signed,
+            erased=len(erased),
+            notes=tuple(dict.fromkeys(self.notes)),
+            intact_size=intact_size([(head.label, head.checkpoint) for head in counted], seam.roots, findings),
+            witnessed_size=witnessed,
+            anchored_size=newest.checkpoint.size if newest else 0,
+            anchored_at=newest.at if newest else None,
+            checked_from=start,
+        )
+        return report.exposed(self._time_of(report.covered_size, size))
+
+    def _time_of(self, seq: int, size: int) -> int | None:
+        if seq >= size:
+            return None
+        try:
+            return next((row.time_us for row in self.store.entries(seq, seq + 1)), None)
+        except LedgerUnreadable:
+            return None
+
+
+def _revoked(noted: Iterable[tuple[int, str, Any]]) -> dict[str, int]:
+    """Return verifier key -> last good size, as revocation entries say; the smallest where there are several."""
+    revoked: dict[str, int] = {}
+    for _, kind, facts in noted:
+        if kind != REVOCATION_KIND or not isinstance(facts, Mapping):
             continue
-        if checkpoint.origin != origin or checkpoint.size != size:
-            findings.append(
-                Finding(Outcome.TAMPERED, None, f"stored checkpoint of size {size} is about something else")
-            )
-            continue
-        good.append(checkpoint)
-    return good, findings
+        key, size = facts.get("vkey"), facts.get("last_good_size")
+        if isinstance(key, str) and type(size) is int:
+            revoked[key] = min(size, revoked.get(key, size))
+    return revoked
 
 
 def check_roots(checkpoints: Iterable[tuple[str, Checkpoint]], size: int, roots: dict[int, bytes]) -> list[Finding]:
-    """Compare remembered checkpoints (label, checkpoint) with the recomputed roots of the entries."""
+    """Compare remembered checkpoints (label, checkpoint) with the recomputed roots of the entries.
+
+    Heads that tell the same (entries cut off, history rewritten) are one finding, which says how many they are: the
+    longest of those cut off, the shortest of those rewritten.
+    """
+    ordered = sorted(checkpoints, key=lambda item: item[1].size)
+    cut = [(label, head) for label, head in ordered if head.size > size]
+    rewritten = [
+        (label, head) for label, head in ordered if 0 < head.size <= size and roots.get(head.size) != head.root
+    ]
     findings = []
-    for label, checkpoint in checkpoints:
-        if checkpoint.size > size:
-            findings.append(
-                Finding(
-                    Outcome.ROLLED_BACK,
-                    None,
-                    f"{label} covers {checkpoint.size} entries, the ledger has {size}: "
-                    f"entries {size}..{checkpoint.size - 1} were cut off",
-                )
-            )
-        elif checkpoint.size and roots.get(checkpoint.size) != checkpoint.root:
-            findings.append(
-                Finding(
-                    Outcome.ROLLED_BACK,
-                    None,
-                    f"the first {checkpoint.size} entries do not have the root that {label} signed: history was rewritten",
-                )
-            )
-    return findings
+    if cut:
+        label, head = cut[-1]
+        findings.append(
+            f"{label} covers {head.size} entries, the ledger has {size}: entries {size}..{head.size - 1} were cut off"
+            + _also(cut)
+        )
+    if rewritten:
+        label, head = rewritten[0]
+        findings.append(
+            f"the first {head.size} entries do not have the root that {label} signed: history was rewritten"
+            + _also(rewritten)
+        )
+    return [Finding(Outcome.ROLLED_BACK, None, text) for text in findings]
+
+
+def _also(heads: Sequence[tuple[str, Checkpoint]]) -> str:
+    if len(heads) < 2:
+        return ""
+    return f" ({len(heads)} signed heads say so, of sizes {heads[0][1].size} to {heads[-1][1].size})"
+
+
+def intact_size(heads: Iterable[tuple[str, Checkpoint]], roots: dict[int, bytes], findings: Iterable[Finding]) -> int:
+    """Return how many entries from the start are those of a signed head, with nothing wrong in any of them."""
+    first = min((f.seq for f in findings if f.seq is not None and f.outcome is not Outcome.UNPROVEN), default=None)
+    sound = [
+        head.size for _, head in heads if roots.get(head.size) == head.root and (first is None or head.size <= first)
+    ]
+    return max(sound, default=0)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
+import hashlib
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,9 +15,22 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognify_dagster.ledger import CanonicalJsonError, canonical_json, parse_canonical, parse_json
+from cognify_dagster.ledger import CanonicalJsonError, canonical, canonical_json, parse_canonical, parse_json
 from cognify_dagster.ledger import offline_verifier as ov
 from tests.ledger.strategies import json_values
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Named(str):
+    """A subclass, of which orjson would write the base."""
+
+
+@dataclass
+class Point:
+    x: int
 
 
 @given(json_values)
@@ -31,6 +50,47 @@ def test_canonical_bytes_are_read_back_as_canonical(value: Any) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_written_as_ecmascript_does(value: float) -> None:
     assert ov.canonical(value) == rfc8785.dumps(value) == canonical_json(value)
+
+
+@given(json_values)
+def test_without_orjson_the_bytes_are_the_same(value: Any) -> None:
+    data = canonical_json(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canonical, "orjson", None)
+        assert canonical_json(value) == data
+        assert canonical_json(parse_canonical(data)) == data
+
+
+@given(st.one_of(st.builds(lambda m, e: float(f"{m}e{e}"), st.integers(-(10**17), 10**17), st.integers(-340, 290))))
+def test_numbers_at_every_magnitude(value: float) -> None:
+    """Where `repr`, orjson and ECMAScript turn from digits to exponents in different places."""
+    assert canonical_json(value) == canonical_json([value])[1:-1] == rfc8785.dumps(value)
+
+
+@given(
+    st.dictionaries(
+        st.text("a\u00e9\ud7ff\ue000\uffff\U00010000\U0010ffff", max_size=3), st.integers(0, 9), max_size=8
+    ),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_keys_around_the_surrogates_sort_by_utf16_on_every_path(keys: dict[str, int], number: float) -> None:
+    for value in (keys, {"n": number, **keys}, [{"in": (keys, number)}]):
+        assert canonical_json(value) == rfc8785.dumps(value)
+
+
+def test_the_value_itself_is_left_as_it_was() -> None:
+    value = {"a": [1.5, {"b": 2.5}], "c": (0.5,)}
+    assert canonical_json(value) == b'{"a":[1.5,{"b":2.5}],"c":[0.5]}'
+    assert value == {"a": [1.5, {"b": 2.5}], "c": (0.5,)}
+
+
+@pytest.mark.parametrize(
+    "value", [uuid.UUID(int=1), datetime.date(2026, 1, 1), Colour.RED, Named("x"), Point(1), Decimal(1)]
+)
+def test_what_orjson_knows_and_json_does_not_is_refused(value: Any) -> None:
+    for case in (value, [value], {"a": value}, {"a": 1.5, "b": [value]}):
+        with pytest.raises(CanonicalJsonError, match="has no JSON form"):
+            canonical_json(case)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +164,10 @@ def test_other_forms_of_the_same_value_are_not_canonical(data: bytes) -> None:
 def test_the_size_is_bounded_before_parsing() -> None:
     with pytest.raises(CanonicalJsonError, match="limit"):
         parse_json(b'"' + b"a" * 100 + b'"', limit=50)
+
+
+@given(json_values, json_values)
+def test_a_payload_made_in_one_pass_is_the_canonical_one(facts: Any, observed: Any) -> None:
+    payload, digest = canonical.payload_and_digest(facts, observed)
+    assert payload == canonical_json({"facts": facts, "observed": observed})
+    assert digest == hashlib.sha256(canonical_json(facts)).hexdigest()

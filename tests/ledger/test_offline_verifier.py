@@ -115,7 +115,7 @@ def test_the_copy_in_the_bundle_runs_alone_without_site_packages(world: bf.World
     assert report["format"] == "cognify-verification/v1"
     assert run("bundle").returncode == UNPROVEN
     assert run("nothing-here", "--trust", "trust.txt").returncode == UNREADABLE
-    assert run("bundle", "--trust", "missing.txt").returncode == USAGE
+    assert run("bundle", "--trust", "missing.txt").returncode == UNREADABLE
     assert run().returncode == USAGE
     assert run("bundle", "--frobnicate").returncode == USAGE
     shutil.copy(tmp_path / "trust.txt", bundle / "trust.txt")
@@ -251,6 +251,54 @@ def test_wrong_trust_files(world: bf.World, bundle: Path) -> None:
     assert code(bundle, world.trust(genesis=None)) == UNPROVEN
     assert code(bundle, "") == UNREADABLE
     assert code(bundle, world.trust().replace("+", "-")) == UNREADABLE
+
+
+def test_the_trust_file_of_another_ledger_proves_nothing_and_is_named(world: bf.World, bundle: Path) -> None:
+    """Its first entry differs too, but that is no fork of a ledger that it does not know."""
+    elsewhere = VerifierKey("bank.example/other", bf.raw_public("somebody"))
+    report = ov.verify_bundle(bundle, world.trust(logs=(elsewhere,), genesis=b"\0" * 32))
+    assert report["exit_code"] == UNPROVEN
+    assert report["level"] == "L0"
+    assert f"it is for the ledger bank.example/other; this bundle comes from the ledger {bf.ORIGIN}" in findings(report)
+    same_name = VerifierKey(bf.ORIGIN, bf.raw_public("somebody"))
+    report = ov.verify_bundle(bundle, world.trust(logs=(same_name,), genesis=b"\0" * 32))
+    assert report["exit_code"] == UNPROVEN
+    assert "another ledger of that name, or a forged one" in findings(report)
+
+
+def test_what_cannot_be_read_is_named_and_nothing_is_said_about_a_version(
+    world: bf.World, bundle: Path, tmp_path: Path
+) -> None:
+    absent = ov.verify_bundle(tmp_path / "absent", world.trust())
+    assert absent["exit_code"] == UNREADABLE
+    assert f"{tmp_path / 'absent'}: there is no such folder or zip file" in ov.report_text(absent)
+    damaged = ov.verify_bundle(bundle, world.trust().replace("+", "-"))
+    assert damaged["exit_code"] == UNREADABLE
+    assert "unreadable: trust file: line " in ov.report_text(damaged)
+    for report in (absent, damaged):
+        assert "None" not in ov.report_text(report)
+        assert "bundle: " not in ov.report_text(report)
+
+
+def test_evidence_that_is_not_in_the_bundle_is_named_with_the_reason(world: bf.World, bundle: Path) -> None:
+    path = bundle / "evidence/register.json"
+    register = json.loads(path.read_text())
+    inside = {path.name for path in (bundle / "evidence").iterdir()} - {"register.json"}
+    missing = {item["digest"]: item for item in register if item["digest"][7:] not in inside}
+    assert len(missing) >= 2, "the story has evidence that does not leave"
+    first, second, *others = missing.values()
+    first["sensitivity"], second["sensitivity"], second["size"] = "personal", "internal", 6 << 20
+    path.write_bytes(canonical_json(register))
+    bf.reseal(bundle)
+    report = ov.verify_bundle(bundle, world.trust())
+    assert {item["digest"] for item in report["evidence_not_included"]} == set(missing)
+    text = ov.report_text(report)
+    reasons = ["it is personal", f"it has {6 << 20} bytes; more than {5 << 20} are not copied"]
+    reasons += ["the register does not say why; ask for it"] * len(others)
+    for item, reason in zip([first, second, *others], reasons, strict=True):
+        expected = f"evidence not in the bundle: {item['name']} ({item['digest']}, entry {item['entry_seq']}): {reason}"
+        assert expected in text
+    assert f"{len(inside)} of {len(inside) + len(missing)} evidence files" in text
 
 
 def test_a_checkpoint_with_a_bad_signature_by_the_known_key_is_tampered(world: bf.World, bundle: Path) -> None:

@@ -1,57 +1,21 @@
-"""The SQLite store: idempotency, optimistic size, clock, refusals, append-only triggers, foreign and damaged files."""
+"""What is particular to the SQLite store: its file, connections, forks, full disks. What every store must do: tests/conformance."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cognify_dagster.ledger import (
-    ClockError,
-    Draft,
-    IdempotencyConflict,
-    Ledger,
-    LedgerFull,
-    LedgerUnreadable,
-    SizeChanged,
-    SqliteStore,
-    canonical_json,
-)
-from cognify_dagster.ledger import sqlite as sqlite_module
-
-ORIGIN = "bank.example/demo/store"
-MINUTE = 60_000_000
-
-
-def draft(number: int, *, subjects: tuple[str, ...] = ("model/a",), facts: Any = None, **changed: Any) -> Draft:
-    payload = canonical_json({"facts": {"n": number} if facts is None else facts, "observed": {}})
-    fields: dict[str, Any] = {
-        "kind": "training_run",
-        "schema": 1,
-        "subjects": subjects,
-        "actor": "workload/w",
-        "idem": hashlib.sha256(str(number).encode()).hexdigest(),
-        "payload": payload,
-        "facts_digest": hashlib.sha256(canonical_json({"n": number} if facts is None else facts)).hexdigest(),
-        **changed,
-    }
-    return Draft(**fields)
-
-
-class Clock:
-    def __init__(self, now: int = 1_760_000_000_000_000) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        self.now += 1000
-        return self.now
+from cognify_dagster.ledger import Ledger, LedgerError, LedgerFull, LedgerUnreadable, SqliteStore
+from cognify_dagster.ledger import _sqlite_file as file_module
+from cognify_dagster.ledger.sqlite import close_all, journal_mode
+from cognify_dagster.ledger.store import Segment, StoredEntry
+from tests.ledger.drafts import MINUTE, ORIGIN, START, Clock, draft
 
 
 @pytest.fixture
@@ -64,65 +28,11 @@ def ledger(tmp_path: Path, clock: Clock) -> Ledger:
     return Ledger(SqliteStore.create(tmp_path / "ledger.sqlite", ORIGIN), clock_us=clock)
 
 
-def test_appended_entries_are_chained_and_heads_lead_to_the_same_subject(ledger: Ledger) -> None:
-    subjects = [("model/a",), ("model/b",), ("model/a", "model/b"), ("policy",), ("model/b",)]
-    for number, names in enumerate(subjects):
-        receipt = ledger.append(draft(number, subjects=names))
-        assert (receipt.seq, receipt.size, receipt.duplicate) == (number, number + 1, False)
-    view = ledger.view()
-    heads = [dict(item.entry.heads) for item in view.entries]
-    assert heads == [{"model/a": -1}, {"model/b": -1}, {"model/a": 0, "model/b": 1}, {"policy": -1}, {"model/b": 2}]
-    assert [item.entry.seq for item in view.history("model/b")] == [1, 2, 4]
-    assert view.history("model/unknown") == []
-    for before, after in zip(view.entries, view.entries[1:], strict=False):
-        assert after.entry.prev == before.entry.leaf.hex()
-    assert ledger.root(5) == view.root
-
-
-def test_a_repeated_key_returns_the_old_receipt_or_is_a_conflict(ledger: Ledger) -> None:
-    first = ledger.append(draft(1))
-    again = ledger.append(draft(1, payload=canonical_json({"facts": {"n": 1}, "observed": {"attempt": 2}})))
-    assert (again.seq, again.leaf, again.duplicate) == (first.seq, first.leaf, True)
-    with pytest.raises(IdempotencyConflict, match="entry 0"):
-        ledger.append(draft(1, facts={"n": 2}))
-    assert ledger.size() == 1
-
-
-def test_expected_size(ledger: Ledger) -> None:
-    ledger.append(draft(1), expected_size=0)
-    with pytest.raises(SizeChanged, match="has 1 entries, not 0"):
-        ledger.append(draft(2), expected_size=0)
-    assert ledger.size() == 1
-    assert ledger.append(draft(1), expected_size=0).duplicate  # a retry after success is not a conflict
-
-
-def test_time_never_decreases_and_a_large_step_back_is_refused(ledger: Ledger, clock: Clock) -> None:
-    first = ledger.append(draft(1))
-    clock.now -= 2 * MINUTE
-    second = ledger.append(draft(2))
-    assert second.time_us == first.time_us
-    clock.now -= 10 * MINUTE
-    with pytest.raises(ClockError, match="correct the clock"):
-        ledger.append(draft(3))
-    assert ledger.size() == 2
-    clock.now += 365 * 24 * 60 * MINUTE
-    assert ledger.append(draft(3)).time_us == clock.now
-
-
 def test_the_view_can_end_earlier(ledger: Ledger) -> None:
     for number in range(4):
         ledger.append(draft(number))
     assert ledger.view(2).size == 2
     assert ledger.view(2).root == ledger.root(2)
-
-
-def test_numbers_that_canonical_json_writes_as_large_integers_can_be_read_back(ledger: Ledger) -> None:
-    """1e20 is written as 100000000000000000000: it must not make the ledger unreadable."""
-    ledger.append(draft(1, facts={"loss": 1e20, "steps": 9007199254740994.0}))
-    payload = ledger.view().entries[0].payload
-    assert payload is not None
-    assert payload["facts"]["loss"] == 1e20
-    assert ledger.verify().level == "L0"
 
 
 # --- refusals ---
@@ -149,7 +59,7 @@ def _foreign(path: Path) -> None:
 def _newer(path: Path) -> None:
     SqliteStore.create(path, ORIGIN)
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA user_version=999")
 
 
 def _headless(path: Path) -> None:
@@ -176,7 +86,7 @@ def test_a_damaged_file_is_unreadable(ledger: Ledger) -> None:
     data[4096 * 2 : 4096 * 12] = b"\xff" * 4096 * 10
     path.write_bytes(data)
     with pytest.raises(LedgerUnreadable):
-        SqliteStore(path).size() and list(SqliteStore(path).entries(0, 40)) and list(SqliteStore(path).nodes(40))
+        SqliteStore(path).size() and list(SqliteStore(path).entries(0, 40)) and list(SqliteStore(path).nodes(1, 0, 20))
 
 
 def test_a_ledger_is_never_overwritten(tmp_path: Path, ledger: Ledger) -> None:
@@ -185,10 +95,20 @@ def test_a_ledger_is_never_overwritten(tmp_path: Path, ledger: Ledger) -> None:
 
 
 def test_network_filesystems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_module, "filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr(file_module, "filesystem_of", lambda path: "nfs4")
     with pytest.raises(LedgerUnreadable, match="network filesystem"):
         SqliteStore.create(tmp_path / "x.sqlite", ORIGIN)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_was_moved_to_a_network_filesystem_is_only_read(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "filesystem_of", lambda path: "nfs4")
+    path = ledger.store.path  # type: ignore[attr-defined]
+    with pytest.raises(LedgerUnreadable, match="network filesystem"):
+        SqliteStore(path)
+    assert SqliteStore(path, read_only=True).size() == 0
 
 
 def test_the_file_is_private(ledger: Ledger) -> None:
@@ -217,51 +137,6 @@ def test_a_missing_tree_node_stops_appends_and_is_reported(ledger: Ledger) -> No
 
 # --- append-only ---
 
-ATTACKS = [
-    "UPDATE entry SET bytes = x'00' WHERE seq = 1",
-    "UPDATE entry SET seq = 99 WHERE seq = 1",
-    "DELETE FROM entry WHERE seq = 1",
-    "DELETE FROM entry",
-    "INSERT OR REPLACE INTO entry SELECT * FROM entry WHERE seq = 1",
-    "REPLACE INTO entry SELECT seq, idem, prev, leaf, kind, time_us, x'00' FROM entry WHERE seq = 1",
-    "INSERT OR REPLACE INTO entry SELECT 3, idem, 'p', leaf, kind, time_us, x'00' FROM entry WHERE seq = 1",
-    "INSERT OR REPLACE INTO entry SELECT 3, 'i', prev, leaf, kind, time_us, x'00' FROM entry WHERE seq = 1",
-    "INSERT INTO entry SELECT seq, idem, prev, leaf, kind, time_us, bytes FROM entry WHERE seq = 1 "
-    "ON CONFLICT (seq) DO UPDATE SET bytes = x'00'",
-    "INSERT INTO entry SELECT 999, 'i', 'p', leaf, kind, time_us, bytes FROM entry WHERE seq = 1",
-    "INSERT INTO entry SELECT -1, 'i', 'p', leaf, kind, time_us, bytes FROM entry WHERE seq = 1",
-    "UPDATE OR REPLACE entry SET idem = 'x'",
-    "UPDATE entry_subject SET subject = 'model/hidden'",
-    "DELETE FROM entry_subject WHERE seq = 1",
-    "INSERT INTO entry_subject VALUES ('model/a', 999)",
-    "INSERT INTO entry_subject VALUES ('model/other', 0)",
-    "UPDATE payload SET bytes = x'00' WHERE seq = 1",
-    "UPDATE payload SET facts_digest = 'x' WHERE seq = 1",
-    "DELETE FROM payload WHERE seq = 1",
-    "INSERT OR REPLACE INTO payload VALUES (1, x'00', 'x', x'00')",
-    "INSERT INTO payload VALUES (999, x'00', 'x', x'00')",
-    "UPDATE meta SET value = 'other/ledger'",
-    "DELETE FROM meta",
-    "INSERT OR REPLACE INTO meta VALUES ('origin', 'other/ledger')",
-    "UPDATE checkpoint SET note = 'x'",
-    "DELETE FROM checkpoint",
-]
-
-
-@pytest.mark.parametrize("statement", ATTACKS)
-def test_triggers_refuse_changes(ledger: Ledger, statement: str) -> None:
-    for number in range(3):
-        ledger.append(draft(number))
-    ledger.store.add_checkpoint(3, "note")
-    path = ledger.store.path  # type: ignore[attr-defined]
-    db = sqlite3.connect(path)
-    before = "\n".join(db.iterdump())
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"), db:
-        db.execute(statement)
-    assert "\n".join(db.iterdump()) == before
-    db.close()
-    ledger.append(draft(3))
-
 
 def test_an_erased_payload_stays_erased(ledger: Ledger) -> None:
     ledger.append(draft(0))
@@ -270,6 +145,22 @@ def test_an_erased_payload_stays_erased(ledger: Ledger) -> None:
         db.execute("UPDATE payload SET bytes = NULL, salt = NULL, facts_digest = NULL WHERE seq = 0")
         with pytest.raises(sqlite3.IntegrityError):
             db.execute("UPDATE payload SET bytes = x'00' WHERE seq = 0")
+
+
+DETACHED_ATTACKS = [
+    "DELETE FROM entry WHERE seq = 299",
+    "DELETE FROM payload WHERE seq = 299",
+    "DELETE FROM archived",
+    "UPDATE archived SET leaf = x'00' WHERE seq = 3",
+    "INSERT OR REPLACE INTO archived SELECT seq, idem, x'00', time_us, NULL FROM archived WHERE seq = 3",
+    "DELETE FROM segment",
+    "UPDATE segment SET past = 300",
+    "INSERT OR REPLACE INTO segment VALUES (0, 300, 'm')",
+    "INSERT INTO segment VALUES (128, 300, 'm')",
+    "INSERT INTO entry SELECT seq, idem, '', x'00', 'k', 1, x'00' FROM archived WHERE seq = 3",
+    "INSERT INTO entry SELECT 300, a.idem, e.leaf, x'00', 'k', 1, x'00' FROM archived a, entry e "
+    "WHERE a.seq = 3 AND e.seq = 299",
+]
 
 
 # --- the disk ---
@@ -310,18 +201,201 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
             assert not (folder / "second.sqlite").exists()
             assert not (folder / "second.sqlite.new").exists()
     finally:
+        close_all()
         if mounted:
             os.system(f"umount {folder}")
 
 
 def _limit_pages(ledger: Ledger) -> None:
     store = ledger.store
-    original = store._connect  # type: ignore[attr-defined]
+    original = store._connections._connect  # type: ignore[attr-defined]
 
-    @contextmanager
-    def limited() -> Any:
-        with original() as db:
-            db.execute("PRAGMA max_page_count=64")
-            yield db
+    def limited() -> sqlite3.Connection:
+        db: sqlite3.Connection = original()
+        db.execute("PRAGMA max_page_count=64")
+        return db
 
-    store._connect = limited  # type: ignore[attr-defined]
+    store.close()  # type: ignore[attr-defined]
+    store._connections._connect = limited  # type: ignore[attr-defined]
+
+
+# --- connections ---
+
+
+def test_the_connection_stays_open_and_sees_what_others_write(ledger: Ledger) -> None:
+    other = Ledger(SqliteStore(ledger.store.path), clock_us=Clock(START + MINUTE))  # type: ignore[attr-defined]
+    for number in range(0, 20, 2):
+        assert ledger.append(draft(number)).seq == number
+        assert other.append(draft(number + 1)).seq == number + 1
+    assert ledger.view().root == ledger.root(20)
+
+
+def test_a_file_that_was_replaced_or_removed_is_noticed(ledger: Ledger, tmp_path: Path) -> None:
+    path = ledger.store.path  # type: ignore[attr-defined]
+    ledger.append(draft(0))
+    shutil.copy(path, tmp_path / "backup.sqlite")
+    ledger.append(draft(1))
+    os.replace(tmp_path / "backup.sqlite", path)
+    assert ledger.size() == 1
+    assert ledger.append(draft(2)).seq == 1
+    path.unlink()
+    with pytest.raises(LedgerUnreadable, match="no ledger here any more"):
+        ledger.append(draft(3))
+    assert not path.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_connections_of_its_own(ledger: Ledger) -> None:
+    """Also while other threads of the parent write: the child inherits neither their locks nor their connections."""
+    ledger.append(draft(0))
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in range(1000, 100_000):
+            if stop.is_set():
+                return
+            ledger.append(draft(number))
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    children = []
+    for thread in threads:
+        thread.start()
+    try:
+        for child in range(1, 5):
+            pid = os.fork()
+            if pid == 0:
+                done = 1
+                try:
+                    ledger.append(draft(child))
+                    done = 0
+                finally:
+                    os._exit(done)
+            children.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert all(ledger.store.find(draft(child).idem) for child in range(1, 5))
+    assert ledger.view().size == ledger.size()
+
+
+def test_a_connection_inherited_without_the_fork_hooks_is_not_used(ledger: Ledger) -> None:
+    ledger.append(draft(0))
+    (handle,) = ledger.store._connections._handles  # type: ignore[attr-defined]
+    inherited = handle.db
+    handle.pid = 1
+    ledger.append(draft(1))
+    assert handle.db is not inherited
+    inherited.execute("SELECT 1")  # nor closed: that would drop the parent's locks
+    inherited.close()
+
+
+def test_after_an_error_the_next_operation_opens_the_file_anew(ledger: Ledger) -> None:
+    (handle,) = ledger.store._connections._handles  # type: ignore[attr-defined]
+    before = handle.db
+    with pytest.raises(LedgerUnreadable), ledger.store._session() as broken:  # type: ignore[attr-defined]
+        broken.db.execute("SELECT nonsense FROM nothing")
+    assert handle._db is None
+    ledger.append(draft(1))
+    assert handle.db is not before
+
+
+def test_threads_that_end_close_their_connections(ledger: Ledger) -> None:
+    def write(number: int) -> None:
+        thread = threading.Thread(target=ledger.append, args=(draft(number),))
+        thread.start()
+        thread.join()
+
+    for number in range(10):
+        write(number)
+    open_files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert open_files.count(str(ledger.store.path)) <= 1  # type: ignore[attr-defined]
+    close_all()
+    open_files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert str(ledger.store.path) not in open_files  # type: ignore[attr-defined]
+    assert ledger.size() == 10
+
+
+def test_every_connection_is_durable(ledger: Ledger) -> None:
+    with ledger.store._session() as handle:  # type: ignore[attr-defined]
+        settings = [handle.db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "secure_delete")]
+        mode = handle.db.execute("PRAGMA journal_mode").fetchone()[0]
+    assert (settings, mode) == ([2, 1], journal_mode())
+
+
+def test_the_journal_follows_the_library_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WAL file made by a newer library is turned back by one that could damage it, or refused while it is in use."""
+    monkeypatch.setattr(file_module, "journal_mode", lambda: "wal")
+    path = tmp_path / "wal.sqlite"
+    store = SqliteStore.create(path, ORIGIN)
+    Ledger(store).append_many([draft(n, facts={"secret": "findable"}) for n in range(3)])
+    Ledger(store).append(draft(3))
+    assert (tmp_path / "wal.sqlite-wal").stat().st_size > 0
+    store.erase([0, 1, 2])
+    assert (tmp_path / "wal.sqlite-wal").stat().st_size == 0
+    monkeypatch.setattr(file_module, "journal_mode", lambda: "delete")
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT_S", 0.1)
+    with pytest.raises(LedgerUnreadable, match="journal mode wal is not safe"):
+        SqliteStore(path)
+    assert SqliteStore(path, read_only=True).size() == 4
+    store.close()
+    other = SqliteStore(path)
+    assert Ledger(other).append(draft(4)).seq == 4
+    with other._session() as handle:
+        assert handle.db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+
+
+def test_an_erased_payload_leaves_no_trace_in_the_file(ledger: Ledger) -> None:
+    """Also not in pages that were split or freed while it was still there."""
+    for number in range(60):
+        text = f"Jane-Doe-{number:03d}-" * (1 if number % 2 else 400)
+        ledger.append(draft(number, facts={"text": text}))
+    path = ledger.store.path  # type: ignore[attr-defined]
+    assert b"Jane-Doe-010-" in path.read_bytes()
+    salts = [payload.salt or b"" for payload in ledger.store.payloads(0, 40)]
+    ledger.store.erase(range(40))
+    data = path.read_bytes()
+    for number in range(60):
+        assert (f"Jane-Doe-{number:03d}-".encode() in data) is (number >= 40), number
+    assert not any(salt in data for salt in salts)
+    assert ledger.append(draft(100)).seq == 60
+
+
+# --- copies ---
+
+
+def test_a_copy_appears_complete_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.append_many([draft(n) for n in range(10)])
+    store, target = ledger.store, tmp_path / "copy.sqlite"
+    entries, payloads = list(store.entries(0, 10)), list(store.payloads(0, 10))
+
+    def broken() -> Iterator[StoredEntry]:
+        yield from entries[:5]
+        assert not target.exists()
+        raise OSError("the source went away")
+
+    with pytest.raises(LedgerFull, match="could not be created"):
+        SqliteStore.create_from(target, ORIGIN, broken(), payloads, [])
+    with pytest.raises(LedgerError, match="does not follow"):
+        SqliteStore.create_from(target, ORIGIN, entries[1:], payloads[1:], [])
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
+    (tmp_path / "copy.sqlite.new").write_bytes(b"left behind by a killed process")
+    copy = SqliteStore.create_from(target, ORIGIN, entries, payloads, [(10, "note")])
+    assert (list(copy.entries(0, 10)), copy.checkpoints()) == (entries, [(10, "note")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.sqlite", "ledger.sqlite"]
+    with pytest.raises(LedgerUnreadable, match="never overwritten"):
+        SqliteStore.create_from(target, ORIGIN, entries, payloads, [])
+
+
+@pytest.mark.parametrize("statement", DETACHED_ATTACKS)
+def test_triggers_guard_what_a_detached_segment_leaves(ledger: Ledger, statement: str) -> None:
+    ledger.append_many([draft(n) for n in range(300)])
+    ledger.store.detach(Segment(0, 256, "ab" * 32))
+    path = ledger.store.path  # type: ignore[attr-defined]
+    db = sqlite3.connect(path)
+    before = "\n".join(db.iterdump())
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"), db:
+        db.execute(statement)
+    assert "\n".join(db.iterdump()) == before
+    db.close()

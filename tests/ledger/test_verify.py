@@ -25,7 +25,7 @@ from cognify_dagster.ledger import (
     sign_note,
 )
 from cognify_dagster.ledger.merkle import EMPTY_ROOT
-from tests.ledger.test_store import ORIGIN, Clock, draft
+from tests.ledger.drafts import ORIGIN, Clock, draft
 
 
 def build(folder: Path, entries: int = 7) -> Ledger:
@@ -198,6 +198,54 @@ def test_an_older_copy_is_caught_by_a_remembered_checkpoint(original: Ledger, tm
     report = older.verify(trust, remembered=iter([("the auditor's note", remembered)]))
     assert report.outcome is Outcome.ROLLED_BACK  # … which is why heads are remembered elsewhere
     assert "entries 5..6 were cut off" in str(report.findings[0])
+
+
+def test_the_trust_file_of_another_ledger_proves_nothing_and_disproves_nothing(original: Ledger) -> None:
+    other = TrustFile((VerifierKey("somewhere.example/else", bytes(range(32))),), b"\1" * 32)
+    report = Ledger(SqliteStore(path_of(original))).verify(other)
+    assert report.outcome is Outcome.UNPROVEN
+    assert report.level == "L0"
+    assert report.signed_size == 0
+    assert [str(item) for item in report.findings] == [
+        f"the trust file is for the ledger somewhere.example/else, this one is {ORIGIN}"
+    ]
+    assert not report.notes
+
+
+def test_what_still_holds_of_a_damaged_ledger_is_said_and_repeated_findings_are_one(tmp_path: Path) -> None:
+    ledger = build(tmp_path / "l", 4)
+    for number in range(4, 7):
+        ledger.append(draft(number))
+        ledger.sign_checkpoint()
+    trust = trust_of(ledger)
+    assert ledger.verify(trust).intact_size == 7
+    db = unlocked(path_of(ledger))
+    data = db.execute("SELECT bytes FROM entry WHERE seq = 3").fetchone()[0]
+    db.execute("UPDATE entry SET bytes = ? WHERE seq = 3", (data.replace(b"training_run", b"training_fun"),))
+    db.close()
+    report = Ledger(SqliteStore(path_of(ledger))).verify(trust)
+    assert report.outcome is Outcome.TAMPERED
+    assert report.intact_size == 3, "the head over the first three entries still fits them"
+    rewritten = [str(item) for item in report.findings if item.outcome is Outcome.ROLLED_BACK]
+    assert len(rewritten) == 1
+    assert "the first 4 entries" in rewritten[0]
+    assert "(4 signed heads say so, of sizes 4 to 7)" in rewritten[0]
+
+
+def test_a_cut_ledger_still_holds_up_to_the_newest_head_that_fits(original: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "cut.sqlite"
+    shutil.copy(path_of(original), path)
+    db = unlocked(path)
+    for table in ("entry", "payload", "entry_subject"):
+        db.execute(f"DELETE FROM {table} WHERE seq >= 5")
+    db.execute("DELETE FROM node WHERE (idx + 1) << level > 5")
+    db.close()
+    report = Ledger(SqliteStore(path)).verify(trust_of(original))
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.intact_size == 3
+    assert "the checkpoint of size 7 covers 7 entries, the ledger has 5: entries 5..6 were cut off" in str(
+        report.findings[0]
+    )
 
 
 def test_an_older_copy_is_refused_by_the_signer(tmp_path: Path) -> None:

@@ -6,29 +6,51 @@ import hashlib
 import sys
 from pathlib import Path
 
-from cognify_dagster.ledger import Draft, Ledger, LogSigner, SqliteStore, canonical_json
+from cognify_dagster.ledger import Draft, Ledger, LogSigner, Receipt, SqliteStore, Store, canonical_json
+
+
+def open_store(address: str) -> Store:
+    """Open a ledger by its path or its URL."""
+    if address.startswith("postgresql://"):
+        from cognify_dagster.ledger.postgres import PostgresStore
+
+        return PostgresStore(address)
+    return SqliteStore(address)
+
+
+def draft(name: str, number: int) -> Draft:
+    facts = {"writer": name, "n": number}
+    return Draft(
+        kind="training_run",
+        schema=1,
+        subjects=(f"model/{name}", "model/shared"),
+        actor="workload/w",
+        idem=hashlib.sha256(f"{name} {number}".encode()).hexdigest(),
+        payload=canonical_json({"facts": facts, "observed": {}}),
+        facts_digest=hashlib.sha256(canonical_json(facts)).hexdigest(),
+    )
+
+
+def acknowledge(receipts: list[Receipt]) -> None:
+    sys.stdout.write("".join(f"{receipt.seq} {receipt.leaf.hex()}\n" for receipt in receipts))
+    sys.stdout.flush()
 
 
 def main() -> None:
-    path, name, count, sign = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "sign"
-    store = SqliteStore(path)
-    signer = LogSigner(path.parent / "log.key", path.parent / "signer.json", store.origin) if sign else None
+    address, name, count, mode = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    store = open_store(address)
+    signer = None
+    if mode == "sign":
+        folder = Path(address).parent
+        signer = LogSigner(folder / "log.key", folder / "signer.json", store.origin)
     ledger = Ledger(store, signer=signer)
-    for number in range(count):
-        facts = {"writer": name, "n": number}
-        draft = Draft(
-            kind="training_run",
-            schema=1,
-            subjects=(f"model/{name}", "model/shared"),
-            actor="workload/w",
-            idem=hashlib.sha256(f"{name} {number}".encode()).hexdigest(),
-            payload=canonical_json({"facts": facts, "observed": {}}),
-            facts_digest=hashlib.sha256(canonical_json(facts)).hexdigest(),
-        )
-        receipt = ledger.append(draft)
-        sys.stdout.write(f"{receipt.seq} {receipt.leaf.hex()}\n")
-        sys.stdout.flush()
-        if sign:
+    step = 5 if mode == "batch" else 1
+    for number in range(0, count, step):
+        if mode == "batch":
+            acknowledge(ledger.append_many([draft(name, n) for n in range(number, number + step)]))
+        else:
+            acknowledge([ledger.append(draft(name, number))])
+        if mode == "sign":
             ledger.sign_checkpoint()
 
 

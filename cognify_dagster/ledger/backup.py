@@ -1,0 +1,305 @@
+"""Backup and restore of a ledger, and what to do when the restored one is older than what others remember.
+
+Two kinds of backup: a copy of the SQLite file, made by SQLite itself; and, for any store, a folder of archive folders (`archive`)
+with a signed list of them, from which any store can be filled.
+
+Invariants: a backup appears complete or not at all and is verified before it counts; a restore verifies everything and compares
+it with every head that somebody outside remembers; a restored ledger that is older than one of these heads is marked before
+it becomes visible, and `require_appendable` refuses appends while the mark stands. The ways out are `replay`, which
+brings the lost entries back byte for byte, or a new ledger that cites the loss. Nothing is resumed silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from cognify_dagster.ledger.archive import Archive
+from cognify_dagster.ledger.archive_format import Source, erasures
+from cognify_dagster.ledger.archiving import ArchivedStore
+from cognify_dagster.ledger.copying import compare, require_empty
+from cognify_dagster.ledger.errors import (
+    LedgerError,
+    LedgerFull,
+    LedgerUnreadable,
+    Tampered,
+)
+from cognify_dagster.ledger.merkle import root_at
+from cognify_dagster.ledger.note import Checkpoint, TrustFile
+from cognify_dagster.ledger.rollback import (
+    BAD,
+    Heads,
+    RestoreReport,
+    check_restored,
+    mark_path,
+    mark_rolled_back,
+)
+from cognify_dagster.ledger.sqlite import SqliteStore
+from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
+from cognify_dagster.ledger.verify import Finding, Outcome, verify_store
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What was backed up: `digest` is the SHA-256 hex of the database file, or of the folder's signed list."""
+
+    path: Path
+    origin: str
+    size: int
+    root: bytes
+    digest: str
+
+
+# --- the SQLite file ---
+
+
+def backup_sqlite(
+    store: SqliteStore,
+    target: str | os.PathLike[str],
+    *,
+    trust: TrustFile | None = None,
+    archives: Sequence[Archive] = (),
+) -> BackupReport:
+    """Copy a SQLite ledger into a new file while it is in use, verify the copy and flush it.
+
+    SQLite's own backup is used in one step: writers wait while it runs. Copying the file by other means can miss what
+    lies in its journal. Detached segments stay detached: back their archive folders up as well.
+
+    Args:
+        store: the ledger.
+        target: a new file.
+        trust: the trust file, for verifying the copy's checkpoints.
+        archives: the archive folders of detached segments; without them such a copy cannot be verified and is refused.
+
+    Raises:
+        LedgerError: if the target exists or the ledger is empty.
+        Tampered: if the copy does not verify; no file appears then.
+        LedgerFull: if the disk refused; no file appears then.
+    """
+    return _copy_file(store, Path(target), trust, archives)
+
+
+def _copy_file(store: SqliteStore, target: Path, trust: TrustFile | None, archives: Sequence[Archive]) -> BackupReport:
+    if target.exists():
+        raise LedgerError(f"{target} exists already; it is never overwritten. Name a new file")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        _drop(partial)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with (
+            closing(sqlite3.connect(f"{store.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)) as source,
+            closing(sqlite3.connect(partial)) as copy,
+        ):
+            source.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+        _flush(partial)
+        copied = SqliteStore(partial, read_only=True)
+        report = _verified(ArchivedStore(copied, archives), trust, target, _digest(partial))
+        copied.close()
+        os.link(partial, target)
+        _flush(target.parent)
+    except FileExistsError as error:
+        raise LedgerError(f"{target} exists already; it is never overwritten. Name a new file") from error
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerFull(f"{target}: the copy could not be written: {error}; make room and run again") from error
+    finally:
+        _drop(partial)
+    return report
+
+
+def _verified(copied: Store, trust: TrustFile | None, target: Path, digest: str) -> BackupReport:
+    size = copied.size()
+    if size == 0:
+        raise LedgerError("the ledger has no entries; an empty backup is never made. Is it the right ledger?")
+    bad = [finding for finding in verify_store(copied, trust=trust).findings if finding.outcome in BAD]
+    if bad:
+        raise Tampered(f"{target} was not made: {bad[0]}; run `cognify ledger verify`")
+    return BackupReport(target, copied.origin, size, root_at(size, copied.node), digest)
+
+
+# --- restoring ---
+
+
+def restore_sqlite(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    trust: TrustFile | None,
+    heads: Heads = (),
+    signer_head: Checkpoint | None = None,
+    archives: Sequence[Archive] = (),
+) -> RestoreReport:
+    """Restore a SQLite ledger from a backup file into a new file.
+
+    If the backup is older than a remembered head, the new file is marked (`mark_path`) before it appears.
+
+    Raises:
+        LedgerError: if the target exists.
+        LedgerUnreadable: if the source is no ledger; an empty one is none either.
+        Tampered: if it does not verify; nothing is restored then.
+    """
+    backup = SqliteStore(source, read_only=True)
+    report = _judge(ArchivedStore(backup, archives), trust, heads, signer_head, Path(source))
+    if report.rolled_back:
+        mark_rolled_back(mark_path(target), report)
+    _copy_file(backup, Path(target), trust, archives)
+    backup.close()
+    return report
+
+
+def restore_into(
+    source: Source,
+    target: Store,
+    *,
+    size: int,
+    checkpoints: Iterable[tuple[int, str]],
+    trust: TrustFile | None,
+    heads: Heads = (),
+    signer_head: Checkpoint | None = None,
+    mark: Path | None = None,
+) -> RestoreReport:
+    """Fill an empty store (Postgres, or a new SQLite file) with the entries of any source, and judge it.
+
+    Args:
+        source: where the entries come from: a `Dump`, or another store.
+        target: an empty store.
+        size: how many entries to take.
+        checkpoints: the checkpoints that belong to them.
+        trust: the trust file.
+        heads: signed checkpoints held elsewhere.
+        signer_head: what the log's signer remembers.
+        mark: where to mark a rollback; `mark_path` of the ledger, or a file of the workspace.
+
+    Raises:
+        Tampered: if what was filled in does not verify. The target must then be discarded.
+    """
+    require_empty(target, target.origin)
+    if mark is not None:  # closed until judged, so that a kill in between leaves it closed
+        waiting = Finding(Outcome.ROLLED_BACK, None, "the restore was not finished; restore again into an empty ledger")
+        mark_rolled_back(mark, RestoreReport(target.origin, size, b"", (waiting,)))
+    target.load(source.entries(0, size), source.payloads(0, size), [c for c in checkpoints if c[0] <= size])
+    report = _judge(target, trust, heads, signer_head, Path(target.origin))
+    if mark is not None:
+        if report.rolled_back:
+            mark_rolled_back(mark, report)
+        else:
+            mark.unlink(missing_ok=True)
+    return report
+
+
+def _judge(
+    store: Store, trust: TrustFile | None, heads: Heads, signer_head: Checkpoint | None, where: Path
+) -> RestoreReport:
+    if store.size() == 0:
+        raise LedgerUnreadable(f"{where}: the backup holds no entries; that is never a ledger to restore")
+    report = check_restored(store, trust=trust, heads=heads, signer_head=signer_head)
+    bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
+    if bad:
+        raise Tampered(f"{where} does not verify: {bad[0]}; take an older backup")
+    return report
+
+
+def replay(
+    base: Store,
+    lost: Source,
+    end: int,
+    target: Store,
+    *,
+    trust: TrustFile | None,
+    heads: Heads = (),
+    signer_head: Checkpoint | None = None,
+    checkpoints: Iterable[tuple[int, str]] = (),
+) -> RestoreReport:
+    """Build a whole ledger from a restored one and the entries it lost, byte for byte, in an empty store.
+
+    What the replayed entries say was erased is left out, so a restore does not bring it back.
+
+    Args:
+        base: the restored ledger, rolled back.
+        lost: holds entries [base.size(), end): a newer backup, an archive folder, a copy.
+        end: how many entries the whole has.
+        target: an empty store; it takes the place of the restored one when the report is `sound`.
+        trust, heads, signer_head: as for `check_restored`.
+        checkpoints: further checkpoints to keep.
+
+    Raises:
+        LedgerError: if the entries do not continue the restored ledger.
+    """
+    size = base.size()
+    require_empty(target, base.origin)
+    if end <= size:
+        raise LedgerError(f"the restored ledger has {size} entries already; there is nothing to replay up to {end}")
+    erased = erasures(_Joined(base, lost, size), 0, end)
+    notes = {*base.checkpoints(), *((count, note) for count, note in checkpoints if count <= end)}
+    both = _Joined(base, lost, size)
+    target.load(both.entries(0, end), both.without(erased, 0, end), sorted(notes))
+    report = check_restored(target, trust=trust, heads=heads, signer_head=signer_head)
+    bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
+    if bad:
+        raise Tampered(f"the replayed ledger does not verify: {bad[0]}; discard it")
+    return report
+
+
+class _Joined:
+    """Entries of a ledger, and beyond its size those of another source."""
+
+    def __init__(self, base: Source, lost: Source, size: int) -> None:
+        self.base, self.lost, self.size = base, lost, size
+
+    def entries(self, start: int, end: int) -> Iterator[StoredEntry]:
+        return chain(
+            self.base.entries(start, min(end, self.size)) if start < self.size else iter(()),
+            self.lost.entries(max(start, self.size), end) if end > self.size else iter(()),
+        )
+
+    def payloads(self, start: int, end: int) -> Iterator[StoredPayload]:
+        return chain(
+            self.base.payloads(start, min(end, self.size)) if start < self.size else iter(()),
+            self.lost.payloads(max(start, self.size), end) if end > self.size else iter(()),
+        )
+
+    def without(self, erased: Iterable[int], start: int, end: int) -> Iterator[StoredPayload]:
+        gone = frozenset(erased)
+        for row in self.payloads(start, end):
+            yield StoredPayload(row.seq, None, None, None) if row.seq in gone else row
+
+
+def same_ledger(one: Store, other: Store) -> bytes:
+    """Compare two stores completely and return their root; a check before one takes the other's place.
+
+    Raises:
+        Tampered: naming the first difference.
+    """
+    return compare(one, other, one.size())[0]
+
+
+def _digest(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _drop(path: Path) -> None:
+    for name in (
+        path,
+        path.with_name(path.name + "-journal"),
+        path.with_name(path.name + "-wal"),
+        path.with_name(path.name + "-shm"),
+    ):
+        name.unlink(missing_ok=True)
