@@ -3,6 +3,7 @@
 The names below are what other rooms may use; the rest is private.
 """
 
+from cognify_dagster.evidence.collection import Collected, Marks, collect
 from cognify_dagster.evidence.errors import (
     EvidenceConflict,
     EvidenceCorrupt,
@@ -18,6 +19,7 @@ from cognify_dagster.evidence.reference import EvidenceRef, Sensitivity, digest_
 from cognify_dagster.evidence.store import EvidenceStore
 
 __all__ = [
+    "Collected",
     "EvidenceConflict",
     "EvidenceCorrupt",
     "EvidenceDiskFull",
@@ -30,6 +32,8 @@ __all__ = [
     "EvidenceTooLarge",
     "KeyProvider",
     "LocalKeyProvider",
+    "Marks",
     "Sensitivity",
+    "collect",
     "digest_bytes",
 ]

@@ -149,6 +149,7 @@ class LocalFolder:
         folder = target.parent
         self._ensure(folder)
         if self.size(name) is not None:
+            self._touch(target)
             self._flush(folder)
             return False
         temporary = folder / f"{_TEMPORARY}{secrets.token_hex(16)}"
@@ -190,6 +191,53 @@ class LocalFolder:
                 os.unlink(target)
         self._flush(target.parent)
         return True
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; False if there was none."""
+        target = self._root / name
+        with explained(target.parent, f"removing {target.name}"):
+            try:
+                os.unlink(target)
+            except FileNotFoundError:
+                return False
+        self._flush(target.parent)
+        return True
+
+    def move(self, name: str, target: str) -> None:
+        """Give a file another name below the root, with the time of now; where that name is taken by the same file's other
+        copy, only the old name goes."""
+        source, goal = self._root / name, self._root / target
+        self._ensure(goal.parent)
+        with explained(source.parent, f"moving {source.name}"):
+            # before the move: a kill in between then only makes it look younger than it is
+            os.utime(source)
+            try:
+                os.link(source, goal)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.replace(source, goal)
+            self._flush(goal.parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(source)
+        self._flush(source.parent)
+
+    def modified(self, name: str) -> float | None:
+        """Return when a file was last written, or found again, as POSIX time; None if nothing lies there."""
+        try:
+            return os.lstat(self._root / name).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise EvidenceError(f"{self._root / name} cannot be examined: {error.strerror or error}") from error
+
+    @staticmethod
+    def _touch(path: Path) -> None:
+        """Content that is stored again is young again: garbage collection goes by that. Best effort."""
+        with contextlib.suppress(OSError):
+            os.utime(path, follow_symlinks=False)
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names of all regular files below the folder ``prefix``, without following links."""

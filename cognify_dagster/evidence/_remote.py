@@ -129,6 +129,28 @@ class RemoteFolder:
             )
         return True
 
+    def remove(self, name: str) -> bool:
+        """Remove an object; False if there was none. Raises :class:`EvidenceError` where a lock keeps it."""
+        return self.delete(name)
+
+    def move(self, name: str, target: str) -> None:
+        """Copy an object to another key, then remove the old one; a kill in between leaves both."""
+        if self.size(target) is None:
+            with self._explained("moving", name):
+                self._fs.cp_file(self._key(name), self._key(target))
+        self.delete(name)
+
+    def modified(self, name: str) -> float | None:
+        """Return when an object was last written as POSIX time; None if there is none.
+
+        Raises:
+            EvidenceError: The server does not tell.
+        """
+        if self.size(name) is None:
+            return None
+        with self._explained("examining", name):
+            return float(self._fs.modified(self._key(name)).timestamp())
+
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names of all objects below ``prefix``."""
         with self._explained("listing", prefix):

@@ -101,7 +101,7 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
     _attribution(case, training, package)
     relied_on = _relied_on(case, training, evaluation, stages)
     round_id = _round(package, stages)
-    grant, completed = _earlier(case, target, round_id, package)
+    grant, completed = _earlier(case, target, round_id, package, stages)
     _readable(case, relied_on)
     if completed is not None:
         case.block(
@@ -277,27 +277,32 @@ def _round(package: Recorded[Package] | None, stages: Sequence[StageState]) -> s
 
 
 def _earlier(
-    case: Case, target: str, round_id: str, package: Recorded[Package] | None
+    case: Case, target: str, round_id: str, package: Recorded[Package] | None, stages: Sequence[StageState]
 ) -> tuple[Recorded[ReleaseGranted] | None, Recorded[DeploymentCompleted] | None]:
-    grants = [
+    """Return the grant that this round continues, and the deployment that used these approvals up.
+
+    Approvals are used up also where a release relied on more of them: with one of those revoked since, the rest would form
+    another round, but nobody approved anything anew.
+    """
+    approvals = {signed.seq for stage in stages for signed in stage.signed}
+    used = [
         item
         for item in case.reading.all(ReleaseGranted, case.subject)
         if (item.record.model, item.record.version) == (case.model, case.version)
         and item.record.target == target
-        and item.record.round == round_id
+        and (item.record.round == round_id or approvals <= set(item.record.sign_off_seqs))
         and package is not None
         and item.record.package_seq == package.seq
         and item.record.package_digest == package.record.package.digest
         and item.record.model_digest == package.record.model_digest
     ]
-    if not grants:
-        return None, None
+    grants = [item for item in used if item.record.round == round_id]
     done = [
         item
         for item in case.reading.all(DeploymentCompleted, case.subject)
-        if item.record.grant_seq in {grant.seq for grant in grants}
+        if item.record.grant_seq in {grant.seq for grant in used}
     ]
-    return grants[-1], done[-1] if done else None
+    return grants[-1] if grants else None, done[-1] if done else None
 
 
 def _readable(case: Case, relied_on: set[str]) -> None:

@@ -45,11 +45,12 @@ def found_workspace(
     recovery_keys: Sequence[PublicKey] = (),
     recovery_threshold: int = 1,
     trial: bool = False,
+    ledger_url: str | None = None,
 ) -> Workspace:
     """Run the ceremony in a folder and return the opened workspace.
 
     Writes `.cognify/`, `trust.txt`, `policy.yaml` and, last, `cognify.toml`. A process killed before the end leaves no
-    workspace.
+    workspace. With `ledger_url` the ledger is an empty one in Postgres (see `prepare`).
 
     Raises:
         GovernanceError: if there are too few founders, or one person twice.
@@ -73,7 +74,7 @@ def found_workspace(
     recovery = tuple(recovery_keys) or tuple(founder.key.public for founder in founders)
     if not 1 <= recovery_threshold <= len(recovery):
         raise GovernanceError(f"recovery needs between 1 and {len(recovery)} keys")
-    config = prepare(folder, origin)
+    config = prepare(folder, origin, ledger_url=ledger_url)
     workspace = open_prepared(config)
     writer, signer = workspace.writer, workspace.ledger.signer
     if writer is None or signer is None:

@@ -101,6 +101,7 @@ def request_release(workspace: Workspace, model: str, version: str, target: str,
         if reasons:
             raise _refuse(workspace, decision, reasons, run, requested_by)
         if decision.grant is not None:
+            workspace.require_witnessed(decision.grant.record.kind, decision.grant.seq)
             return _grant(decision.grant.seq, decision.grant.leaf, decision.grant.record, continued=True)
         current = live(reading, model, target)
         record = _new_grant(decision, current.record.version if current else None)

@@ -47,7 +47,7 @@ class Condition(Part):
 
 
 class Viewed(Part):
-    """What was shown to the signer."""
+    """The document that the signing command opened for the signer."""
 
     digest: Digest
     media_type: str
@@ -85,7 +85,7 @@ class SignOffPredicate(Part):
     links: tuple[str, ...] = ()
     target_environments: tuple[str, ...] = ()
     expires: Utc | None = None
-    viewed: Viewed
+    viewed: Viewed | None  # null where the signing command opened nothing
     checkpoint: Head
     policy_digest: Digest
     person: PersonId

@@ -25,7 +25,6 @@ from cognify_dagster.records.governance import (
     GateSetAdopted,
     Genesis,
     KeyRevoked,
-    PayloadErased,
     Person,
     PersonEnrolled,
     PolicyAdopted,
@@ -34,6 +33,19 @@ from cognify_dagster.records.governance import (
     SignOffRefused,
     Workload,
     WorkloadEnrolled,
+)
+from cognify_dagster.records.ledger_acts import (
+    ClockFloorCorrected,
+    LedgerContinued,
+    LegalHoldLifted,
+    LegalHoldPlaced,
+    LogKeyRevoked,
+    LogKeyRotated,
+    PayloadErased,
+    Restored,
+    RetentionAdopted,
+    RetentionRule,
+    SegmentArchived,
 )
 from cognify_dagster.records.lineage import (
     CodeRef,
@@ -64,9 +76,11 @@ from cognify_dagster.records.release import (
     ReleaseGranted,
     ReleaseRefused,
 )
+from cognify_dagster.records.strict_yaml import YamlError, load_yaml
 
 __all__ = [
     "BundleExported",
+    "ClockFloorCorrected",
     "CodeRef",
     "CoverageSummary",
     "DatasetRef",
@@ -86,6 +100,11 @@ __all__ = [
     "GateSetAdopted",
     "Genesis",
     "KeyRevoked",
+    "LedgerContinued",
+    "LegalHoldLifted",
+    "LegalHoldPlaced",
+    "LogKeyRevoked",
+    "LogKeyRotated",
     "MetricResult",
     "ModelRegistered",
     "OverlapChecked",
@@ -101,6 +120,10 @@ __all__ = [
     "RecordError",
     "ReleaseGranted",
     "ReleaseRefused",
+    "Restored",
+    "RetentionAdopted",
+    "RetentionRule",
+    "SegmentArchived",
     "SignOff",
     "SignOffRefused",
     "TrainingFailed",
@@ -109,8 +132,10 @@ __all__ = [
     "VersionOpened",
     "Workload",
     "WorkloadEnrolled",
+    "YamlError",
     "build",
     "kinds",
+    "load_yaml",
     "parse_utc",
     "read_record",
     "register",

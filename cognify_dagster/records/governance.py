@@ -215,19 +215,6 @@ class SignOffRefused(Record):
         return (f"model/{self.model}@{self.version}", *people)
 
 
-@register
-class PayloadErased(Record):
-    """A payload was erased lawfully; `seq` is the entry concerned."""
-
-    kind: ClassVar[str] = "payload_erased"
-    seq: int = Field(ge=1)
-    basis: str = Field(min_length=1)
-    approved_by: PersonId
-
-    def subjects(self) -> tuple[str, ...]:
-        return ("erasures", self.approved_by)
-
-
 def person_subjects(people: tuple[str, ...]) -> tuple[str, ...]:
     """Return those ids that are people (attribution may also be `unattributed` or a workload)."""
     return tuple(sorted({item for item in people if item.startswith("person/")}))

@@ -1,8 +1,17 @@
 """Opens ledger and evidence from `cognify.toml`, appends records, reads them back verified. Knows nothing of policy."""
 
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
+from cognify_dagster.workspace.login import os_login
 from cognify_dagster.workspace.reading import Reading, Recorded
-from cognify_dagster.workspace.workspace import Workspace, Writer, idempotency_key, open_prepared, prepare, publish
+from cognify_dagster.workspace.workspace import (
+    Workspace,
+    Writer,
+    idempotency_key,
+    open_prepared,
+    open_signer,
+    prepare,
+    publish,
+)
 
 __all__ = [
     "CONFIG_NAME",
@@ -16,6 +25,8 @@ __all__ = [
     "idempotency_key",
     "load_config",
     "open_prepared",
+    "open_signer",
+    "os_login",
     "prepare",
     "publish",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,20 @@ else:  # pragma: no cover - Python 3.10
     import tomli as tomllib
 
 CONFIG_NAME = "cognify.toml"
-_KEYS = {"origin", "home", "ledger", "evidence", "trust", "policy", "workload"}
+_KEYS = {
+    "origin", "home", "ledger", "evidence", "trust", "policy", "workload", "archives", "witnessed", "signer", "signer_wait",
+}  # fmt: skip
+_ANCHOR_KEYS = {
+    "folder": {"path": str, "write_once": bool},
+    "s3": {
+        "bucket": str, "prefix": str, "retention_days": int, "require_lock": bool, "endpoint_url": str, "region": str,
+    },
+    "rfc3161": {"url": str, "roots": str, "intermediates": str},
+}  # fmt: skip
+_ANCHOR_NEEDS = {"folder": ("path",), "s3": ("bucket",), "rfc3161": ("url", "roots")}
+SIGNERS = ("local", "external")
+SIGNER_WAIT_S = 90.0
+WITNESSED = ("release_granted", "sign_off")
 
 
 class WorkspaceError(ValueError):
@@ -22,8 +37,26 @@ class WorkspaceError(ValueError):
 
 
 @dataclass(frozen=True)
+class AnchorConfig:
+    """An `[[anchor]]` table: `kind` is folder, s3 or rfc3161, `options` its settings with paths made absolute."""
+
+    kind: str
+    name: str
+    options: Mapping[str, str | int | bool]
+
+
+@dataclass(frozen=True)
 class WorkspaceConfig:
-    """A parsed configuration, all paths absolute. `evidence` may also be an fsspec URL such as `s3://bucket/prefix`."""
+    """A parsed configuration, all paths absolute. `evidence` may also be an fsspec URL such as `s3://bucket/prefix`.
+
+    `ledger` is an SQLite file; with `ledger_url` (a libpq URL, or `env:NAME` of a variable that holds one) the ledger is in
+    Postgres, and `ledger` only says where marks about it are kept. `archives` are folders of detached segments. `witnessed`
+    are the kinds of record that fail unless the trust file's quorum of witnesses cosigned the checkpoint after them.
+
+    `signer` is `local` (this process signs checkpoints with the log key in `keys`) or `external` (`cognify signer run` does,
+    under another login: no log key is opened here, and an append that asks for a checkpoint waits `signer_wait` seconds
+    for it). `anchors` are the places that remember heads.
+    """
 
     path: Path
     origin: str
@@ -33,6 +66,12 @@ class WorkspaceConfig:
     trust: Path
     policy: Path
     workload: str
+    ledger_url: str | None = None
+    archives: tuple[Path, ...] = ()
+    witnessed: tuple[str, ...] = WITNESSED
+    signer: str = SIGNERS[0]
+    signer_wait: float = SIGNER_WAIT_S
+    anchors: tuple[AnchorConfig, ...] = ()
 
     @property
     def keys(self) -> Path:
@@ -80,16 +119,82 @@ def load_config(path: Path) -> WorkspaceConfig:
     base = path.parent
     home = base / _text(path, table, "home", ".cognify")
     evidence = _text(path, table, "evidence", str(home / "evidence"))
+    ledger = _text(path, table, "ledger", str(home / "ledger.sqlite"))
+    in_postgres = ledger.startswith(("env:", "postgresql://", "postgres://"))
     return WorkspaceConfig(
         path=path,
         origin=_text(path, table, "origin", None),
         home=home,
-        ledger=base / _text(path, table, "ledger", str(home / "ledger.sqlite")),
+        ledger=home / "ledger.postgres" if in_postgres else base / ledger,
         evidence=evidence if "://" in evidence else str(base / evidence),
         trust=base / _text(path, table, "trust", "trust.txt"),
         policy=base / _text(path, table, "policy", "policy.yaml"),
         workload=_text(path, table, "workload", "workload/pipeline"),
+        ledger_url=ledger if in_postgres else None,
+        archives=tuple(base / name for name in _texts(path, table, "archives", ())),
+        witnessed=_texts(path, table, "witnessed", WITNESSED),
+        signer=_signer(path, table),
+        signer_wait=_wait(path, table),
+        anchors=_anchors(path, data.get("anchor", [])),
     )
+
+
+def _signer(path: Path, table: dict[str, Any]) -> str:
+    value = _text(path, table, "signer", SIGNERS[0])
+    if value not in SIGNERS:
+        raise WorkspaceError(f"{path}: [workspace] signer must be one of {', '.join(SIGNERS)}")
+    return value
+
+
+def _wait(path: Path, table: dict[str, Any]) -> float:
+    value = table.get("signer_wait", SIGNER_WAIT_S)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
+        raise WorkspaceError(f"{path}: [workspace] signer_wait must be a number of seconds, at most 3600")
+    return float(value)
+
+
+def _anchors(path: Path, tables: Any) -> tuple[AnchorConfig, ...]:
+    if not isinstance(tables, list) or not all(isinstance(item, dict) for item in tables):
+        raise WorkspaceError(f"{path}: anchors are written as tables [[anchor]]")
+    found = [_anchor(path, number, item) for number, item in enumerate(tables, 1)]
+    names = [item.name for item in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise WorkspaceError(f"{path}: two [[anchor]] tables have the name {name!r}; give each its own")
+    return tuple(found)
+
+
+def _anchor(path: Path, number: int, table: dict[str, Any]) -> AnchorConfig:
+    where = f"{path}: [[anchor]] number {number}"
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in _ANCHOR_KEYS:
+        raise WorkspaceError(f"{where}: kind must be one of {', '.join(sorted(_ANCHOR_KEYS))}")
+    name = table.get("name", f"{kind}-{number}")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+        raise WorkspaceError(f"{where}: name must be up to 40 of a-z 0-9 _ -")
+    options = {key: value for key, value in table.items() if key not in ("kind", "name")}
+    known = _ANCHOR_KEYS[kind]
+    for key, value in options.items():
+        if key not in known:
+            raise WorkspaceError(
+                f"{where}: unknown field {key!r}; an anchor of kind {kind} has {', '.join(sorted(known))}"
+            )
+        if type(value) is not known[key]:
+            raise WorkspaceError(f"{where}: {key} must be of type {known[key].__name__}")
+    missing = [key for key in _ANCHOR_NEEDS[kind] if not options.get(key)]
+    if missing:
+        raise WorkspaceError(f"{where}: {missing[0]} is missing")
+    for key in ("path", "roots", "intermediates"):
+        if key in options:
+            options[key] = str(path.parent / options[key])
+    return AnchorConfig(kind, name, options)
+
+
+def _texts(path: Path, table: dict[str, Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = table.get(key, list(default))
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise WorkspaceError(f"{path}: [workspace] {key} must be a list of texts")
+    return tuple(value)
 
 
 def _text(path: Path, table: dict[str, Any], key: str, default: str | None) -> str:

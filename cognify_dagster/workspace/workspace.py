@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,11 @@ from cognify_dagster.evidence import EvidenceStore, LocalKeyProvider
 from cognify_dagster.ledger import (
     Draft,
     Ledger,
+    LedgerError,
     LedgerFull,
     LogSigner,
+    NoteError,
+    NotWitnessed,
     Receipt,
     SqliteStore,
     TrustFile,
@@ -28,15 +32,20 @@ from cognify_dagster.ledger import (
     new_secret,
     read_secret,
 )
+from cognify_dagster.ledger.quorum import evaluate
+from cognify_dagster.ledger.rollback import mark_path, require_appendable
+from cognify_dagster.ledger.witness import remotes
 from cognify_dagster.records import EvidenceItem, Record
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
 from cognify_dagster.workspace.reading import Reading
+from cognify_dagster.workspace.stores import open_rows, open_store
 
 LOG_KEY = "log.key"
 WORKLOAD_KEY = "workload.key"
 EVIDENCE_KEY = "evidence.key"
 RECORD_KEY = "record-digests.key"
 TRUST_NAME = "trust.txt"
+SIGNER_STATE = "signer-state.json"
 _UNPUBLISHED = "unpublished"
 ENVIRONMENT_VARIABLE = "COGNIFY_WORKSPACE"
 
@@ -93,16 +102,18 @@ class Workspace:
             LedgerUnreadable: if the ledger is missing, foreign or damaged.
         """
         config = load_config(find_config(path or os.environ.get(ENVIRONMENT_VARIABLE) or "."))
-        store = SqliteStore(config.ledger)
-        if store.origin != config.origin:
-            raise WorkspaceError(
-                f"{config.path}: origin {config.origin!r} is not that of the ledger {config.ledger} ({store.origin!r})"
-            )
-        log_key = config.keys / LOG_KEY
-        signer = LogSigner(log_key, config.home / "signer-state.json", config.origin) if log_key.exists() else None
         workload_key = config.keys / WORKLOAD_KEY
         writer = Writer(config.workload, read_secret(workload_key)) if workload_key.exists() else None
-        return cls(config, Ledger(store, signer=signer, clock_us=clock_us), _open_evidence(config), writer)
+        trust = _own_trust(config)
+        store = open_store(config, trust, {writer.key_id: writer.public} if writer else {})
+        ledger = Ledger(
+            store,
+            signer=open_signer(config) if config.signer == "local" else None,
+            clock_us=clock_us,
+            witnesses=remotes(trust) if trust else (),
+            guard=lambda: require_appendable(mark_path(config.ledger)),
+        )
+        return cls(config, ledger, _open_evidence(config), writer)
 
     @property
     def origin(self) -> str:
@@ -119,10 +130,15 @@ class Workspace:
 
         An auditor uses a copy kept apart from the workspace; this one serves the people who run it.
         """
+        path = self.config.trust
         try:
-            return TrustFile.parse(self.config.trust.read_text(encoding="utf-8"))
+            return TrustFile.parse(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise WorkspaceError(f"{self.config.trust}: the trust file cannot be read: {error.strerror}") from error
+            raise WorkspaceError(f"{path}: the trust file cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise WorkspaceError(f"{path}: not UTF-8 text (byte {error.start}): this is no trust file") from error
+        except NoteError as error:
+            raise WorkspaceError(f"{path}: {error}") from error
 
     def append(
         self,
@@ -140,11 +156,13 @@ class Workspace:
             idem: idempotency key, from `idempotency_key`; repeating it with the same facts returns the old receipt.
             actor: opaque id of who acts; the workload unless given.
             expected_size: append only if the ledger still has this many entries.
-            checkpoint: sign a checkpoint right after, so that the entry leaves the exposure window at once.
+            checkpoint: sign a checkpoint right after, so that the entry leaves the exposure window at once; with
+                `signer = "external"` wait until the signer has.
 
         Raises:
-            LedgerError: see `Ledger.append`; also if the entry was kept but the checkpoint could not be signed. Trying
-                again with the same key then returns the entry and signs.
+            LedgerError: see `Ledger.append`; also if the entry was kept but the checkpoint could not be signed, or, for the
+                kinds of record that `cognify.toml` lists as witnessed, was not cosigned by the quorum of the trust file.
+                Trying again with the same key then returns the entry and signs.
         """
         writer = self.writer
         draft = Draft(
@@ -160,14 +178,74 @@ class Workspace:
             sign=writer.sign if writer else None,
         )
         receipt = self.ledger.append(draft, expected_size)
-        if checkpoint and self.ledger.signer is not None:
-            try:
-                self.ledger.sign_checkpoint()
-            except OSError as error:
-                raise LedgerFull(
-                    f"entry {receipt.seq} is kept, but no checkpoint could be signed: {error}; make room and try again"
-                ) from error
+        if checkpoint and self.config.signer == "external":
+            self._await_checkpoint(record.kind, receipt.seq)
+        elif checkpoint and self.ledger.signer is not None:
+            self._checkpoint(record.kind, receipt.seq)
         return receipt
+
+    def require_witnessed(self, kind: str, seq: int) -> None:
+        """Before something relies on an older entry: sign the head anew if that kind needs witnesses, and ask them.
+
+        Raises:
+            NotWitnessed: if the quorum of the trust file does not cosign.
+        """
+        if kind not in self.config.witnessed or self._quorum_trust() is None:
+            return
+        if self.config.signer == "external":
+            self._await_checkpoint(kind, seq)
+        elif self.ledger.signer is not None:
+            self._checkpoint(kind, seq)
+
+    def _checkpoint(self, kind: str, seq: int) -> None:
+        try:
+            note = self.ledger.sign_checkpoint()
+        except OSError as error:
+            raise LedgerFull(
+                f"entry {seq} is kept, but no checkpoint could be signed: {error}; make room and try again"
+            ) from error
+        trust = self._quorum_trust() if kind in self.config.witnessed else None
+        if trust is None or (found := evaluate(trust, note)).met:
+            return
+        said = "; ".join(str(finding) for finding in self.ledger.witnessing) or "no witness of the trust file has a URL"
+        raise NotWitnessed(f"entry {seq} is kept and signed, but {found}. {said}. Try again once they answer")
+
+    def _await_checkpoint(self, kind: str, seq: int) -> None:
+        """Wait until the signer, another process, has signed a head that covers an entry (and witnesses cosigned it, where
+        the kind needs them).
+
+        Raises:
+            NotWitnessed: if it signed, but the quorum did not cosign in time.
+            LedgerError: if it did not sign in time.
+        """
+        trust = self.trust()
+        quorum = kind in self.config.witnessed and trust.quorum != "none"
+        deadline = time.monotonic() + self.config.signer_wait
+        pause, found = 0.02, None
+        while True:
+            for _, note in reversed([item for item in self.ledger.store.checkpoints() if item[0] > seq]):
+                judged = evaluate(trust, note)
+                if judged.log_signed and judged.checkpoint.origin == self.origin:
+                    found = judged
+                    if judged.met or not quorum:
+                        return
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 1.5, 0.5)
+        if found is not None:
+            raise NotWitnessed(f"entry {seq} is kept and signed, but {found}. Try again once the witnesses answer")
+        raise LedgerError(
+            f"entry {seq} is kept, but within {self.config.signer_wait:.0f} s the external signer signed no checkpoint that covers "
+            "it. See that `cognify signer run` runs and how often it signs (--every), then try again: nothing is appended twice"
+        )
+
+    def _quorum_trust(self) -> TrustFile | None:
+        """The trust file if it asks for a quorum. A damaged one is an error, not a way around the quorum."""
+        if not self.config.trust.exists():
+            return None
+        trust = self.trust()
+        return None if trust.quorum == "none" else trust
 
     def read(self, size: int | None = None) -> Reading:
         """Verify and read the first `size` entries (all, unless given).
@@ -196,15 +274,40 @@ class Workspace:
         return read_secret(self.config.keys / RECORD_KEY)
 
 
+def log_keys(config: WorkspaceConfig) -> list[Path]:
+    """Return the log keys that sign here, oldest first: `log.key`, and `log.2.key` … while a rotation overlaps."""
+    first = config.keys / LOG_KEY
+    later = sorted(config.keys.glob("log.[0-9]*.key"), key=lambda path: int(path.name.split(".")[1]))
+    return [path for path in (first, *later) if path.exists()]
+
+
+def open_signer(config: WorkspaceConfig) -> LogSigner | None:
+    """Return the signer of the log keys that lie here, None if there are none."""
+    keys = log_keys(config)
+    return LogSigner(keys, config.home / SIGNER_STATE, config.origin) if keys else None
+
+
+def _own_trust(config: WorkspaceConfig) -> TrustFile | None:
+    """The workspace's trust file; None where there is none yet. A damaged one is no reason not to open the ledger: who needs
+    it asks `Workspace.trust`, which says what is wrong."""
+    try:
+        return TrustFile.parse(config.trust.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NoteError):
+        return None
+
+
 def _open_evidence(config: WorkspaceConfig) -> EvidenceStore:
     key = config.keys / EVIDENCE_KEY
     return EvidenceStore(config.evidence, keys=LocalKeyProvider(key) if key.exists() else None)
 
 
-def prepare(folder: Path, origin: str, *, workload: str = "workload/pipeline") -> WorkspaceConfig:
+def prepare(
+    folder: Path, origin: str, *, workload: str = "workload/pipeline", ledger_url: str | None = None
+) -> WorkspaceConfig:
     """Create keys and an empty ledger for a new workspace in a folder of its own that nothing reads yet.
 
-    The caller appends the genesis entry to it and calls `publish`. A process killed before that leaves only the partial
+    With `ledger_url` (`env:NAME`, or a URL without password) the ledger is the empty one that `cognify ledger init` made in
+    Postgres. The caller appends the genesis entry to it and calls `publish`. A process killed before that leaves only the partial
     folder, which the next call replaces.
 
     Raises:
@@ -227,18 +330,26 @@ def prepare(folder: Path, origin: str, *, workload: str = "workload/pipeline") -
     (home / ".gitignore").write_text("*\n", encoding="utf-8")
     for name in (LOG_KEY, WORKLOAD_KEY, EVIDENCE_KEY, RECORD_KEY):
         new_secret(home / "keys" / name)
-    SqliteStore.create(home / "ledger.sqlite", origin)
-    (home / CONFIG_NAME).write_text(_config_text(origin, home.name, workload), encoding="utf-8")
-    return replace(
-        load_config(home / CONFIG_NAME), home=home, ledger=home / "ledger.sqlite", evidence=str(home / "evidence")
-    )
+    if ledger_url is None:
+        SqliteStore.create(home / "ledger.sqlite", origin)
+    (home / CONFIG_NAME).write_text(_config_text(origin, home.name, workload, ledger_url), encoding="utf-8")
+    config = load_config(home / CONFIG_NAME)
+    ledger = home / config.ledger.name
+    config = replace(config, home=home, ledger=ledger, evidence=str(home / "evidence"))
+    if ledger_url is not None and (size := open_rows(config).size()):
+        shutil.rmtree(home)
+        raise WorkspaceError(
+            f"the ledger {origin!r} in Postgres has {size} entries already. A ceremony that was cut off cannot be taken up again "
+            "there: make another schema with `cognify ledger init`, and found with that one"
+        )
+    return config
 
 
 def open_prepared(config: WorkspaceConfig) -> Workspace:
     """Open a workspace that `prepare` made and `publish` has not yet moved into place."""
-    signer = LogSigner(config.keys / LOG_KEY, config.home / "signer-state.json", config.origin)
+    signer = LogSigner(config.keys / LOG_KEY, config.home / SIGNER_STATE, config.origin)
     writer = Writer(config.workload, read_secret(config.keys / WORKLOAD_KEY))
-    return Workspace(config, Ledger(SqliteStore(config.ledger), signer=signer), _open_evidence(config), writer)
+    return Workspace(config, Ledger(open_rows(config), signer=signer), _open_evidence(config), writer)
 
 
 def publish(config: WorkspaceConfig, files: dict[str, str]) -> Path:
@@ -260,7 +371,8 @@ def publish(config: WorkspaceConfig, files: dict[str, str]) -> Path:
         (folder / name).write_text(files[name], encoding="utf-8")
     path = folder / CONFIG_NAME
     temporary = path.with_suffix(".new")
-    temporary.write_text(_config_text(config.origin, ".cognify", config.workload), encoding="utf-8")
+    text = _config_text(config.origin, ".cognify", config.workload, config.ledger_url)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
     (folder / ".cognify" / _UNPUBLISHED).unlink()
     return path
@@ -269,19 +381,20 @@ def publish(config: WorkspaceConfig, files: dict[str, str]) -> Path:
 def _clear_unpublished(folder: Path) -> None:
     """Remove what a ceremony left behind that was killed before `cognify.toml` was written: nothing but genesis is in it."""
     marker = folder / ".cognify" / _UNPUBLISHED
-    if marker.is_file() and SqliteStore(folder / ".cognify" / "ledger.sqlite").size() <= 1:
+    ledger = folder / ".cognify" / "ledger.sqlite"
+    # without the file the ledger is in Postgres, where `prepare` looks at its size
+    if marker.is_file() and (not ledger.exists() or SqliteStore(ledger).size() <= 1):
         for name in marker.read_text(encoding="utf-8").splitlines():
             (folder / Path(name).name).unlink(missing_ok=True)
         shutil.rmtree(folder / ".cognify")
 
 
-def _config_text(origin: str, home: str, workload: str) -> str:
+def _config_text(origin: str, home: str, workload: str, ledger_url: str | None) -> str:
     return (
         "# Where this project keeps its ledger and evidence. Paths are relative to this file.\n"
         "[workspace]\n"
         f'origin = "{origin}"\n'
-        f'home = "{home}"\n'
-        'trust = "trust.txt"\n'
+        f'home = "{home}"\n' + (f'ledger = "{ledger_url}"\n' if ledger_url else "") + 'trust = "trust.txt"\n'
         'policy = "policy.yaml"\n'
         f'workload = "{workload}"\n'
     )

@@ -18,6 +18,7 @@ from cognify_dagster.governance import (
     fail,
     live,
     request_release,
+    revoke_key,
     sign_off,
 )
 from cognify_dagster.ledger import Outcome, Receipt
@@ -245,6 +246,15 @@ def test_the_newest_completed_release_is_live_and_names_what_it_supersedes(appro
     found = live(approved.workspace.read(), MODEL, "production")
     assert found is not None
     assert (found.record.version, found.record.supersedes) == ("2", "1")
+
+
+def test_approvals_stay_used_when_one_more_than_needed_is_revoked(approved: World) -> None:
+    """Nobody approved anything anew, so the remaining approvals are no new round."""
+    approved.enrol("walt", "model_validator")
+    approved.approve("walt", stage="validation")
+    complete(approved.workspace, ask(approved), location="/srv/1", detail={})
+    revoke_key(approved.workspace, "person/walt", approved.key("walt").key_id, "left", approved.key("ada"))
+    assert approved.codes() == ["already_released"]
 
 
 @pytest.mark.parametrize("change", [{"grant_seq": 3}, {"grant_seq": 10_000}, {"model_digest": "sha256:" + "0" * 64}])

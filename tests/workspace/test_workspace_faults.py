@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from cognify_dagster.evidence import EvidenceDiskFull
 from cognify_dagster.ledger import LedgerFull, Outcome
+from cognify_dagster.ledger._sqlite_connection import close_all
 from cognify_dagster.records import ModelRegistered
 from cognify_dagster.workspace import Workspace, idempotency_key
 from tests.workspace.conftest import register
@@ -71,6 +73,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        gc.collect()  # what is kept open, a connection or the signer's state, would keep the filesystem busy
+        close_all()
         subprocess.run(["umount", folder], check=True)
 
 

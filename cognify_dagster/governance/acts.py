@@ -1,0 +1,125 @@
+"""Acts about the ledger that several people sign together, and whether such an act counts.
+
+Invariants: an act counts only with valid signatures of as many different people as it needs, each holding one of the roles it needs
+at that point; a signed statement has its effect once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+from cognify_dagster.governance.errors import GovernanceError, SignatureError
+from cognify_dagster.governance.keys import PersonalKey
+from cognify_dagster.governance.people import ADMIN, Directory, directory
+from cognify_dagster.governance.statements import read_act, sign_act, statement_digest
+from cognify_dagster.ledger import IdempotencyConflict, Receipt, SizeChanged
+from cognify_dagster.records import Envelope, EnvelopeSignature, Record
+from cognify_dagster.workspace import Reading, Recorded, Workspace
+
+COMPLIANCE = "compliance_officer"
+KEEPERS = (COMPLIANCE, ADMIN)
+PEOPLE = 2
+_ATTEMPTS = 5
+UNSIGNED = Envelope(payload="", payloadType="", signatures=(EnvelopeSignature(keyid="", sig=""),))
+R = TypeVar("R", bound=Record)
+
+
+def people_needed(reading: Reading) -> int:
+    """How many different people sign a joint act: two, in a trial ledger one."""
+    return 1 if reading.trial else PEOPLE
+
+
+def role_of(people: Directory, person: str, key_id: str, seq: int, roles: Sequence[str]) -> str:
+    """Return the first of the roles that a person holds just before entry `seq`, with a key that is valid then.
+
+    Raises:
+        GovernanceError: if they hold none, or the key does not count.
+    """
+    standing = people.person_at(person, seq)
+    if standing is None or people.key_at(person, key_id, seq) is None:
+        raise GovernanceError(f"{person} is not enrolled here with the key {key_id}; see `cognify people list`")
+    held = [role for role in roles if role in standing.roles]
+    if not held:
+        raise GovernanceError(f"{standing.name} may not do this: one of the roles {', '.join(roles)} is needed")
+    return held[0]
+
+
+def sign_jointly(
+    reading: Reading, record: R, signers: Sequence[PersonalKey], roles: Sequence[str], meaning: str, *, needed: int
+) -> tuple[Envelope, ...]:
+    """Return the envelopes of all signers over a record.
+
+    Raises:
+        GovernanceError: if there are too few different people, or one of them may not sign this.
+    """
+    if len({key.person for key in signers}) < needed:
+        raise GovernanceError(
+            f"this needs the signatures of {needed} different people, each with one of: {', '.join(roles)}"
+        )
+    people = directory(reading)
+    head = reading.view.checkpoint()
+    return tuple(
+        sign_act(
+            record,
+            key,
+            ledger=reading.origin,
+            role=role_of(people, key.person, key.key_id, reading.size, roles),
+            meaning=meaning,
+            head=head,
+        )
+        for key in signers
+    )
+
+
+def act_problem(
+    reading: Reading,
+    item: Recorded[Record],
+    envelopes: Sequence[Envelope],
+    people: Directory,
+    roles: Collection[str],
+    *,
+    needed: int,
+    claimed: Collection[str],
+    used: Collection[str] = (),
+) -> str | None:
+    """Say why an act in the ledger does not count, or None. `claimed` are the people whom the record names as signers."""
+    signed: set[str] = set()
+    everyone: set[str] = set()
+    for envelope in envelopes:
+        try:
+            predicate = read_act(item, envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
+            if statement_digest(envelope) in used:
+                return "the same signed statement had its effect in an earlier entry"
+        except SignatureError as error:
+            return str(error)
+        everyone.add(str(predicate["person"]))
+        person = people.person_at(str(predicate["person"]), item.seq)
+        if person is not None and set(person.roles) & set(roles):
+            signed.add(person.person)
+    if len(signed) < needed:
+        return f"it is signed by {len(signed)} people with one of the roles {', '.join(sorted(roles))}; {needed} are needed"
+    if everyone != set(claimed):
+        return "it names other people than those who signed it"
+    return None
+
+
+def decide_and_append(workspace: Workspace, attempt: Callable[[Reading], Callable[[], Receipt]]) -> Receipt:
+    """Decide on a reading and append only if nothing was appended since; decide again where something was.
+
+    Args:
+        workspace: where.
+        attempt: decides (raising if it refuses) and returns the append, made with `expected_size` of the reading.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return attempt(workspace.read())()
+        except (SizeChanged, IdempotencyConflict):  # somebody else was first; perhaps with this very act
+            continue
+    return attempt(workspace.read())()
+
+
+def already(reading: Reading, seq: int) -> Callable[[], Receipt]:
+    """Return the receipt of an entry that did this before, in the place of an append."""
+    entry = reading.view.entries[seq].entry
+    return lambda: Receipt(entry.seq, entry.leaf, entry.time_us, duplicate=True)
