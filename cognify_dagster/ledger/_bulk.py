@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import repeat
 from typing import Any
 
 from cognify_dagster.ledger.entry import (
@@ -25,15 +26,13 @@ from cognify_dagster.ledger.entry import (
     check_subject,
 )
 from cognify_dagster.ledger.errors import EntryError
+from cognify_dagster.ledger.store import Columns
 
 _loads: Callable[[bytes], Any]
 try:
     from orjson import loads as _loads
 except ImportError:  # pragma: no cover - only slower without it
     _loads = json.loads
-
-Columns = tuple[int, bytes, bytes, str, str, str, int]
-"""A raw row: seq, bytes, leaf, prev, idem, kind, time_us."""
 
 _HEX = re.compile(r"(?:[0-9a-f]{64})*")
 _SIGNATURES = re.compile(r"(?:[A-Za-z0-9+/]{85}[AQgw]==)*")
@@ -79,10 +78,15 @@ def _check(rows: Sequence[Columns], subjects: Sequence[tuple[int, str]], origin:
     claims: dict[str, tuple[int, int]] = {}
     heads: dict[str, int] = {}
     all_heads: list[int] = []
-    members: list[tuple[str, str, str, str]] = []
+    members: list[tuple[str, str, str, str, str]] = []
     groups: dict[str, list[str]] = {}
+    templates: dict[str, str] = {}
     digests: set[str] = set()
-    prev = first_prev = str(rows[0][3])
+    last = rows[0][3]
+    if type(last) is not bytes or len(last) != 32:
+        return None
+    prev = first_prev = last.hex()
+    unhex = bytes.fromhex
     tail = f',"ledger":"{origin}","prev":"'
     for number, row in enumerate(rows, start):
         data = row[1]
@@ -97,16 +101,15 @@ def _check(rows: Sequence[Columns], subjects: Sequence[tuple[int, str]], origin:
             or bool(key) != bool(sig)
         ):
             return None
-        pairs = []
         for subject, head in links.items():
             if subject not in heads:
                 claims[subject] = (number, head)
             elif heads[subject] != head:
                 return None
             heads[subject] = number
-            index.append((number, subject))
-            pairs.append(f'"{subject}":{head}')
-        all_heads.extend(links.values())
+        positions = (*links.values(),)
+        all_heads += positions
+        index += zip(repeat(number), listed)
         inside = ""
         if evidence:
             inside = '"' + '","'.join(evidence) + '"'
@@ -114,27 +117,30 @@ def _check(rows: Sequence[Columns], subjects: Sequence[tuple[int, str]], origin:
             if len(evidence) > 1 and evidence != sorted(set(evidence)):
                 return None
         joined = '","'.join(listed)
-        groups[joined] = listed
+        template = templates.get(joined)
+        if template is None:
+            template = templates[joined] = '"' + '":%d,"'.join(listed) + '":%d'
+            groups[joined] = listed
         text = (
             f'{{"body":{{"actor":"{actor}","evidence":[{inside}],"idem":"{idem}","key":"{key}","kind":"{kind}",'
-            f'"payload":"{commitment}","schema":{schema},"sig":"{sig}","subjects":["{joined}"]}},"heads":{{{",".join(pairs)}}}'
+            f'"payload":"{commitment}","schema":{schema},"sig":"{sig}","subjects":["{joined}"]}},"heads":{{{template % positions}}}'
             f'{tail}{prev}","seq":{number},"time_us":{time_us},"v":1}}'
         )
         if text.encode("ascii") != data:
             return None
         leaf = sha256(b"\x00" + data).digest()
-        expected.append((number, data, leaf, prev, idem, kind, time_us))
-        members.append((commitment, key, sig, actor))
-        prev = leaf.hex()
+        expected.append((number, data, leaf, last, unhex(idem), kind, time_us))
+        members.append((idem, commitment, key, sig, actor))
+        last, prev = leaf, leaf.hex()
     if expected != rows or index != subjects or set(map(type, all_heads)) != {int}:
         return None
     if not all(-1 <= head < start for _, head in claims.values()):
         return None
-    if not _members_sound(expected, members, groups, digests, first_prev):
+    if not _members_sound(expected, members, groups, digests):
         return None
     return Run(
         [row[2] for row in expected],
-        [(row[0], member[0], row[5]) for row, member in zip(expected, members, strict=True)],
+        [(row[0], member[1], row[5]) for row, member in zip(expected, members, strict=True)],
         claims,
         heads,
         first_prev,
@@ -145,14 +151,13 @@ def _check(rows: Sequence[Columns], subjects: Sequence[tuple[int, str]], origin:
 
 def _members_sound(
     expected: Sequence[Columns],
-    members: Sequence[tuple[str, str, str, str]],
+    members: Sequence[tuple[str, str, str, str, str]],
     groups: dict[str, list[str]],
     digests: set[str],
-    first_prev: str,
 ) -> bool:
     """Whether the members of all rows have their form; each distinct value is looked at once."""
-    commitments, keys, signatures, actors = zip(*members, strict=True)
-    hexes = [first_prev, *[row[4] for row in expected], *commitments]
+    idems, commitments, keys, signatures, actors = zip(*members, strict=True)
+    hexes = (*idems, *commitments)
     times = [row[6] for row in expected]
     for listed in groups.values():
         if not 1 <= len(listed) <= MAX_SUBJECTS or listed != sorted(set(listed)):

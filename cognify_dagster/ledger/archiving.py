@@ -200,8 +200,9 @@ class ArchivedStore:
         middle = start
         if level < HEIGHT:
             middle = min(end, max(start, minimum_index(self.store) >> level))
-            for index in range(start, middle):
-                yield index, self.node(level, index)
+            for archive, low, high in self._parts(start << level, middle << level):
+                if archive is not None:
+                    yield from ((index, archive.node(level, index)) for index in range(low >> level, high >> level))
         yield from self.store.nodes(level, middle, end)
 
     def append(self, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:

@@ -32,7 +32,7 @@ from cognify_dagster.ledger._sqlite_schema import (
 )
 from cognify_dagster.ledger.entry import MAX_SUBJECTS, SealedBody
 from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
-from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload
+from cognify_dagster.ledger.store import Columns, Receipt, Segment, StoredEntry, StoredPayload
 
 __all__ = [
     "APPLICATION_ID",
@@ -292,14 +292,12 @@ class SqliteStore:
                 "SELECT seq, bytes FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, end)
             ).fetchall()
 
-    def columns(
-        self, start: int, end: int
-    ) -> tuple[list[tuple[int, bytes, bytes, str, str, str, int]], list[tuple[int, str]]]:
+    def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
         """Return raw columns and subject index of the entries [start, end); see `BulkStore`."""
         with self._session() as handle, _snapshot(handle.db) as db:
             self._refuse_detached(db, start, end)
             found = db.execute(
-                _COLUMNS,
+                "SELECT seq, bytes, leaf, prev, idem, kind, time_us FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq",
                 (start, end),
             ).fetchall()
             subjects = db.execute(
@@ -354,6 +352,14 @@ class SqliteStore:
             with self._session() as handle, _snapshot(handle.db) as db:
                 found = rows.read_nodes(db, level, low, min(end, low + _RANGE))
             yield from found
+
+    def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
+        """Return the cached subtrees above the leaves that the entries [start, end) completed; see `BulkStore`."""
+        with self._session() as handle:
+            return handle.db.execute(
+                "SELECT level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
+                (start - start.bit_count(), end - end.bit_count()),
+            ).fetchall()
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""

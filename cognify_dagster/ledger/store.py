@@ -126,6 +126,10 @@ class Store(Protocol):
         """Return the detached segments in order."""
 
 
+Columns = tuple[int, bytes, bytes, bytes, bytes, str, int]
+"""The raw columns of an entry's row: seq, bytes, leaf, prev and idem as 32 bytes each, kind, time_us."""
+
+
 @runtime_checkable
 class BulkStore(Protocol):
     """What a store may offer beside `Store` so that verification reads faster."""
@@ -137,8 +141,10 @@ class BulkStore(Protocol):
     def data(self, start: int, end: int) -> list[tuple[int, bytes]]:
         """Return (seq, bytes) of the entries [start, end) in order."""
 
-    def columns(
-        self, start: int, end: int
-    ) -> tuple[list[tuple[int, bytes, bytes, str, str, str, int]], list[tuple[int, str]]]:
-        """Return the raw columns (seq, bytes, leaf, prev, idem, kind, time_us) of the entries [start, end) in order, and
-        the search index of their subjects as (seq, subject), in order; of one moment."""
+    def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
+        """Return the raw columns of the entries [start, end) in order, and the search index of their subjects as
+        (seq, subject), in order; of one moment."""
+
+    def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
+        """Return the cached subtrees above the leaves whose last leaf is one of the entries [start, end), as
+        (level, index, hash). Such a store has no leaves in its cache beside the entries' leaf column."""

@@ -8,7 +8,8 @@ where somebody outside remembers the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +89,18 @@ def verify_store(
         A report with every finding; it never raises for what an attacker could have written.
     """
     run = _Run(store, trust, depth)
-    run.collect(remembered, anchored, signer_head)
+    seam = Seam()
+    with run.reading():
+        run.collect(remembered, anchored, signer_head)
     size = store.size()
-    seam = run.resume(since, size)
+    with run.reading():
+        seam = run.resume(since, size)
     start = seam.count
     cuts = [head.checkpoint.size for head in run.heads]
     try:
-        for part in scan(store, start, size, cuts=cuts, depth=depth, processes=processes, progress=progress):
-            seam.add(part, depth, store)
+        with run.reading():
+            for part in scan(store, start, size, cuts=cuts, depth=depth, processes=processes, progress=progress):
+                seam.add(part, depth, store)
     except LedgerUnreadable as error:
         run.findings.append(Finding(Outcome.UNREADABLE, None, str(error)))
     report = run.conclude(seam, start, size)
@@ -125,6 +130,15 @@ class _Run:
             text = f"the trust file is for the ledger {names}, this one is {self.origin}"
             self.findings.append(Finding(Outcome.UNPROVEN, None, text))
             self.trust = None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Rows may hold anything, NULL too, where somebody took the tables' constraints away: that is a finding."""
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError) as error:
+            text = f"a row holds a value that no ledger writes ({error})"
+            self.findings.append(Finding(Outcome.UNREADABLE, None, text))
 
     def collect(
         self, remembered: Iterable[tuple[str, str]], anchored: Sequence[Anchored], signer_head: Checkpoint | None
@@ -254,7 +268,7 @@ class _Run:
             return None
         try:
             return next((row.time_us for row in self.store.entries(seq, seq + 1)), None)
-        except LedgerUnreadable:
+        except (LedgerUnreadable, AttributeError, TypeError, ValueError):
             return None
 
 
