@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 
@@ -156,11 +156,27 @@ def size_of_one() -> int:
     return len(data) + len(draft.payload)
 
 
-def chain(count: int) -> Iterator[tuple[StoredEntry, StoredPayload]]:
+def full_draft(number: int) -> Draft:
+    """A draft as a pipeline's workload writes it: signed, with four subjects and two evidence digests (about 0.9 KB as entry).
+
+    The signature's bytes are made up: verification of rows does not look at them, and signing is not what is measured.
+    """
+    digest = hashlib.sha256(b"%d" % number).digest()
+    version = f"model/m{number // 10 % 200}@v{number // 10}"
+    return replace(
+        make_draft(number),
+        subjects=(version.split("@", maxsplit=1)[0], version, f"dataset/d{number % 50}", "policy"),
+        evidence=tuple(f"sha256:{hashlib.sha256(bytes([i]) + digest).hexdigest()}" for i in range(2)),
+        key_id=digest.hex()[:16],
+        sign=lambda _: digest * 2,
+    )
+
+
+def chain(count: int, make: Callable[[int], Draft] = make_draft) -> Iterator[tuple[StoredEntry, StoredPayload]]:
     """Rows of a valid ledger, made one after the other."""
     prev, newest = NO_PREVIOUS, dict[str, int]()
     for seq in range(count):
-        draft = make_draft(seq)
+        draft = make(seq)
         sealed = seal_body(ORIGIN, draft, salt=hashlib.sha256(b"salt %d" % seq).digest())
         subjects = tuple(sorted(draft.subjects))
         heads = {subject: newest.get(subject, -1) for subject in subjects}
@@ -193,6 +209,16 @@ def big_ledger(options: Options) -> SqliteStore:
     print(f"making a ledger of {options.big:,} entries in {path} (once) …", flush=True)
     entries, payloads = tee(chain(options.big))
     SqliteStore.create_from(path, ORIGIN, (e for e, _ in entries), (p for _, p in payloads), []).close()
+    return SqliteStore(path, read_only=True)
+
+
+def full_ledger(options: Options, size: int) -> SqliteStore:
+    """A ledger of entries as workloads write them, made once and kept in the cache folder."""
+    path = options.cache / f"full-{size}.sqlite"
+    if not path.exists():
+        options.cache.mkdir(parents=True, exist_ok=True)
+        entries, payloads = tee(chain(size, full_draft))
+        SqliteStore.create_from(path, ORIGIN, (e for e, _ in entries), (p for _, p in payloads), []).close()
     return SqliteStore(path, read_only=True)
 
 

@@ -60,7 +60,7 @@ def command(ctx: click.Context, no_dagster: bool, json_: bool) -> None:
         checks.append(Check("workspace", "fail", text, "mend it first; some checks need it"))
     config = workspace.config if workspace is not None else _config(ctx)
     if config is not None:
-        for probe in (_keys, _storage, _sqlite, _evidence):
+        for probe in (_keys, _storage, _database, _evidence):
             checks += _guarded(config, probe)
     if workspace is not None:
         reading, found = _ledger(workspace)
@@ -119,7 +119,7 @@ def _ledger(workspace: Workspace) -> tuple[Reading | None, list[Check]]:
         return None, [
             Check("ledger", "fail", f"{len(report.findings)} findings; first: {first}", "run `cognify ledger verify`")
         ]
-    checks = [Check("ledger", "ok", f"{report.size} entries verify, level {report.level}")]
+    checks = [Check("ledger", "ok", f"{report.size} entries verify, level {report.level}"), *_appendable(workspace)]
     if report.uncovered:
         checks.append(
             Check(
@@ -134,12 +134,25 @@ def _ledger(workspace: Workspace) -> tuple[Reading | None, list[Check]]:
     return workspace.read(), checks
 
 
+def _appendable(workspace: Workspace) -> list[Check]:
+    from cognify_dagster.ledger import RolledBack
+    from cognify_dagster.ledger.rollback import mark_path, require_appendable
+
+    try:
+        require_appendable(mark_path(workspace.config.ledger))
+    except RolledBack as error:
+        return [Check("rollback", "fail", str(error), "see docs/operations.md")]
+    return []
+
+
 def _keys(config: WorkspaceConfig) -> Iterator[Check]:
-    from cognify_dagster.workspace.workspace import EVIDENCE_KEY, LOG_KEY, RECORD_KEY, WORKLOAD_KEY
+    from cognify_dagster.workspace.workspace import EVIDENCE_KEY, LOG_KEY, RECORD_KEY, WORKLOAD_KEY, log_keys
 
     folder = config.keys
+    signing = log_keys(config)
+    log_key = signing[-1].name if signing else LOG_KEY
     meaning = {
-        LOG_KEY: "no checkpoint can be signed here",
+        **({log_key: "no checkpoint can be signed here"} if config.signer == "local" else {}),
         WORKLOAD_KEY: "entries written here would not be signed",
         EVIDENCE_KEY: "personal and confidential evidence cannot be read or written",
         RECORD_KEY: "records with personal data cannot be digested",
@@ -148,6 +161,20 @@ def _keys(config: WorkspaceConfig) -> Iterator[Check]:
     for name in missing:
         yield Check(
             f"key {name}", "warn", f"missing: {meaning[name]}", "restore it from your backup, if this host needs it"
+        )
+    if config.signer == "external" and signing:
+        yield Check(
+            "log key",
+            "warn",
+            f'{signing[0]} lies here although signer = "external"',
+            "move it to where `cognify signer run` runs",
+        )
+    if len(signing) > 1:
+        yield Check(
+            "log key",
+            "warn",
+            f"{len(signing)} log keys sign: a rotation is under way",
+            "cognify ledger rotate-key --finish",
         )
     people = sorted(config.people_keys.glob("*.json")) if config.people_keys.is_dir() else []
     present = [folder / name for name in meaning if name not in missing] + people
@@ -168,6 +195,9 @@ def _storage(config: WorkspaceConfig) -> Iterator[Check]:
     from cognify_dagster.ledger import filesystem_of
     from cognify_dagster.ledger.sqlite import _NETWORK_FILESYSTEMS
 
+    if config.ledger_url is not None:
+        yield _free(config.home)
+        return
     kind = filesystem_of(config.ledger.parent)
     if kind in _NETWORK_FILESYSTEMS:
         yield Check(
@@ -175,13 +205,33 @@ def _storage(config: WorkspaceConfig) -> Iterator[Check]:
         )
     else:
         yield Check("filesystem", "ok", f"the ledger lies on {kind}")
-    free = shutil.disk_usage(config.ledger.parent).free
-    status = "fail" if free < _NO_DISK else "warn" if free < _LOW_DISK else "ok"
-    yield Check(
-        "disk space", status, f"{free / 1e9:.1f} GB free", "" if status == "ok" else "free space before the next run"
-    )
+    yield _free(config.ledger.parent)
     if not os.access(config.ledger, os.W_OK) or not os.access(config.ledger.parent, os.W_OK):
         yield Check("ledger file", "fail", f"{config.ledger} cannot be written by this user", "mend owner and mode")
+
+
+def _free(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    status = "fail" if free < _NO_DISK else "warn" if free < _LOW_DISK else "ok"
+    return Check(
+        "disk space", status, f"{free / 1e9:.1f} GB free", "" if status == "ok" else "free space before the next run"
+    )
+
+
+def _database(config: WorkspaceConfig) -> Iterator[Check]:
+    """The database under the ledger: Postgres' settings were checked when it was opened, its warnings are shown."""
+    if config.ledger_url is None:
+        yield from _sqlite(config)
+        return
+    from cognify_dagster.ledger.postgres import PostgresStore
+    from cognify_dagster.workspace.stores import ledger_url
+
+    store = PostgresStore(ledger_url(config) or "")
+    store.size()
+    if not store.warnings:
+        yield Check("postgres", "ok", f"{store!r} is durable")
+    for text in store.warnings:
+        yield Check("postgres", "warn", text, "see docs/postgres.md")
 
 
 def _sqlite(config: WorkspaceConfig) -> Iterator[Check]:

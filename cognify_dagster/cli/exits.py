@@ -37,6 +37,8 @@ class Failure(click.ClickException):
 # occur before the room was imported, and nothing heavy is imported to report it.
 _ROOMS: tuple[tuple[str, str, int], ...] = (
     ("cognify_dagster.ledger.errors", "Tampered", TAMPERED),
+    ("cognify_dagster.ledger.errors", "RolledBack", ROLLED_BACK),
+    ("cognify_dagster.ledger.errors", "NotWitnessed", UNPROVEN),
     ("cognify_dagster.ledger.errors", "ProofError", UNPROVEN),
     ("cognify_dagster.ledger.errors", "IdempotencyConflict", BLOCKED),
     ("cognify_dagster.ledger.errors", "SizeChanged", BLOCKED),
@@ -77,6 +79,9 @@ def explain(error: Exception) -> tuple[str, int]:
 def _room_text(error: Exception) -> str:
     """One line; a refusal with several reasons gets one line a reason."""
     reasons = getattr(error, "reasons", None)
+    if isinstance(reasons, list) and type(error).__name__ == "ErasureRefused":
+        lines = "\n".join(f"  - {' '.join(str(reason).split())}" for reason in reasons)
+        return f"refused; nothing was destroyed and nothing recorded. Reasons:\n{lines}"
     if isinstance(reasons, list):  # SignOffDenied
         lines = "\n".join(f"  - {' '.join(str(reason).split())}" for reason in reasons)
         return f"refused; the attempt is recorded in the ledger. Reasons:\n{lines}"

@@ -75,6 +75,11 @@ class _Named:
 @click.option(
     "--recovery-threshold", type=click.IntRange(1), default=1, show_default=True, help="How many of them recover."
 )
+@click.option(
+    "--ledger-url",
+    metavar="URL",
+    help="Keep the ledger in Postgres: env:NAME of a variable that holds the URL (made by `cognify ledger init`).",
+)
 @yes_option
 @passphrase_option
 @json_option
@@ -87,6 +92,7 @@ def command(
     policy_file: Path | None,
     recovery_files: tuple[Path, ...],
     recovery_threshold: int,
+    ledger_url: str | None,
     yes: bool,
     passphrase_files: tuple[Path, ...],
     json_: bool,
@@ -103,14 +109,17 @@ def command(
       cognify init --origin bank.example/credit --founder "Ada=ada.key.json" --founder "Finn=finn.key.json"
     Alone, to try it:
       cognify init --trial
+    In Postgres, after `cognify ledger init`:
+      cognify init --ledger-url env:COGNIFY_LEDGER_URL --founder "Ada=ada.key.json" --founder "Finn=finn.key.json"
     """
     from cognify_dagster.governance import found_workspace
     from cognify_dagster.ledger import EntryError, check_origin
 
     folder = directory.expanduser().resolve()
     _check_free(folder)
+    _check_url(ledger_url)
     policy, text = _policy(folder, policy_file)
-    name = origin or _default_origin(folder)
+    name = origin or _origin_of(ledger_url) or _default_origin(folder)
     try:
         check_origin(name)
     except EntryError as error:
@@ -132,6 +141,7 @@ def command(
         trial_banner(trial)
         say("This ledger will be founded; none of it can be changed later:")
         rows: list[tuple[str, object]] = [("Folder", folder), ("Origin", name), ("Policy", policy.digest)]
+        rows += [("Ledger", f"in Postgres ({ledger_url})")] if ledger_url else []
         rows += [("Founder", f"{item.name}, {item.key_file}") for item in named]
         pairs(rows)
     confirm("Found this ledger?", yes)
@@ -144,6 +154,7 @@ def command(
         recovery_keys=recovery,
         recovery_threshold=recovery_threshold,
         trial=trial,
+        ledger_url=ledger_url,
     )
     reading = workspace.read()
     project = dagster_project(folder)
@@ -167,7 +178,7 @@ def command(
     pairs(
         [
             ("Configuration", workspace.config.path),
-            ("Ledger, keys", workspace.config.home),
+            ("Keys" if ledger_url else "Ledger, keys", workspace.config.home),
             ("Policy", workspace.config.policy),
             ("Trust file", workspace.config.trust),
         ]
@@ -186,6 +197,28 @@ def _check_free(folder: Path) -> None:
         raise click.UsageError(f"{folder}: there is a workspace here already; see `cognify doctor`")
     if (folder / "trust.txt").exists():
         raise click.UsageError(f"{folder / 'trust.txt'}: belongs to another ledger; move it away first")
+
+
+def _check_url(url: str | None) -> None:
+    """cognify.toml is read by many and goes into repositories: no password is written into it."""
+    if url is None:
+        return
+    if not url.startswith(("env:", "postgresql://", "postgres://")):
+        raise click.UsageError("--ledger-url: env:NAME of a variable, or postgresql://LOGIN@HOST/DATABASE, is expected")
+    if re.search(r"//[^/@]*:[^/@]*@|password=", url) or re.search(r"[\"\\\s]", url):
+        raise click.UsageError(
+            "--ledger-url: the URL would be written to cognify.toml; put one with a password into a variable and give env:NAME"
+        )
+
+
+def _origin_of(url: str | None) -> str | None:
+    """A ledger in Postgres has its origin already."""
+    if url is None:
+        return None
+    from cognify_dagster.ledger.postgres import PostgresStore
+    from cognify_dagster.workspace.stores import resolve_url
+
+    return PostgresStore(resolve_url(url, "--ledger-url")).origin
 
 
 def _policy(folder: Path, file: Path | None) -> tuple[Policy, str]:

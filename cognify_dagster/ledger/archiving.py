@@ -135,7 +135,10 @@ class ArchivedStore:
             Tampered: if an archive is of another ledger, or not the one that was detached.
         """
         self.store = store
-        known = {segment.start: segment for segment in store.segments()}
+        try:
+            known = {segment.start: segment for segment in store.segments()}
+        except (TypeError, ValueError) as error:  # only where somebody took the tables' constraints away
+            raise LedgerUnreadable(f"a detached segment's row holds a value that no ledger writes ({error})") from error
         self._archives: dict[int, Archive] = {}
         for archive in archives:
             if archive.origin != store.origin:
@@ -267,5 +270,5 @@ def detached(segment: Segment) -> LedgerUnreadable:
     """Return the error for reading entries of a detached segment without its archive."""
     return LedgerUnreadable(
         f"entries {segment.start}..{segment.end - 1} were moved into an archive (manifest {segment.manifest[:16]}…); give its "
-        "folder, or put the segment back with `cognify ledger archive restore`"
+        "folder, or put the segment back with `cognify ledger attach`"
     )

@@ -271,11 +271,11 @@ def _check_payloads(store: Store, part: Part, committed: list[tuple[int, str, st
     rows = {row.seq: row for row in store.payloads(part.start, part.end)}
     for seq, commitment, kind in committed:
         row = rows.get(seq)
-        if row is None or row.data is None or row.salt is None:
+        if row is None or (row.data, row.salt, row.facts_digest) == (None, None, None):  # half a row is no erasure
             part.missing.add(seq)
         elif (problem := payload_problem(commitment, row)) is not None:
             part.findings.append(Finding(Outcome.TAMPERED, seq, problem))
-        elif kind in _NOTED:
+        elif kind in _NOTED and row.data is not None:
             part.noted.append((seq, kind, _facts(row.data)))
         if keep:
             part.payloads.append(row)

@@ -269,7 +269,7 @@ class PostgresStore:
             )
         else:
             rows = self._read("SELECT hash FROM {s}.node WHERE level = %s AND idx = %s", (level, index))
-        if rows:
+        if rows and rows[0][0] is not None:
             return bytes(rows[0][0])
         if 0 < level < SEGMENT_LEVEL:  # dropped with its segment, whose leaves are kept
             rows = self._read(
@@ -296,7 +296,7 @@ class PostgresStore:
                 statement, (start, end, start, end, _RANGE) if level == 0 else (level, start, end, _RANGE)
             )
             for index, value in rows:
-                yield index, bytes(value)
+                yield index, bytes(value or b"")  # NULL only where somebody took the constraints away
             start = rows[-1][0] + 1 if rows else end
 
     # --- checkpoints, erasure -------------------------------------------------------------------------------------------

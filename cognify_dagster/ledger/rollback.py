@@ -152,7 +152,7 @@ def require_appendable(mark: Path) -> None:
         first = "the mark does not say why"
     raise RolledBack(
         f"nothing is appended to a ledger that was rolled back: {first}. Replay the lost entries from a newer backup or an "
-        "archive (`cognify ledger restore --replay`), or open a new ledger that cites the loss"
+        "archive (`cognify ledger replay`), or open a new ledger that cites the loss (`cognify ledger continue`)"
     )
 
 

@@ -19,7 +19,7 @@ CONFIG_NAME = "cognify.toml"
 _KEYS = {
     "origin", "home", "ledger", "evidence", "trust", "policy", "workload", "archives", "witnessed", "signer", "signer_wait",
 }  # fmt: skip
-_ANCHOR_KEYS = {
+_ANCHOR_KEYS: dict[str, dict[str, type]] = {
     "folder": {"path": str, "write_once": bool},
     "s3": {
         "bucket": str, "prefix": str, "retention_days": int, "require_lock": bool, "endpoint_url": str, "region": str,

@@ -101,7 +101,11 @@ class Workspace:
             WorkspaceError: if there is no workspace or its configuration is wrong.
             LedgerUnreadable: if the ledger is missing, foreign or damaged.
         """
-        config = load_config(find_config(path or os.environ.get(ENVIRONMENT_VARIABLE) or "."))
+        return cls.of(load_config(find_config(path or os.environ.get(ENVIRONMENT_VARIABLE) or ".")), clock_us=clock_us)
+
+    @classmethod
+    def of(cls, config: WorkspaceConfig, *, clock_us: Callable[[], int] | None = None) -> Workspace:
+        """Open the workspace of a configuration that was read already; raises as `open`."""
         workload_key = config.keys / WORKLOAD_KEY
         writer = Writer(config.workload, read_secret(workload_key)) if workload_key.exists() else None
         trust = _own_trust(config)

@@ -1,160 +1,20 @@
-"""`cognify ledger`: verify, show, prove, sign a checkpoint."""
+"""`cognify ledger show`, `prove` and `check-proof`: single entries, and proofs that they are in the ledger."""
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.exits import finish
 from cognify_dagster.cli.inputs import IN_FILE, OUT_FILE, json_option, load_trust, open_workspace, write_new
+from cognify_dagster.cli.ledger.group import OUTCOMES, command
 from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, table, trial_banner
 
 if TYPE_CHECKING:
-    from cognify_dagster.ledger import Report
     from cognify_dagster.workspace import Reading, Workspace
-
-_WORDS = {
-    "HOLDS": "HOLDS",
-    "TAMPERED": "TAMPERED",
-    "ROLLED_BACK": "ROLLED BACK OR FORKED",
-    "UNREADABLE": "UNREADABLE",
-    "UNPROVEN": "UNPROVEN",
-}
-_LEVELS = {
-    None: "nothing is proven",
-    "L0": "L0: the entries do not contradict each other; no trusted signature covers them",
-    "L1": "L1: internally consistent, and a head is signed by a key of the trust file",
-}
-
-
-@click.group(cls=Group, name="ledger")
-def command() -> None:
-    """Verify, show and prove ledger entries; sign a checkpoint.
-
-    \b
-    Example:
-      cognify ledger verify
-    """
-
-
-@command.command("verify")
-@click.option(
-    "--trust", type=IN_FILE, metavar="FILE", help="Trust file kept apart from the workspace; by default its own copy."
-)
-@click.option(
-    "--ledger", "ledger_file", type=IN_FILE, metavar="FILE", help="Verify this ledger.sqlite, without a workspace."
-)
-@json_option
-@click.pass_context
-def verify(ctx: click.Context, trust: Path | None, ledger_file: Path | None, json_: bool) -> None:
-    """Recompute every entry from its bytes and compare it with every signed head.
-
-    Exit codes: 0 holds, 1 tampered, 2 rolled back or forked, 3 unreadable, 4 unproven.
-
-    \b
-    Example:
-      cognify ledger verify --trust /media/usb/trust.txt
-      cognify ledger verify --ledger copy.sqlite --trust trust.txt --json
-    """
-    from cognify_dagster.ledger import Ledger, SqliteStore
-
-    trial: bool | None = None
-    notes: list[str] = []
-    pinned = load_trust(trust) if trust is not None else None
-    if ledger_file is not None:
-        ledger = Ledger(SqliteStore(ledger_file, read_only=True))
-        source = str(trust) if trust else ""
-    else:
-        workspace = open_workspace(ctx)
-        ledger = workspace.ledger
-        source = str(trust or workspace.config.trust)
-        if pinned is None:
-            pinned = workspace.trust()
-            notes.append(
-                f"the workspace's own trust file was used ({workspace.config.trust}); who can change the ledger can change "
-                "it too. An auditor passes --trust with a copy kept apart"
-            )
-    report = ledger.verify(pinned)
-    if not report.findings:
-        trial, more = _judged(ledger)
-        notes += more
-    if json_:
-        as_json(_report_json(report, source, trial, notes))
-    else:
-        _print_report(report, source, trial, notes)
-    finish(int(report.outcome))
-
-
-def _judged(ledger: Any) -> tuple[bool | None, list[str]]:
-    """Return whether it is a trial ledger, and entries that are intact but have no effect."""
-    from cognify_dagster.governance import directory, policy_in_force
-    from cognify_dagster.records import RecordError
-    from cognify_dagster.workspace import Reading
-
-    reading = Reading(ledger.view())
-    try:
-        in_force = policy_in_force(reading)
-        problems = [*directory(reading).problems, *in_force.problems, *in_force.unreadable]
-        return reading.trial, [f"entry {seq} is intact but has no effect: {text}" for seq, text in sorted(problems)]
-    except RecordError as error:
-        return None, [str(error)]
-
-
-def _report_json(report: Report, source: str, trial: bool | None, notes: list[str]) -> dict[str, Any]:
-    return {
-        "outcome": report.outcome.name.lower(),
-        "exit_code": int(report.outcome),
-        "level": report.level,
-        "origin": report.origin,
-        "size": report.size,
-        "root": report.root.hex(),
-        "signed_size": report.signed_size,
-        "uncovered": None if report.level is None else report.uncovered,
-        "intact_size": report.intact_size,
-        "erased_payloads": report.erased,
-        "trust_file": source or None,
-        "trial": trial,
-        "findings": [
-            {"outcome": item.outcome.name.lower(), "seq": item.seq, "message": item.message} for item in report.findings
-        ],
-        "notes": [*report.notes, *notes],
-    }
-
-
-def _print_report(report: Report, source: str, trial: bool | None, notes: list[str]) -> None:
-    trial_banner(bool(trial))
-    heading(f"Ledger {report.origin}: {_WORDS[report.outcome.name]}")
-    rows = [("Level", _LEVELS[report.level]), ("Entries", f"{report.size}, root {report.root.hex()}")]
-    rows += _still_holds(report) if report.level is None else _covered(report)
-    pairs([*rows, ("Erased payloads", str(report.erased)), ("Trust file", source or "none given")])
-    if report.findings:
-        say(f"Findings ({len(report.findings)}):")
-        for finding in report.findings:
-            say(f"  - {finding.outcome.name.lower().replace('_', ' ')}: {clean(finding)}")
-    for note in (*report.notes, *notes):
-        say(f"Note: {clean(note)}")
-
-
-def _covered(report: Report) -> list[tuple[str, str]]:
-    window = "none: every entry is under a signed head"
-    if report.uncovered:
-        window = f"{report.uncovered} newest entries are under no signed head yet (run `cognify ledger checkpoint`)"
-    signed = f"entry {report.signed_size - 1}" if report.signed_size else "nothing"
-    return [("Signed up to", signed), ("Exposure window", window)]
-
-
-def _still_holds(report: Report) -> list[tuple[str, str]]:
-    """What can be claimed of a damaged ledger: a head says nothing about entries that are not those it signed."""
-    if not report.intact_size:
-        return [("Still holds", "nothing: no signed head fits the entries that are here")]
-    last = report.intact_size - 1
-    text = f"entries 0 to {last}: they are those of the signed head of {report.intact_size} entries"
-    return [("Still holds", text), ("Do not rely on", f"anything from entry {last + 1} on")]
 
 
 @command.command("show")
@@ -346,32 +206,6 @@ def check_proof_(file: Path, trust: Path, entry_file: Path | None, leaf: str | N
     if json_:
         as_json(found.as_json(file))
     else:
-        heading(f"{clean(file)}: {_WORDS[found.outcome.name]}")
+        heading(f"{clean(file)}: {OUTCOMES[found.outcome.name]}")
         pairs(found.rows())
     finish(int(found.outcome))
-
-
-@command.command("checkpoint")
-@json_option
-@click.pass_context
-def checkpoint(ctx: click.Context, json_: bool) -> None:
-    """Sign the present head, after recomputing every entry. Prints the signed note.
-
-    \b
-    Example:
-      cognify ledger checkpoint
-    """
-    from cognify_dagster.ledger import Tampered
-
-    workspace = open_workspace(ctx)
-    try:
-        note = workspace.ledger.sign_checkpoint()
-    except Tampered as error:
-        report = workspace.ledger.verify(workspace.trust())
-        say(f"Error: nothing was signed: {clean(error)}", err=True)
-        finish(int(report.outcome) or 1)
-    if not json_:
-        click.echo(note, nl=False)
-        return
-    origin, size, root = note.split("\n")[:3]
-    as_json({"origin": origin, "size": int(size), "root": base64.b64decode(root).hex(), "note": note})
