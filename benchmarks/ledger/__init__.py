@@ -9,4 +9,5 @@ MODULES = [
     "append_postgres",
     "proofs",
     "verification",
+    "offline",
 ]

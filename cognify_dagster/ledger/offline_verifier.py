@@ -3,17 +3,16 @@
 
     python -I verify.py BUNDLE --trust trust.txt [--json]
 
-BUNDLE is the exported folder or a zip of it. The trust file must reach you apart from the bundle: keys inside a bundle are
-never trusted. Without --trust only internal consistency (L0) is checked and the result is "unproven".
-
+BUNDLE is the exported folder or a zip of it. The trust file must reach you apart from the bundle: keys inside a bundle
+are never trusted. Without it only internal consistency (L0) is checked and the result is "unproven".
 Exit codes: 0 holds, 1 tampered, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage.
-
-Invariants: nothing is trusted that does not follow from the trust file (log key, witness keys, genesis leaf); every byte is
-bounded before it is read; no socket is opened; what was not checked is said. The formats are those of docs/ledger-format.md:
-RFC 6962/9162 tree, C2SP notes, checkpoints, proofs and cosignatures, RFC 8785 JSON, DSSE and in-toto statements, RFC 8032.
+Invariants: nothing is trusted that does not follow from the trust file (log key, witness keys, first entry); every byte
+is bounded before it is read; no socket is opened; what was not checked is said. Formats: docs/ledger-format.md.
+To read it, begin with `Verifier._bundle`, which names the checks in their order. `need(condition, message)` is a check.
 """
 
-from __future__ import annotations
+# fmt: off
+from __future__ import annotations  # dense layout: under 800 lines, to be read in one sitting
 
 import argparse
 import base64
@@ -25,265 +24,231 @@ import re
 import stat
 import sys
 import zipfile
-import zlib
-from typing import Any, NoReturn
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
 OUTCOMES = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage")
 MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30, 1_000_000, 65_535
 SHOWN, MAX_EVIDENCE = ("public", "internal"), 5 << 20  # what a bundle includes (docs/bundle-format.md)
 STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
-SIGN_OFF, ACT = "urn:cognify:predicate:sign-off:v1", "urn:cognify:predicate:act:v1"
-BODY_TYPE = "application/vnd.cognify.entry-body+json"
-ADMIN = "workspace_admin"
-SIGN_OFF_KEYS = {"ledger", "model", "version", "package", "model_digest", "decision", "stage", "role", "meaning"}
-SIGN_OFF_KEYS |= {"comments", "conditions", "links", "target_environments", "expires", "viewed", "checkpoint"}
-SIGN_OFF_KEYS |= {"policy_digest", "person", "printed_name", "key_id", "signed_at", "reference"}
-ENTRY_KEYS = {"body", "heads", "ledger", "prev", "seq", "time_us", "v"}
-BODY_KEYS = {"actor", "evidence", "idem", "key", "kind", "payload", "schema", "sig", "subjects"}
-ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
+BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cognify:predicate:sign-off:v1"
+ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
+ABOUT, NEVER, STRENGTHS = ("model", "version", "model_digest"), 2**63, ("S3",)  # STRENGTHS: what `_accept` knows
 GOVERNANCE = {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted"}
+SIGNER = {"person_enrolled": "vouched_by", "workload_enrolled": "enrolled_by", "key_revoked": "revoked_by",
+          "gate_set_adopted": "adopted_by"}  # records that one person signs, and the member that names the person
+COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
+          "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
     "whether the policy's stages, quorums and separation of duties were met: that needs a replay of the decision",
-    "subject heads against the whole ledger: they are compared with each other, a full `cognify ledger verify` recomputes all",
-    "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere",
-)
+    "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
+    "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
 
-
-class Bad(Exception):
-    """A check failed; `outcome` is the exit code it leads to."""
-
+class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
     def __init__(self, message: str, outcome: int = TAMPERED) -> None:
         super().__init__(message)
         self.outcome = outcome
+def need(condition: object, message: str, outcome: int = TAMPERED) -> None:  # raise `Bad` unless the condition is true
+    if not condition:
+        raise Bad(message, outcome)
 
+# --- Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
+HEX64, SAFE = "[0-9a-f]{64}", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # the name of a file
+SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
+BODY = {"actor": SUBJECT, "evidence": list, "idem": HEX64, "key": "([0-9a-f]{16})?", "kind": "[a-z][a-z0-9_]{0,59}",
+        "payload": HEX64, "schema": int, "sig": str, "subjects": list}
+ENTRY = {"body": dict, "heads": dict, "ledger": r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", "prev": HEX64, "seq": int,
+         "time_us": int, "v": int}
+ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
+SIGN_OFF_KEYS = {"ledger", "model", "version", "package", "model_digest", "decision", "stage", "role", "meaning",
+                 "links", "comments", "conditions", "target_environments", "expires", "viewed", "checkpoint",
+                 "policy_digest", "person", "printed_name", "key_id", "signed_at", "reference"}
+def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad` unless a JSON object has a shape
+    need(isinstance(value, dict) and value.keys() == shape.keys(), f"{where}: it has not the members that it must have")
+    for name, form in shape.items():
+        fits = type(value[name]) is (str if isinstance(form, str) else form)
+        matches = not isinstance(form, str) or (fits and re.fullmatch(form, value[name]))
+        need(fits and matches, f"{where}: {name} has not the form that it must have")
 
-# --- Ed25519 (RFC 8032), verification only ---------------------------------------------------------------------------
+# --- Canonical JSON (RFC 8785) and small things
+BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
+SCALAR = json.JSONEncoder(ensure_ascii=False).encode
+def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes of a parsed JSON value
+    if isinstance(value, float):  # ECMAScript has the same shortest digits as Python, but lays them out differently
+        text = repr(value + 0.0)  # no negative zero
+        plainly = -7 < int(text.partition("e")[2] or 0) < 21
+        return (format(Decimal(text), "f").removesuffix(".0") if plainly else text.replace("e-0", "e-")).encode()
+    if not isinstance(value, (dict, list)):
+        return SCALAR(value).encode()
+    need(depth < 64, "JSON nested more than 64 levels deep")
+    if isinstance(value, list):
+        return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
+    names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
+def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:
+    """Parse JSON of a shape; `exact` wants its RFC 8785 form, so also no key twice and no rounded number."""
+    try:  # beyond 2^53-1 a number is a double; int("NaN") raises the ValueError that it deserves
+        value = json.loads(data.decode(), parse_constant=int,
+                           parse_int=lambda text: int(text) if abs(float(text)) < 2**53 else float(text))
+        need(not exact or canonical(value) == data, "the bytes are not in canonical form")
+    except (Bad, ValueError, RecursionError) as error:
+        raise Bad(f"{where}: not canonical JSON ({error})") from None
+    if shape:
+        check(value, shape, where)
+    return value
+def unbase64(text: str, what: str) -> bytes:
+    """Decode standard base64 strictly (the only encoding of its bytes)."""
+    need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")
+    return base64.b64decode(text)
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
+def plain(text: Any) -> str:  # without control or formatting characters, for printing what others wrote
+    return "".join(c if c.isprintable() else "?" for c in str(text))
 
-P = 2**255 - 19
-L = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, -1, P) % P
-ROOT_M1 = pow(2, (P - 1) // 4, P)
-Point = tuple[int, int, int, int]
-IDENTITY: Point = (0, 1, 1, 0)
-_tables: dict[bytes, list[Point] | None] = {}
-_base: list[list[Point]] = []
-
-
-def _add(p: Point, q: Point) -> Point:
+# --- Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D, ROOT_M1, ZERO = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P), (0, 1, 1, 0)
+def _sum(add: Any, zero: Any, a: int, p: Any, b: int, q: Any) -> Any:  # a·p + b·q on a curve, bit by bit
+    table, result = (zero, p, q, add(p, q)), zero
+    for bit in range(max(a.bit_length(), b.bit_length()) - 1, -1, -1):
+        result = add(result, result)
+        if pick := (a >> bit & 1) + 2 * (b >> bit & 1):
+            result = add(result, table[pick])
+    return result
+def _ed_add(p: Any, q: Any) -> Any:  # extended coordinates; right also for doubling and the neutral point
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
     c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2]
     e, f, g, h = b - a, d - c, d + c, b + a
     return e * f % P, g * h % P, f * g % P, e * h % P
-
-
-def _double(p: Point) -> Point:
-    a, b = p[0] * p[0], p[1] * p[1]
-    h, g = a + b, a - b
-    e, f = (h - (p[0] + p[1]) ** 2) % P, (2 * p[2] * p[2] + g) % P
-    h, g = h % P, g % P
-    return e * f % P, g * h % P, f * g % P, e * h % P
-
-
-def _decode(raw: bytes) -> Point | None:
-    """Decode a point; None if it is not on the curve or not in canonical form."""
+def _ed_decode(raw: bytes) -> Any:  # decode a point; None if it is not on the curve or not in canonical form
     y = int.from_bytes(raw, "little")
     sign, y = y >> 255, y & ((1 << 255) - 1)
-    if y >= P:
-        return None
     u, v = (y * y - 1) % P, (D * y * y + 1) % P
     x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
-    if (v * x * x - u) % P:
-        x = x * ROOT_M1 % P
-    if (v * x * x - u) % P or (x == 0 and sign):
+    x = x * ROOT_M1 % P if (v * x * x - u) % P else x
+    if y >= P or (v * x * x - u) % P or (x == 0 and sign):
         return None
     x = P - x if x & 1 != sign else x
     return x, y, 1, x * y % P
-
-
-def _multiples(p: Point) -> list[Point]:
-    row = [IDENTITY, p]
-    while len(row) < 16:
-        row.append(_add(row[-1], p))
-    return row
-
-
-def _base_table() -> list[list[Point]]:
-    """Multiples 0..15 of 16^i·B, so that a fixed-base product takes 64 additions."""
-    if not _base:
-        y = 4 * pow(5, -1, P) % P
-        point = _decode(y.to_bytes(32, "little")) or IDENTITY
-        for _ in range(64):
-            _base.append(_multiples(point))
-            point = _double(_double(_double(_double(point))))
-    return _base
-
-
+BASE = _ed_decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Verify strictly: canonical encodings only, s < L, no key of small order, equation without cofactor."""
-    if len(public) != 32 or len(signature) != 64:
-        return False
-    s = int.from_bytes(signature[32:], "little")
-    if s >= L:
-        return False
-    if public not in _tables:
-        a = _decode(public)
-        small = a is not None and _double(_double(_double(a)))[0] % P == 0
-        _tables[public] = None if a is None or small else _multiples((P - a[0], a[1], 1, P - a[3]))
-    table = _tables[public]
-    if table is None:
+    a, s = _ed_decode(public), int.from_bytes(signature[32:], "little")
+    if (len(public), len(signature)) != (32, 64) or a is None or s >= L or _sum(_ed_add, ZERO, 8, a, 0, a)[0] == 0:
         return False
     h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
-    result = IDENTITY
-    for shift in range(252, -1, -4):
-        result = _double(_double(_double(_double(result))))
-        if nibble := h >> shift & 15:
-            result = _add(result, table[nibble])
-    for index, row in enumerate(_base_table()):
-        if nibble := s >> (4 * index) & 15:
-            result = _add(result, row[nibble])
-    inverse = pow(result[2], -1, P)
-    x, y = result[0] * inverse % P, result[1] * inverse % P
-    return (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32]
+    x, y, z, _ = _sum(_ed_add, ZERO, s, BASE, h, (P - a[0], a[1], 1, P - a[3]))
+    x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
+    return bool((y | (x & 1) << 255).to_bytes(32, "little") == signature[:32])
 
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+P256_BASE = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+             0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
+def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral point
+    if p is None or q is None:
+        return q if p is None else p
+    if p[0] == q[0] and (p[1] + q[1]) % P256 == 0:
+        return None
+    top, below = (3 * p[0] * p[0] - 3, 2 * p[1]) if p == q else (q[1] - p[1], q[0] - p[0])
+    slope = top * pow(below, -1, P256) % P256
+    x = (slope * slope - p[0] - q[0]) % P256
+    return x, (slope * (p[0] - x) - p[1]) % P256
+def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
+    """Verify ECDSA on P-256 with SHA-256; of a signature's DER only the one form of its two numbers counts."""
+    on_curve = max(x, y) < P256 and (y * y - x**3 + 3 * x - P256_B) % P256 == 0
+    if not on_curve or min(x, y) < 0 or not 8 <= len(signature) <= 72:
+        return False
+    end = 4 + signature[3]
+    pair = r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
+    der = b"".join(bytes([2, n.bit_length() // 8 + 1]) + n.to_bytes(n.bit_length() // 8 + 1, "big") for n in pair)
+    if signature != bytes([0x30, len(der)]) + der or not (0 < r < P256_N and 0 < s < P256_N):
+        return False
+    inverse = pow(s, -1, P256_N)
+    u, v = int(sha256(message), 16) * inverse % P256_N, r * inverse % P256_N
+    point = _sum(_p256_add, None, u, P256_BASE, v, (x, y))
+    return point is not None and point[0] % P256_N == r
+def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:
+    """Verify RSA PKCS#1 v1.5 with SHA-256, keys of 2,048 to 8,192 bits, by building the one block that may come out."""
+    size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
+    sound = 2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1
+    if not sound or len(signature) != size or number >= n:
+        return False
+    info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+    return pow(number, e, n).to_bytes(size, "big") == b"\x00\x01" + b"\xff" * (size - len(info) - 3) + b"\x00" + info
 
-# --- canonical JSON (RFC 8785) ---------------------------------------------------------------------------------------
+# --- Passkeys: the CBOR and the assertion of WebAuthn level 3
+def cbor(data: bytes, depth: int = 4) -> tuple[Any, bytes]:
+    """Read one item of deterministic CBOR (RFC 8949 §4.2.1) from the front; return it and the bytes after it."""
+    need(len(data) > 0 and depth, "CBOR that ends too early or is nested too deep")
+    major, info, width = data[0] >> 5, data[0] & 31, {24: 1, 25: 2, 26: 4, 27: 8}.get(data[0] & 31, 0)
+    number, rest = int.from_bytes(data[1 : 1 + width], "big") if width else info, data[1 + width :]
+    least = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}.get(width, 0)
+    need(info < 28 and len(data) > width and number >= least, "CBOR that is cut off or not in its shortest form")
+    if major in (0, 1):
+        return number if major == 0 else -1 - number, rest
+    if major in (2, 3):
+        need(number <= len(rest) and (major == 2 or rest[:number].isascii()), "CBOR that is cut off or not ASCII")
+        return rest[:number] if major == 2 else rest[:number].decode(), rest[number:]
+    need(major == 5 or (major == 7 and info in (20, 21)), "CBOR of a type that passkeys do not need", UNPROVEN)
+    found, last = dict[Any, Any](), b""
+    for _ in range(number if major == 5 else 0):
+        name, after = cbor(rest, depth - 1)
+        encoded = rest[: len(rest) - len(after)]
+        need(type(name) in (int, str) and encoded > last, "a CBOR map whose keys are not in order")
+        (found[name], rest), last = cbor(after, depth - 1), encoded
+    return found if major == 5 else info == 21, rest
+def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Verify by a COSE key (RFC 9053, 8230): 1 type, 3 algorithm, then curve and point, or modulus and exponent."""
+    key, rest = cbor(cose_key)
+    need(isinstance(key, dict) and not rest, "the passkey's public key is not one CBOR map")
+    fixed = {name: value for name, value in key.items() if type(value) is int}
+    blobs = {name: int.from_bytes(value, "big") for name, value in key.items() if isinstance(value, bytes)}
+    form = (fixed, sorted(blobs), len(key) - len(fixed))
+    if form == ({1: 1, 3: -8, -1: 6}, [-2], 1):
+        return ed25519_verify(key[-2], message, signature)
+    if form == ({1: 2, 3: -7, -1: 1}, [-3, -2], 2) and len(key[-2]) == len(key[-3]) == 32:
+        return es256_verify(blobs[-2], blobs[-3], message, signature)
+    need(form == ({1: 3, 3: -257}, [-2, -1], 2), "this verifier does not know the kind of the passkey's key", UNPROVEN)
+    return rs256_verify(blobs[-1], blobs[-2], message, signature)
+def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
+                     challenge: bytes, rp_id: str, origin: str) -> None:
+    """Check that a passkey, having verified its user, signed a challenge (SHA-256 of a PAE); raise `Bad` if not."""
+    client = parse_canonical(client_data_json, "client data", exact=False)
+    need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
+    wanted = base64.urlsafe_b64encode(challenge).decode().rstrip("=")
+    need(client.get("challenge") == wanted, "the passkey signed another challenge: not this statement")
+    need(client.get("origin") == origin and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
+    here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
+    need(here, "the passkey belongs to another site, or its data are cut off")
+    flags, rest = authenticator_data[32], authenticator_data[37:]
+    need(flags & 0x05 == 0x05, "the passkey did not verify its user")
+    need(flags & 0x40 == 0 and flags & 0x18 != 0x10, "the authenticator data have flags that no assertion has")
+    extensions, rest = cbor(rest) if flags & 0x80 else ({}, rest)
+    need(isinstance(extensions, dict) and not rest, "the authenticator data are not as long as their flags say")
+    signed = authenticator_data + hashlib.sha256(client_data_json).digest()
+    need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
 
-
-def _number(value: float) -> str:
-    """ECMAScript's Number::toString: Python's repr gives the same shortest digits, only laid out differently."""
-    if value == 0:
-        return "0"
-    sign, text = ("-", repr(-value)) if value < 0 else ("", repr(value))
-    mantissa, _, exponent = text.partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    fraction = "" if fraction == "0" else fraction
-    digits = (whole + fraction).lstrip("0")
-    point = int(exponent or 0) + len(whole) - (len(whole + fraction) - len(digits))
-    digits = digits.rstrip("0")
-    count = len(digits)
-    if count <= point <= 21:
-        text = digits + "0" * (point - count)
-    elif 0 < point <= 21:
-        text = f"{digits[:point]}.{digits[point:]}"
-    elif -6 < point <= 0:
-        text = f"0.{'0' * -point}{digits}"
-    else:
-        text = f"{digits[0]}{'.' if count > 1 else ''}{digits[1:]}e{'+' if point > 0 else '-'}{abs(point - 1)}"
-    return sign + text
-
-
-def _text(value: Any, depth: int = 0) -> str:
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return _number(value)
-    if depth >= 64:
-        raise Bad("JSON nested more than 64 levels deep")
-    if isinstance(value, list):
-        return "[" + ",".join(_text(item, depth + 1) for item in value) + "]"
-    keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
-    return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{_text(value[k], depth + 1)}" for k in keys) + "}"
-
-
-def canonical(value: Any) -> bytes:
-    """Return the RFC 8785 bytes of a parsed JSON value."""
-    return _text(value).encode()
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise Bad("a JSON key occurs twice")
-    return dict(pairs)
-
-
-def _integer(text: str) -> int | float:
-    """Beyond 2^53-1 a JSON number is a double; the comparison with the canonical form then refuses a rounded one."""
-    if len(text) > 25:
-        raise Bad("a JSON number has too many digits")
-    return int(text) if abs(int(text)) < 2**53 else float(text)
-
-
-def _constant(text: str) -> Any:
-    raise Bad(f"{text} is not JSON")
-
-
-def parse_canonical(data: bytes, where: str) -> Any:
-    """Parse bytes that must be in RFC 8785 form."""
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant)
-        if canonical(value) != data:
-            raise Bad("the bytes are not in canonical form")
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise Bad(f"{where}: not canonical JSON ({type(error).__name__})") from None
-    except Bad as error:
-        raise Bad(f"{where}: {error}") from None
-    return value
-
-
-def get(value: Any, path: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """Return a member by dotted path, checked for its type."""
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            raise Bad(f"{where}: member {path!r} is missing")
-        value = value[name]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise Bad(f"{where}: member {path!r} is not of the right type")
-    return value
-
-
-def unbase64(text: str, what: str) -> bytes:
-    """Decode standard base64 strictly (the only encoding of its bytes)."""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise Bad(f"{what}: not base64") from None
-    if base64.b64encode(raw).decode() != text:
-        raise Bad(f"{what}: not canonical base64")
-    return raw
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def pae(kind: str, body: bytes) -> bytes:
-    """DSSE v1 pre-authentication encoding."""
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
-
-
-# --- tree, notes, trust file -----------------------------------------------------------------------------------------
-
-
+# --- Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-def tree_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962 root over leaf hashes."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    level = leaves
+def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
+    level = leaves or [hashlib.sha256(b"").digest()]
     while len(level) > 1:
         level = [_node(*level[i : i + 2]) if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
     return level[0]
-
-
-def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root: bytes) -> None:
-    """RFC 9162 §2.1.3.2."""
-    if not 0 <= index < size:
-        raise Bad(f"the proof is for entry {index} of {size}")
+def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root: bytes) -> None:  # RFC 9162 §2.1.3.2
+    need(0 <= index < size, f"the proof is for entry {index} of {size}")
     fn, sn, current = index, size - 1, leaf
     for sibling in path:
-        if sn == 0 or len(sibling) != 32:
-            raise Bad("the inclusion proof has the wrong shape")
+        need(sn and len(sibling) == 32, "the inclusion proof has the wrong shape")
         if fn & 1 or fn == sn:
             current = _node(sibling, current)
             while fn and not fn & 1:
@@ -291,1056 +256,544 @@ def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root:
         else:
             current = _node(current, sibling)
         fn, sn = fn >> 1, sn >> 1
-    if sn != 0 or current != root:
-        raise Bad("the inclusion proof does not lead to the checkpoint's root")
-
-
+    need(sn == 0 and current == root, "the inclusion proof does not lead to the checkpoint's root")
 def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """Split a C2SP signed note into its text and (name, key id, signature) lines."""
-    split = text.rfind("\n\n")
-    if len(text) > MAX_NOTE or any(ord(c) < 32 and c != "\n" for c in text) or split < 1 or not text.endswith("\n"):
-        raise Bad("not a signed note")
-    lines: list[tuple[str, bytes, bytes]] = []
-    for line in text[split + 2 : -1].split("\n"):
-        match = re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line)
-        if not match or len(lines) >= 100:
-            raise Bad("a signature line of the note is malformed")
-        raw = unbase64(match[2], "note signature")
-        if len(raw) < 5:
-            raise Bad("a signature of the note is too short")
-        lines.append((match[1], raw[:4], raw[4:]))
-    return text[: split + 1], lines
-
-
-def parse_checkpoint(text: str) -> tuple[str, int, bytes]:
-    """Read checkpoint text: origin, size, root."""
+    """Split a signed note into its text and (name, key id, signature) lines."""
+    head, _, tail = text.rpartition("\n\n")
+    fits = len(text) <= MAX_NOTE and not re.search(r"[\x00-\x09\x0b-\x1f]", text) and tail.endswith("\n")
+    lines = [re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line) for line in tail[:-1].split("\n")]
+    need(fits and head and all(lines) and len(lines) <= 100, "it is not a signed note")
+    signatures = [(line[1], unbase64(line[2], "note signature")) for line in lines if line]
+    need(all(len(raw) > 4 for _, raw in signatures), "a signature of the note is too short")
+    return head + "\n", [(name, raw[:4], raw[4:]) for name, raw in signatures]
+def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint text: origin, size, root
     lines = text.split("\n")
-    if len(lines) < 4 or not lines[0] or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]):
-        raise Bad("the checkpoint is malformed")
-    root = unbase64(lines[2], "checkpoint root")
-    if len(root) != 32:
-        raise Bad("the checkpoint's root has not 32 bytes")
-    return lines[0], int(lines[1]), root
-
+    fits = len(lines) > 3 and lines[0] and re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1])
+    need(fits and len(unbase64(lines[2], "checkpoint root")) == 32, "the checkpoint is malformed")
+    return lines[0], int(lines[1]), unbase64(lines[2], "checkpoint root")
+def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
+    name, _, rest = text.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    raw = unbase64(encoded, "verifier key")
+    need(name and len(raw) == 33 and raw[0] == algorithm, f"the key {name!r} is not an Ed25519 key of type {algorithm}")
+    true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
+    need(true_id.hex() == key_id, f"the key id of {name!r} does not match")
+    return name, true_id, raw[1:]
 
 class Trust:
-    """A trust file: C2SP tlog-policy with the genesis leaf in a comment."""
-
+    """A trust file, with the leaf hash of the first entry in a comment."""
     def __init__(self, text: str) -> None:
-        self.logs: dict[tuple[str, bytes], bytes] = {}
-        self.witnesses: dict[tuple[str, bytes], tuple[str, bytes]] = {}
-        self.groups: dict[str, tuple[int, list[str]]] = {}
-        self.genesis: str | None = None
-        self.quorum = ""
-        self._names: set[str] = set()
-        self._members: set[str] = set()
-        if len(text) > MAX_NOTE:
-            raise Bad("it is too long: this is no trust file", UNREADABLE)
+        self.logs, self.witnesses = dict[tuple[str, bytes], bytes](), dict[tuple[str, bytes], tuple[str, bytes]]()
+        self.groups, self.genesis, self.quorum = dict[str, tuple[int, list[str]]](), "", ""
+        self._names = {"none": True}  # the names in use; true for one that belongs to a group, or never can
+        need(len(text) <= MAX_NOTE, "it is too long: this is no trust file", UNREADABLE)
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line.strip(), line.split())
             except (Bad, ValueError) as error:
                 raise Bad(f"line {number}: {error}", UNREADABLE) from None
-        if not self.logs or not self.quorum:
-            raise Bad("it needs a log line and a quorum line: this is no trust file", UNREADABLE)
-
+        need(self.logs and self.quorum, "it needs a log line and a quorum line: this is no trust file", UNREADABLE)
     def _line(self, line: str, words: list[str]) -> None:
+        kind, rest = (words or ["#"])[0], words[1:]
         if line.startswith("# cognify-genesis "):
-            if self.genesis is not None or not re.fullmatch(r"[0-9a-f]{64}", words[2]):
-                raise Bad("the genesis line is malformed or there are two")
-            self.genesis = words[2]
-        elif not words or line.startswith("#"):
-            return
-        elif words[0] == "log" and len(words) in (2, 3):
-            name, key_id, public = _vkey(words[1], 1)
+            need(not self.genesis and re.fullmatch(HEX64, rest[1]), "the genesis line is malformed or there are two")
+            self.genesis = rest[1]
+        elif kind == "log" and len(rest) in (1, 2):
+            name, key_id, public = _vkey(rest[0], 1)
             self.logs[name, key_id] = public
-        elif words[0] == "witness" and len(words) in (3, 4):
-            name, key_id, public = _vkey(words[2], 4)
-            if public in [known for _, known in self.witnesses.values()]:
-                raise Bad("two witnesses have one key")
-            self.witnesses[name, key_id] = (self._name(words[1]), public)
-        elif words[0] == "group" and len(words) >= 4:
-            members = words[3:]
-            if any(m not in self._names or m in self._members for m in members) or len(set(members)) != len(members):
-                raise Bad("a group member is unknown or used twice")
-            self._members.update(members)
-            k = {"all": len(members), "any": 1}.get(words[2]) or int(words[2])
-            if not 1 <= k <= len(members):
-                raise Bad("the threshold does not fit the group")
-            self.groups[self._name(words[1])] = (k, members)
-        elif words[0] == "quorum" and len(words) == 2 and not self.quorum:
-            if words[1] != "none" and words[1] not in self._names:
-                raise Bad("the quorum is not defined")
-            self.quorum = words[1]
-        else:
-            raise Bad("not a line of a trust file")
+        elif kind == "witness" and len(rest) in (2, 3):
+            name, key_id, public = _vkey(rest[1], 4)
+            need(public not in [known for _, known in self.witnesses.values()], "two witnesses have one key")
+            self.witnesses[name, key_id] = (rest[0], public)
+        elif kind == "group" and len(rest) > 2:
+            for member in rest[2:]:
+                need(self._names.get(member) is False, "a group member is unknown or used twice")
+                self._names[member] = True
+            k = {"all": len(rest) - 2, "any": 1}.get(rest[1]) or int(rest[1])
+            need(1 <= k <= len(rest) - 2, "the threshold does not fit the group")
+            self.groups[rest[0]] = (k, rest[2:])
+        elif not kind.startswith("#"):
+            need(kind == "quorum" and len(rest) == 1 and not self.quorum, "not a line of a trust file")
+            need(rest[0] in self._names, "the quorum is not defined")
+            self.quorum = rest[0]
+        if kind in ("witness", "group"):
+            need(rest[0] not in self._names, f"the name {rest[0]!r} is taken")
+            self._names[rest[0]] = False
+    def met(self, name: str, seen: set[str]) -> bool:  # whether witness or group `name` has witnessed
+        k, members = self.groups.get(name, (1, []))
+        return sum(self.met(member, seen) for member in members) >= k if members else name in seen
 
-    def _name(self, name: str) -> str:
-        if name in self._names or name == "none":
-            raise Bad(f"the name {name!r} is taken")
-        self._names.add(name)
-        return name
-
-    def met(self, name: str, seen: set[str]) -> bool:
-        """Whether witness or group `name` has witnessed, given the witnesses that cosigned."""
-        if name not in self.groups:
-            return name in seen
-        k, members = self.groups[name]
-        return sum(self.met(member, seen) for member in members) >= k
-
-
-def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
-    name, _, rest = text.partition("+")
-    key_id, _, encoded = rest.partition("+")
-    raw = unbase64(encoded, "verifier key")
-    if not name or len(raw) != 33 or raw[0] != algorithm:
-        raise Bad(f"the key {name!r} is not an Ed25519 key of type {algorithm}")
-    true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
-    if true_id.hex() != key_id:
-        raise Bad(f"the key id of {name!r} does not match")
-    return name, true_id, raw[1:]
-
-
-# --- the files of a bundle -------------------------------------------------------------------------------------------
-
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}")
-
-
+# --- The files of a bundle, and its entries
 class Files:
     """A bundle's files, read once under bounds. Bytes are kept only where they are parsed; digests of all."""
-
     def __init__(self, path: str) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.digests: dict[str, tuple[str, int]] = {}
-        self._total = 0
-        try:
-            if os.path.isdir(path):
-                self._folder(path)
-            elif os.path.isfile(path):
-                self._zip(path)
-            else:
-                raise Bad("there is no such folder or zip file", UNREADABLE)
-        except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-            raise Bad(f"it cannot be read as a bundle: {error}", UNREADABLE) from None
-
-    def _take(self, name: str, stream: Any) -> None:
-        if len(name) > 200 or not _SAFE.fullmatch(name) or name in self.digests:
-            raise Bad(f"a bundle has no file called {plain(name[:80])}", UNREADABLE)
-        data: bytes = stream.read(MAX_FILE + 1)
-        self._total += len(data)
-        if len(data) > MAX_FILE or self._total > MAX_TOTAL or len(self.digests) >= MAX_FILES:
-            raise Bad(f"{name}: the bundle is larger than any bundle may be", UNREADABLE)
-        self.digests[name] = (sha256(data), len(data))
-        if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"):
-            self.kept[name] = data
-
-    def _folder(self, root: str) -> None:
+        self.kept, self.digests, total = dict[str, bytes](), dict[str, tuple[str, int]](), 0
+        need(os.path.isdir(path) or os.path.isfile(path), "there is no such folder or zip file", UNREADABLE)
+        for name, mode, stream in self._folder(Path(path)) if os.path.isdir(path) else self._zip(path):
+            fits = len(name) <= 200 and re.fullmatch(SAFE, name) and stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            wrong = f"{plain(name[:80])} is a link, a special file, a bad name or there twice"
+            need(fits and name not in self.digests, wrong, UNREADABLE)
+            with stream() as opened:
+                data = opened.read(MAX_FILE + 1)
+            total += len(data)
+            fits = len(data) <= MAX_FILE and total <= MAX_TOTAL and len(self.digests) < MAX_FILES
+            need(fits, f"{name}: the bundle is larger than any bundle may be", UNREADABLE)
+            self.digests[name] = (sha256(data), len(data))
+            if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"):
+                self.kept[name] = data
+    def _folder(self, root: Path) -> Any:
         for folder, folders, names in os.walk(root):
-            for name in sorted(folders + names):
-                full = os.path.join(folder, name)
-                mode = os.lstat(full).st_mode
-                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                    raise Bad(f"{full}: links and special files have no place in a bundle", UNREADABLE)
-            for name in sorted(names):
-                full = os.path.join(folder, name)
-                with open(full, "rb") as stream:
-                    self._take(os.path.relpath(full, root).replace(os.sep, "/"), stream)
-
-    def _zip(self, path: str) -> None:
+            for full in [Path(folder, name) for name in sorted(folders + names)]:
+                if not stat.S_ISDIR(mode := full.lstat().st_mode):
+                    yield full.relative_to(root).as_posix(), mode, lambda full=full: full.open("rb")
+    def _zip(self, path: str) -> Any:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-            if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_TOTAL:
-                raise Bad("the zip unpacks to more than a bundle may hold", UNREADABLE)
-            tops = {info.filename.split("/")[0] + "/" for info in infos}
-            prefix = tops.pop() if len(tops) == 1 and all("/" in info.filename for info in infos) else ""
-            prefix = prefix if _SAFE.fullmatch(prefix[:-1]) else ""
+            need(sum(info.file_size for info in infos) <= MAX_TOTAL, "it unpacks to more than a bundle may", UNREADABLE)
+            tops = {info.filename.partition("/")[0] if "/" in info.filename else "" for info in infos}
+            top = min(tops) + "/" if len(tops) == 1 and re.fullmatch(SAFE, min(tops)) else ""  # all lies in one folder
             for info in infos:
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise Bad(f"{plain(info.filename)}: links have no place in a bundle", UNREADABLE)
-                with archive.open(info) as stream:
-                    self._take(info.filename[len(prefix) :], stream)
-
+                yield info.filename[len(top) :], info.external_attr >> 16, lambda info=info: archive.open(info)
     def bytes(self, name: str) -> bytes:
-        """Return a kept file."""
-        if name not in self.kept:
-            raise Bad(f"{name} is missing", TAMPERED if "bundle.json" in self.kept else UNREADABLE)
+        need(name in self.kept, f"{name} is missing", TAMPERED if "bundle.json" in self.kept else UNREADABLE)
         return self.kept[name]
-
-    def text(self, name: str) -> str:
-        """Return a kept file as UTF-8 text."""
-        try:
-            return self.bytes(name).decode()
-        except UnicodeDecodeError:
-            raise Bad(f"{name}: not UTF-8 text") from None
-
-
-# --- entries ---------------------------------------------------------------------------------------------------------
-
-_SUBJECT = re.compile(r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?")
-_FIELDS = {"prev": 64, "body.idem": 64, "body.payload": 64}
-
-
-class Entry:
-    """An entry read strictly from its bytes, with its payload if the bundle discloses it."""
-
+    def under(self, folder: str) -> list[str]:  # names of the files in a folder, by length: numbers in their order
+        return sorted((name for name in self.digests if name.startswith(folder)), key=lambda name: (len(name), name))
+class Entry:  # read strictly from its bytes
     def __init__(self, data: bytes, where: str) -> None:
-        value = parse_canonical(data, where)
-        if len(data) > MAX_ENTRY or not isinstance(value, dict):
-            raise Bad(f"{where}: not an entry")
-        body = get(value, "body", dict, where)
-        if set(value) != ENTRY_KEYS or set(body) != BODY_KEYS:
-            raise Bad(f"{where}: an entry has other members than these")
-        for name, digits in _FIELDS.items():
-            if not re.fullmatch(f"[0-9a-f]{{{digits}}}", get(value, name, str, where)):
-                raise Bad(f"{where}: {name} is not {digits} hex digits")
-        self.seq: int = get(value, "seq", int, where)
-        self.time_us: int = get(value, "time_us", int, where)
-        self.ledger: str = get(value, "ledger", str, where)
-        self.kind: str = get(body, "kind", str, where)
-        self.schema: int = get(body, "schema", int, where)
-        self.subjects: list[str] = get(body, "subjects", list, where)
-        self.evidence: list[str] = get(body, "evidence", list, where)
-        self.heads: dict[str, int] = get(value, "heads", dict, where)
-        self.actor: str = get(body, "actor", str, where)
-        self.key: str = get(body, "key", str, where)
-        self.sig = unbase64(get(body, "sig", str, where), where)
-        self.prev, self.commitment = value["prev"], body["payload"]
+        need(len(data) <= MAX_ENTRY, f"{where}: longer than any entry")
+        value = parse_canonical(data, where, ENTRY)
+        check(value["body"], BODY, where)
+        body, self.seq, self.heads = value["body"], int(value["seq"]), value["heads"]
+        self.ledger, self.prev, self.time_us = value["ledger"], value["prev"], int(value["time_us"])
+        self.kind, self.subjects, self.evidence = str(body["kind"]), body["subjects"], body["evidence"]
+        self.key, self.sig, self.commitment = str(body["key"]), unbase64(body["sig"], where), body["payload"]
         self.leaf = hashlib.sha256(b"\x00" + data).digest()
-        self.signed = pae(
-            BODY_TYPE, canonical({"body": {k: v for k, v in body.items() if k != "sig"}, "ledger": self.ledger})
-        )
-        if get(value, "v", int, where) != 1 or self.seq < 0 or self.time_us < 0 or not 1 <= self.schema <= 10_000:
-            raise Bad(f"{where}: version, sequence number, time or schema is out of range")
-        if not re.fullmatch(r"([0-9a-f]{16})?", self.key) or len(self.sig) != (64 if self.key else 0):
-            raise Bad(f"{where}: key id and signature do not fit each other")
-        if not all(isinstance(s, str) and _SUBJECT.fullmatch(s) for s in [*self.subjects, self.actor]):
-            raise Bad(f"{where}: a subject is malformed")
-        if not self.subjects or self.subjects != sorted(set(self.subjects)) or set(self.heads) != set(self.subjects):
-            raise Bad(f"{where}: subjects and heads do not fit each other")
-        if any(type(head) is not int or not -1 <= head < self.seq for head in self.heads.values()):
-            raise Bad(f"{where}: a subject head is not an earlier entry")
-        if not all(isinstance(e, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", e) for e in self.evidence):
-            raise Bad(f"{where}: an evidence digest is malformed")
-        origin = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", self.ledger)
-        if (
-            not origin
-            or not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", self.kind)
-            or self.evidence != sorted(set(self.evidence))
-        ):
-            raise Bad(f"{where}: ledger, kind or evidence is malformed")
-        self.facts: dict[str, Any] | None = None
+        self.facts: Any = None  # of its payload, if the bundle discloses it
+        unsigned = {name: body[name] for name in body if name != "sig"}
+        self.signed = pae(BODY_TYPE, canonical({"body": unsigned, "ledger": self.ledger}))
+        fits = value["v"] == 1 and min(self.seq, self.time_us) >= 0 and 1 <= body["schema"] <= 10_000
+        need(fits and len(self.sig) == (64 if self.key else 0), f"{where}: a number or the signature is out of range")
+        lists = ((self.subjects, SUBJECT), (self.evidence, f"sha256:{HEX64}"))
+        fits = all(isinstance(item, str) and re.fullmatch(form, item) for names, form in lists for item in names)
+        fits = fits and all(names == sorted(set(names)) for names, _ in lists) and 0 < len(self.subjects) <= 64
+        fits = fits and all(type(head) is int and -1 <= head < self.seq for head in self.heads.values())
+        need(fits and set(self.heads) == set(self.subjects), f"{where}: subjects, heads or evidence are malformed")
+        moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
+        self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
 
-    @property
-    def time(self) -> str:
-        """The entry's time as UTC text."""
-        try:
-            moment = datetime.datetime.fromtimestamp(self.time_us / 1e6, datetime.timezone.utc)
-        except (ValueError, OverflowError, OSError):
-            return "a time out of range"
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class Key:
-    """An enrolled key: whose it is and the entries for which it counts (after `since`, before `until`)."""
-
-    def __init__(self, holder: str, public: bytes, since: int, kinds: list[str] | None = None) -> None:
-        self.holder, self.public, self.since, self.kinds = holder, public, since, kinds
-        self.until: int | None = None
-
-
-def plain(text: Any) -> str:
-    """Text without control or formatting characters, for printing what others wrote."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
-
-
-# --- the verification ------------------------------------------------------------------------------------------------
-
-
-def _left_out(item: dict[str, Any]) -> str:
-    """Why the register says that a piece of evidence did not leave with the bundle."""
-    if item.get("sensitivity") not in SHOWN:
-        return f"it is {item.get('sensitivity')}"
-    if isinstance(item.get("size"), int) and item["size"] > MAX_EVIDENCE:
-        return f"it has {item['size']} bytes; more than {MAX_EVIDENCE} are not copied"
-    return "the register does not say why; ask for it"
-
-
+# --- The verification
 class Verifier:
     """One verification of one bundle. Findings are collected; a later check runs as far as the earlier ones allow."""
-
     def __init__(self, path: str, trust_text: str | None) -> None:
-        self.path, self.trust_text = path, trust_text
-        self.findings: list[dict[str, Any]] = []
-        self.warnings: list[str] = []
-        self.proven: list[str] = []
-        self.entries: dict[int, Entry] = {}
-        self.keys: dict[str, Key] = {}
-        self.people: dict[str, dict[str, Any]] = {}
-        self.policies: list[tuple[int, str]] = []
-        self.sign_offs: dict[int, dict[str, Any]] = {}
-        self.grants: dict[int, dict[str, Any]] = {}
-        self.deployments: list[dict[str, Any]] = []
-        self.manifest: dict[str, Any] = {}
-        self.size, self.root, self.origin = 0, b"", ""
-        self.signers: list[str] = []
-        self.cosigners: list[dict[str, Any]] = []
-        self.level, self.trial, self.signatures = 0, False, 0
-        self.undisclosed: list[int] = []
-        self.unproven: set[int] = set()
-        self.policy: dict[str, Any] = {}
-        self.evidence = (0, 0)
-        self.left_out: list[dict[str, Any]] = []
-        self.roots: dict[int, str | None] = {}
-
-    def bad(self, where: str, message: str, outcome: int = TAMPERED) -> None:
-        """Record a finding."""
-        self.findings.append({"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)})
-
-    def run(self) -> dict[str, Any]:
-        """Run every check and return the report."""
+        self.path, self.trust_text, self.manifest, self.mine = path, trust_text, dict[str, Any](), ""
+        self.origin, self.size, self.root, self.level, self.trial, self.signatures = "", 0, b"", 0, False, 0
+        self.findings, self.warnings, self.proven = list[dict[str, Any]](), list[dict[str, Any]](), list[str]()
+        self.signers, self.cosigners, self.left_out = list[str](), list[dict[str, Any]](), dict[str, dict[str, Any]]()
+        self.entries, self.keys, self.people = dict[int, Entry](), dict[str, Any](), dict[str, Any]()
+        self.policies, self.policy, self.roots = dict[int, str](), dict[str, Any](), dict[int, str | None]()
+        self.sign_offs, self.grants, self.deployments = dict[int, Any](), dict[int, Any](), list[dict[str, Any]]()
+        self.present, self.anchor = 0, dict[str, Any]()  # files of evidence; sequence number and time of the anchor
+        self.unproven = set[int]()  # entries that could not be proven; nor can what rests on them
+        self.absent = TAMPERED  # what an unknown key or policy means: UNPROVEN if records about them are hidden
+    def expect(self, condition: object, where: str, message: str, outcome: int = TAMPERED) -> None:
+        """Record a finding (a warning, if the outcome is HOLDS) unless the condition is true, and go on."""
+        if not condition:
+            finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
+            (self.findings if outcome else self.warnings).append(finding)
+    def attempt(self, where: str, step: Any, *arguments: Any) -> Any:  # what fails in a step becomes a finding
         try:
-            trust = None if self.trust_text is None else Trust(self.trust_text)
+            return step(*arguments)
         except Bad as error:
-            self.bad("trust file", str(error), error.outcome)
-            return self._report()
-        try:
-            self.files = Files(self.path)
-        except Bad as error:
-            self.bad(self.path, str(error), error.outcome)
-            return self._report()
-        try:
-            self._manifest()
-            self._checkpoint(trust)
-            self._entries(trust)
-            closure = self._closure()
-            self._payloads()
-            for entry in sorted(closure, key=lambda item: item.seq):
-                self._judge(entry)
-            self._coverage(closure)
-            self._documents()
-        except Bad as error:
-            self.bad("bundle", str(error), error.outcome)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-            self.bad("bundle", f"a file has an unexpected shape ({type(error).__name__}: {error})", UNREADABLE)
-        if self.trust_text is None:
-            self.bad("trust", "no trust file was given: no signature can be trusted", UNPROVEN)
-        return self._report()
-
+            self.expect(False, where, str(error), error.outcome)
+            return error.outcome
+        except OSError as error:
+            self.expect(False, where, f"{error.filename}: {error.strerror}", UNREADABLE)
+        except Exception as error:
+            self.expect(False, where, f"it cannot be read ({type(error).__name__}: {error})", UNREADABLE)
+    def run(self) -> dict[str, Any]:  # run every check and return the report
+        trust = None if self.trust_text is None else self.attempt("trust file", Trust, self.trust_text)
+        self.files: Any = self.findings or self.attempt(self.path, Files, self.path)
+        if not self.findings:
+            self.attempt("bundle", self._bundle, trust)
+        self.expect(self.trust_text is not None, "trust", "without a trust file nothing can be trusted", UNPROVEN)
+        return self.report()
+    def _bundle(self, trust: Trust | None) -> None:
+        self._manifest()
+        self._checkpoint(trust)
+        self._entries(trust)
+        for entry in (closure := self._closure()):
+            if self.attempt(entry.where, self._judge, entry) == UNPROVEN:
+                self.unproven.add(entry.seq)
+        self._coverage(closure)
+        self._copies()
+        self._evidence()
     def _manifest(self) -> None:
         manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
-        if get(manifest, "format", str, "bundle.json") != "cognify-bundle/v1":
-            raise Bad("bundle.json: unknown bundle format; use a newer verifier", UNREADABLE)
-        kinds = {"ledger": str, "model": str, "version": str, "package_digest": str, "created": str}
-        for name, kind in {**kinds, "anchor_seq": int, "size": int, "trial": bool}.items():
-            get(manifest, name, kind, "bundle.json")
-        listed: dict[str, tuple[str, int]] = {}
-        paths = [get(item, "path", str, "bundle.json") for item in get(manifest, "files", list, "bundle.json")]
-        if paths != sorted(set(paths)):
-            self.bad("bundle.json", "the file list is not sorted, or names a file twice")
-        for item in manifest["files"]:
-            listed[item["path"]] = (get(item, "sha256", str, "bundle.json"), get(item, "size", int, "bundle.json"))
-        for path in sorted(set(listed) | (set(self.files.digests) - {"bundle.json"})):
-            if path not in self.files.digests:
-                self.bad(path, "the file is listed but missing")
-            elif path not in listed:
-                self.bad(path, "the file is not in the bundle's list")
-            elif listed[path] != self.files.digests[path]:
-                self.bad(path, "the file's digest or size is not the one listed: it was changed")
-        self.manifest = manifest
-
-    def _checkpoint(self, trust: Trust | None) -> None:
-        text, lines = parse_note(self.files.text("ledger/checkpoint.txt"))
-        self.note = (text, lines)
+        need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
+        self.manifest, self.mine = manifest, f"model/{manifest['model']}@{manifest['version']}"
+        listed = {item["path"]: (item["sha256"], item["size"]) for item in manifest["files"]}
+        found = {path: known for path, known in self.files.digests.items() if path != "bundle.json"}
+        self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
+        for path in sorted({*listed, *found}):
+            wrong = "it is not the one listed: it was changed" if path in listed else "it is not in the bundle's list"
+            wrong = wrong if path in found else "it is listed but missing"
+            self.expect(listed.get(path) == found.get(path), path, wrong)
+    def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
+        where, told = "ledger/checkpoint.txt", self.manifest
+        self.note = self.files.bytes(where).decode("utf-8", "replace")
+        text, lines = parse_note(self.note)
         self.origin, self.size, self.root = parse_checkpoint(text)
-        where, seen = "ledger/checkpoint.txt", set()
-        if trust is not None:
-            for name, key_id, signature in lines:
-                if (name, key_id) in trust.logs:
-                    if not ed25519_verify(trust.logs[name, key_id], text.encode(), signature):
-                        raise Bad(f"{where}: the signature of {plain(name)} does not verify")
-                    self.signers.append(name)
-                elif (name, key_id) in trust.witnesses:
-                    label, public = trust.witnesses[name, key_id]
-                    time = int.from_bytes(signature[:8], "big")
-                    message = f"cosignature/v1\ntime {time}\n{text}".encode()
-                    if len(signature) != 72 or time >= 2**63 or not ed25519_verify(public, message, signature[8:]):
-                        raise Bad(f"{where}: the cosignature of {plain(name)} does not verify")
-                    seen.add(label)
-                    self.cosigners.append({"witness": label, "time": time})
-            named = sorted({name for name, _ in trust.logs})
-            if self.origin not in self.signers and self.origin not in named:
-                text = f"it is for the ledger {', '.join(named)}; this bundle comes from the ledger {self.origin}"
-                self.bad("trust file", text, UNPROVEN)
-            elif self.origin not in self.signers:
-                text = f"it names the ledger {self.origin} with another key than the one that signed this bundle"
-                self.bad("trust file", f"{text}: another ledger of that name, or a forged one", UNPROVEN)
-            else:
-                self.level = 1
-                if trust.quorum != "none" and not trust.met(trust.quorum, seen):
-                    self.bad(where, f"the witness quorum {trust.quorum!r} is not met ({len(seen)} cosigned)", UNPROVEN)
-                elif trust.quorum != "none":
-                    self.level = 2
-        if self.origin != self.manifest["ledger"] or self.size != self.manifest["size"]:
-            self.bad(where, "the checkpoint is not for the ledger and size that bundle.json names")
-        if not 0 <= self.manifest["anchor_seq"] < self.size:
-            self.bad(where, f"the checkpoint of size {self.size} does not cover entry {self.manifest['anchor_seq']}")
-
+        logs, witnesses = (trust.logs, trust.witnesses) if trust else ({}, {})
+        for name, key_id, signature in lines:
+            if log := logs.get((name, key_id)):
+                need(ed25519_verify(log, text.encode(), signature), f"the signature of {plain(name)} does not verify")
+                self.signers.append(name)
+            if witness := witnesses.get((name, key_id)):
+                time = int.from_bytes(signature[:8], "big")
+                fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
+                need(fits and time < 2**63, f"the cosignature of {plain(name)} does not verify")
+                self.cosigners.append({"witness": witness[0], "time": time})
+        seen, known = {item["witness"] for item in self.cosigners}, sorted({log for log, _ in logs})
+        if trust and self.origin in self.signers:
+            self.level = 2 if trust.quorum != "none" and trust.met(trust.quorum, seen) else 1
+            wrong = f"the witness quorum {trust.quorum!r} is not met ({len(seen)} cosigned)"
+            self.expect(trust.quorum == "none" or self.level == 2, where, wrong, UNPROVEN)
+        elif trust:
+            wrong = f"it is for the ledger {', '.join(known)}; this bundle comes from the ledger {self.origin}"
+            other = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
+            self.expect(False, "trust file", other if self.origin in known else wrong, UNPROVEN)
+        self.expect((self.origin, self.size) == (told["ledger"], told["size"]), where, "bundle.json names another one")
+        self.expect(0 <= told["anchor_seq"] < self.size, where, f"its size {self.size} does not cover the anchor")
     def _entries(self, trust: Trust | None) -> None:
-        names = [name for name in self.files.kept if name.startswith("ledger/entries/")]
-        for name in sorted(names):
-            match = re.fullmatch(r"ledger/entries/(\d{8,})\.json", name)
-            try:
-                entry = Entry(self.files.bytes(name), name)
-                if not match or f"{entry.seq:08d}" != match[1]:
-                    raise Bad(f"its bytes say sequence number {entry.seq}")
-                if entry.ledger != self.origin:
-                    raise Bad(f"it belongs to ledger {entry.ledger!r}")
-                self.entries[entry.seq] = entry
-                self._proof(entry)
-            except Bad as error:
-                self.bad(name, str(error), error.outcome)
-        last: dict[str, int] = {}
-        before: Entry | None = None
-        for seq in sorted(self.entries):
-            entry = self.entries[seq]
-            if seq - 1 in self.entries and entry.prev != self.entries[seq - 1].leaf.hex():
-                self.bad(f"entry {seq}", "its previous-leaf hash is not that of the entry before it")
-            if (seq == 0) != (entry.prev == "0" * 64):
-                self.bad(f"entry {seq}", "only the first entry has no previous leaf")
-            if before is not None and entry.time_us < before.time_us:
-                self.bad(f"entry {seq}", "its time lies before that of an earlier entry")
-            for subject, head in entry.heads.items():
-                if last.get(subject, -1) > head:
-                    self.bad(f"entry {seq}", f"its head for {subject} skips entry {last[subject]}")
-                last[subject] = seq
-            before = entry
-        first = self.entries.get(0)
-        if first is None:
-            self.undisclosed.append(0)
-        if trust is None:
-            return
-        if trust.genesis is None:
-            self.bad("trust", "the trust file pins no genesis leaf, so people's keys cannot be trusted", UNPROVEN)
-        elif first is None:
-            self.bad("entry 0", "the genesis entry is not in the bundle, so people's keys cannot be trusted", UNPROVEN)
-        elif first.leaf.hex() != trust.genesis and self.level:  # without a known log it is another ledger, not a fork
-            self.bad("entry 0", "the ledger begins with another entry than the trust file pins", ROLLED_BACK)
-
-    def _proof(self, entry: Entry) -> None:
-        name = f"ledger/proofs/{entry.seq:08d}.tlog-proof"
-        head, blank, note = self.files.text(name).partition("\n\n")
-        lines = head.split("\n")
-        if len(lines) > 1 and lines[1].startswith("extra "):
-            del lines[1]
-        if not blank or lines[0] != "c2sp.org/tlog-proof@v1" or len(lines) > 65 or lines[1:2] != [f"index {entry.seq}"]:
-            raise Bad(f"{name} is not a proof for entry {entry.seq}")
-        text, signatures = parse_note(note)
-        if text != self.note[0] or not set(signatures) <= set(self.note[1]):
-            raise Bad(f"{name} leads to another checkpoint than ledger/checkpoint.txt")
-        check_inclusion(entry.seq, self.size, entry.leaf, [unbase64(line, name) for line in lines[2:]], self.root)
-
-    def _closure(self) -> list[Entry]:
-        """Walk the heads of every subject of the anchor: the whole history of each must be there."""
-        anchor = self.entries.get(self.manifest["anchor_seq"])
-        if anchor is None or anchor.kind != "bundle_exported":
-            raise Bad("the anchor entry (kind bundle_exported) is missing")
-        self.anchor = anchor
-        found = {anchor.seq: anchor}
+        newest, payloads = dict[str, int](), set(self.files.under("ledger/payloads/"))
+        for name in self.files.under("ledger/entries/"):
+            if isinstance(entry := self.attempt(name, self._entry, name, newest), Entry):
+                newest |= dict.fromkeys(entry.subjects, entry.seq)
+                payloads.discard(f"ledger/payloads/{entry.seq:08d}.json")
+        self.expect(not payloads, ", ".join(sorted(payloads)), "payloads without an entry in the bundle")
+        first, pinned = self.entries.get(0), trust.genesis if trust else ""
+        self.absent = TAMPERED if first else UNPROVEN
+        self.expect((first and pinned) or not trust, "trust", "no genesis is pinned, or entry 0 is missing", UNPROVEN)
+        forked = first and pinned and self.level and first.leaf.hex() != pinned  # without a known log: another ledger
+        self.expect(not forked, "entry 0", "the ledger begins otherwise than the trust file says", ROLLED_BACK)
+    def _entry(self, name: str, newest: dict[str, int]) -> Entry:  # its form, proof, predecessors, payload
+        entry, last = Entry(self.files.bytes(name), name), max(self.entries, default=-1)
+        need(name == f"ledger/entries/{entry.seq:08d}.json", f"its bytes say sequence number {entry.seq}")
+        need(entry.ledger == self.origin, f"it belongs to ledger {entry.ledger!r}")
+        before, earlier, self.entries[entry.seq] = self.entries.get(entry.seq - 1), self.entries.get(last), entry
+        proof, payload = f"ledger/proofs/{entry.seq:08d}.tlog-proof", f"ledger/payloads/{entry.seq:08d}.json"
+        head, _, note = self.files.bytes(proof).decode("utf-8", "replace").partition("\n\n")
+        need(head.split("\n")[:2] == ["c2sp.org/tlog-proof@v1", f"index {entry.seq}"], f"{proof} is for another entry")
+        need(note == self.note, f"{proof} leads to another checkpoint than ledger/checkpoint.txt")
+        hashes = [unbase64(line, proof) for line in head.split("\n")[2:]]
+        check_inclusion(entry.seq, self.size, entry.leaf, hashes, self.root)
+        need(before is None or entry.prev == before.leaf.hex(), "its previous-leaf hash is not that of the one before")
+        need((entry.seq == 0) == (entry.prev == "0" * 64), "only the first entry has no previous leaf")
+        need(earlier is None or entry.time_us >= earlier.time_us, "its time lies before that of an earlier entry")
+        skips = [subject for subject, head in entry.heads.items() if newest.get(subject, -1) > head]
+        need(not skips, f"its heads skip an earlier entry about {', '.join(skips)}")
+        if payload in self.files.kept:
+            value = parse_canonical(self.files.bytes(payload), payload, {"salt": HEX64, "payload": str})
+            content = unbase64(value["payload"], payload)
+            committed = sha256(b"cognify/payload/v1\x00" + bytes.fromhex(value["salt"]) + content)
+            need(committed == entry.commitment, f"{payload} is not the payload that the entry commits to")
+            entry.facts = dict(parse_canonical(content, payload)["facts"])
+        return entry
+    def _closure(self) -> list[Entry]:  # walk the heads of all the anchor's subjects back to their beginning
+        anchor: Any = self.entries.get(self.manifest["anchor_seq"])
+        need(anchor and anchor.kind == "bundle_exported", "the anchor entry (kind bundle_exported) is missing")
+        self.anchor, found = {"seq": anchor.seq, "time": anchor.time}, {anchor.seq: anchor}
         for subject in anchor.subjects:
             at = anchor
-            while (head := at.heads[subject]) >= 0:
-                entry = self.entries.get(head)
-                if entry is None or subject not in entry.heads:
-                    self.bad(f"entry {head}", f"the history of {subject} is not complete: this entry is left out")
-                    break
-                found[head] = at = entry
+            while at and (head := at.heads[subject]) >= 0:
+                at = self.entries[head] if head in self.entries and subject in self.entries[head].heads else None
+                self.expect(at, f"entry {head}", f"the history of {subject} is not complete: this entry is left out")
+                found |= {head: at} if at else {}
         spare = len(self.entries) - len(found)
-        if spare:
-            self.warnings.append(f"{spare} entries of the bundle are not in the anchored history; they are not judged")
-        return list(found.values())
-
-    def _payloads(self) -> None:
-        for name in sorted(name for name in self.files.kept if name.startswith("ledger/payloads/")):
-            try:
-                match = re.fullmatch(r"ledger/payloads/(\d{8,})\.json", name)
-                entry = self.entries.get(int(match[1])) if match else None
-                if entry is None:
-                    raise Bad("it belongs to no entry of the bundle")
-                value = parse_canonical(self.files.bytes(name), name)
-                salt = get(value, "salt", str, name)
-                payload = unbase64(get(value, "payload", str, name), name)
-                if set(value) != {"salt", "payload"} or not re.fullmatch(r"[0-9a-f]{64}", salt):
-                    raise Bad("it is not {payload, salt}")
-                if sha256(b"cognify/payload/v1\x00" + bytes.fromhex(salt) + payload) != entry.commitment:
-                    raise Bad("it is not the payload that the entry commits to")
-                record = parse_canonical(payload, name)
-                entry.facts = get(record, "facts", dict, name)
-            except Bad as error:
-                self.bad(name, str(error))
-
-    def _judge(self, entry: Entry) -> None:
-        where = f"entry {entry.seq} ({entry.kind})"
-        if entry.facts is None and entry.kind in GOVERNANCE:
-            self.undisclosed.append(entry.seq)
-        try:
-            if entry.seq == 0 and entry.kind == "genesis" and entry.facts is not None:
-                self._genesis(entry, entry.facts, where)
-            self._writer(entry, where)
-            if entry.facts is None:
-                self._missing(entry)
-                return
-            model, version = entry.facts.get("model"), entry.facts.get("version")
-            if model and version and f"model/{model}@{version}" not in entry.subjects:
-                raise Bad(f"its payload is about {model}@{version}, its subjects are not")
-            rule = getattr(self, f"_on_{entry.kind}", None)
-            mine = (model, version) == (self.manifest["model"], self.manifest["version"])
-            if rule is not None and (mine or not version):  # other versions' payloads are not all disclosed
-                rule(entry, entry.facts, where)
-        except Bad as error:
-            self.bad(where, str(error), error.outcome)
-            if error.outcome == UNPROVEN:
-                self.unproven.add(entry.seq)
-
-    def _known(self, seq: int) -> None:
-        """What rests on an entry that could not be proven cannot be proven either."""
-        if seq in self.unproven:
-            raise Bad(f"it relies on entry {seq}, which is not proven", UNPROVEN)
-
-    def _missing(self, entry: Entry) -> None:
-        version = f"model/{self.manifest['model']}@{self.manifest['version']}"
-        if entry.kind in GOVERNANCE:
-            raise Bad("its payload is not disclosed: people, keys or policy are not all known", UNPROVEN)
-        if version in entry.subjects:
-            raise Bad("its payload is not disclosed although it is about this version", UNPROVEN)
-
-    # people and keys
-
-    def _enrol(self, key: Any, holder: str, seq: int, where: str, kinds: list[str] | None = None) -> None:
-        key_id, public = get(key, "key_id", str, where), unbase64(get(key, "public", str, where), where)
-        if get(key, "algorithm", str, where) != "ed25519" or len(public) != 32 or sha256(public)[:16] != key_id:
-            raise Bad(f"the key id {key_id!r} is not that of its key")
-        known = self.keys.get(key_id)
-        if known is not None and known.holder != holder:
-            raise Bad(f"the key {key_id} belongs to {known.holder} already")
-        if known is None:
-            self.keys[key_id] = Key(holder, public, seq, kinds)
-        elif kinds is not None:
-            known.kinds = kinds
-
-    def _key(self, key_id: str, holder: str | None, seq: int) -> Key:
-        key = self.keys.get(key_id)
-        if key is None:
-            raise Bad(f"the key {key_id} was never enrolled", UNPROVEN if self.undisclosed else TAMPERED)
-        if holder is not None and key.holder != holder:
-            raise Bad(f"the key {key_id} belongs to {key.holder}, not to {holder}")
-        if key.until is not None and key.until < seq:
-            raise Bad(f"the key {key_id} of {key.holder} was revoked by entry {key.until}")
-        if key.since >= seq and seq != 0:
-            raise Bad(f"the key {key_id} was enrolled later, by entry {key.since}")
-        return key
-
-    def _writer(self, entry: Entry, where: str) -> None:
-        if not entry.key:
-            self.warnings.append(f"{where}: its writer did not sign it")
+        self.expect(not spare, "bundle", f"{spare} entries are not in the anchored history: they are not judged", HOLDS)
+        return [found[seq] for seq in sorted(found)]
+    def _judge(self, entry: Entry) -> None:  # what it says, against the entries before it
+        facts, kind, governs = entry.facts, entry.kind, entry.kind in SIGNER or entry.kind in GOVERNANCE
+        rules = {"sign_off": self._sign_off, "release_granted": self._release, "deployment_completed": self._deployed}
+        need(entry.seq == 0 or kind != "genesis", "a ledger has one genesis record, its first entry")
+        self.absent = UNPROVEN if facts is None and kind in GOVERNANCE else self.absent
+        if facts is not None and kind == "genesis":
+            self._governed(entry, facts)  # first, since it brings the key of its own writer
+        self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
+        key = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig) if entry.key else {"kinds": None}
+        allowed = key["kinds"] is None or entry.seq == 0 or kind in key["kinds"]
+        need(allowed, f"its writer may not write {kind} entries")
+        if facts is None:
+            needed = kind in GOVERNANCE or self.mine in entry.subjects
+            need(not needed, "its payload, about people, keys, policy or this version, is not disclosed", UNPROVEN)
             return
-        key = self._key(entry.key, None, entry.seq)
+        about = f"model/{facts.get('model')}@{facts['version']}" if facts.get("version") else ""
+        need(about in ("", *entry.subjects), f"its payload is about {about}, its subjects are not")
+        if governs and entry.seq:
+            self._governed(entry, facts)
+        elif kind in rules and about == self.mine:  # other versions' payloads are not all disclosed
+            rules[kind](entry, facts)
+    def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes) -> dict[str, Any]:
+        """The one place where a signature of a person or workload is accepted: its key counts then, and it verifies."""
+        # Passkeys join here once docs/ledger-format.md §9 says how an assertion stands in an envelope: for a key of
+        # that kind call `verify_assertion` with SHA-256 of `message` as challenge, and add "S4" to STRENGTHS.
+        need(key_id in self.keys, f"the key {key_id} was never enrolled", self.absent)
+        key: dict[str, Any] = self.keys[key_id]
+        need(holder in (None, key["holder"]), f"the key {key_id} belongs to {key['holder']}, not to {holder}")
+        need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}")
+        need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
+        need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
+        need(ed25519_verify(key["public"], message, signature), f"the signature of {key['holder']} does not verify")
         self.signatures += 1
-        if not ed25519_verify(key.public, entry.signed, entry.sig):
-            raise Bad("the writer's signature does not verify")
-        if key.kinds is not None and entry.seq and entry.kind not in key.kinds:
-            raise Bad(f"{key.holder} may not write {entry.kind} entries")
-
-    def _admin(self, person: str) -> None:
-        if ADMIN not in self.people.get(person, {}).get("roles", []):
-            raise Bad(
-                f"{person} may not do this: the role {ADMIN} is needed", UNPROVEN if self.undisclosed else TAMPERED
-            )
-
-    def _statement(self, envelope: Any, kind: str, seq: int, where: str) -> tuple[dict[str, Any], bytes]:
+        return key
+    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:
         """Verify a DSSE envelope by the key of the person it names; return the statement and its bytes."""
-        payload = unbase64(get(envelope, "payload", str, where), where)
-        signatures = get(envelope, "signatures", list, where)
-        if set(envelope) != {"payload", "payloadType", "signatures"} or envelope["payloadType"] != PAYLOAD_TYPE:
-            raise Bad("the envelope is not a DSSE envelope of an in-toto statement")
-        value = parse_canonical(payload, where)
-        predicate = get(value, "predicate", dict, where)
-        if set(value) != {"_type", "subject", "predicateType", "predicate"} or value["_type"] != STATEMENT_TYPE:
-            raise Bad("the statement is not an in-toto Statement v1")
-        if value["predicateType"] != kind or set(predicate) != (SIGN_OFF_KEYS if kind == SIGN_OFF else ACT_KEYS):
-            raise Bad(f"the statement is not of type {kind}, or has other members")
-        person, key_id = get(predicate, "person", str, where), get(predicate, "key_id", str, where)
-        if len(signatures) != 1 or get(signatures[0], "keyid", str, where) != key_id:
-            raise Bad("the envelope has not exactly one signature, by the key that the statement names")
-        self.signatures += 1
-        signature = unbase64(get(signatures[0], "sig", str, where), where)
-        if not ed25519_verify(self._key(key_id, person, seq).public, pae(PAYLOAD_TYPE, payload), signature):
-            raise Bad(f"the signature of {person} does not verify")
-        if predicate["ledger"] != self.origin:
-            raise Bad("the statement belongs to another ledger")
-        size = get(predicate, "checkpoint.size", int, where)
-        if not 0 <= size <= seq:
-            raise Bad(f"the signer claims to have seen {size} entries, but this is entry {seq}")
-        root = self._root_at(size)
-        if root is not None and root != get(predicate, "checkpoint.root", str, where):
-            raise Bad(f"the signer saw another history: the root of the first {size} entries differs", ROLLED_BACK)
+        payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
+        value = parse_canonical(payload, "statement")
+        types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
+        need(types == (PAYLOAD_TYPE, STATEMENT_TYPE, kind, 3, 4), f"it is not an in-toto Statement v1 of type {kind}")
+        said, raw = value["predicate"], unbase64(signature["sig"], "signature")
+        size, seen = said["checkpoint"]["size"], said["checkpoint"]["root"]
+        need(said.keys() == (ACT_KEYS if kind == ACT_TYPE else SIGN_OFF_KEYS), "the statement has other members")
+        need(signature["keyid"] == said["key_id"], "the signature is not by the key that the statement names")
+        need(len(signature) == 2, "its signature is of a form that this verifier does not know", UNPROVEN)
+        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw)
+        need(said["ledger"] == self.origin, "the statement belongs to another ledger")
+        need(0 <= size <= seq, f"the signer claims to have seen {size} entries, but this is entry {seq}")
+        if size not in self.roots:  # it can be compared if all entries before it are in the bundle
+            leaves = [self.entries[at].leaf for at in range(size) if at in self.entries]
+            self.roots[size] = tree_root(leaves).hex() if len(leaves) == size else None
+        need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
         return value, payload
-
-    def _root_at(self, size: int) -> str | None:
-        """The root of the first `size` entries, None unless all of them are in the bundle."""
-        if size not in self.roots:
-            whole = all(seq in self.entries for seq in range(size))
-            self.roots[size] = tree_root([self.entries[seq].leaf for seq in range(size)]).hex() if whole else None
-        return self.roots[size]
-
-    def _act(self, entry: Entry, facts: dict[str, Any], envelope: Any, where: str, admin: bool = True) -> str:
-        value, _ = self._statement(envelope, ACT, entry.seq, where)
+    def _roles(self, person: str) -> set[str]:
+        return set(self.people.get(person, {"roles": []})["roles"])
+    def _enrol(self, item: Any, seq: int) -> None:  # take in a person or workload and its keys, for later entries
+        holder, keys = (item["person"], item["keys"]) if "person" in item else (item["workload"], [item["key"]])
+        for key in keys:
+            key_id, public, ours = key["key_id"], unbase64(key["public"], "public key"), key["algorithm"] == "ed25519"
+            need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
+            new = {"holder": holder, "public": public if ours else b"", "since": seq, "until": NEVER}
+            known = self.keys.setdefault(key_id, new)
+            need(known["holder"] == holder, f"the key {key_id} belongs to {known['holder']} already")
+            known["kinds"] = item.get("kinds")
+        self.people |= {holder: item} if "person" in item else {}
+    def _governed(self, entry: Entry, facts: dict[str, Any]) -> None:  # a record that people sign, and what follows
+        kind, signers, founders = entry.kind, set[str](), facts.get("founders", [])
+        if kind == "genesis":  # the founders' keys stand in the record that they sign
+            need(facts["origin"] == self.origin, "the genesis record is of another ledger")
+            need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
+            self.trial = facts["trial"]
+            for item in [*founders, *facts["workloads"]]:
+                self._enrol(item, 0)
         content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
-        subject = [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}]
-        if value["subject"] != subject or value["predicate"]["kind"] != entry.kind:
-            raise Bad("the statement signs something else than this record")
-        person: str = value["predicate"]["person"]
-        if admin:
-            self._admin(person)
-        return person
-
-    def _person(self, person: Any, seq: int, where: str) -> None:
-        name = get(person, "person", str, where)
-        get(person, "name", str, where), get(person, "roles", list, where)
-        for key in get(person, "keys", list, where):
-            self._enrol(key, name, seq, where)
-        self.people[name] = person
-
-    def _workload(self, item: Any, seq: int, where: str) -> None:
-        self._enrol(item["key"], get(item, "workload", str, where), seq, where, get(item, "kinds", list, where))
-
-    def _policy(self, facts: dict[str, Any], seq: int) -> None:
-        digest = "sha256:" + sha256(canonical(facts["policy"]))
-        if digest != facts["policy_digest"]:
-            raise Bad("the policy's digest is not that of the policy")
-        self.policies.append((seq, digest))
-        self.policy = facts["policy"]
-
-    def _genesis(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        founders = get(facts, "founders", list, where)
-        self.trial = bool(get(facts, "trial", bool, where))
-        for person in founders:
-            self._person(person, 0, where)
-        for item in get(facts, "workloads", list, where):
-            self._workload(item, 0, where)
-        if get(facts, "origin", str, where) != self.origin:
-            raise Bad("the genesis record is of another ledger")
-        self._policy(facts, 0)
-        signed = {self._act(entry, facts, item, where, admin=False) for item in get(facts, "envelopes", list, where)}
-        missing = sorted({item["person"] for item in founders} - signed)
-        if missing or (len(signed) < 2 and not self.trial):
-            raise Bad(f"the genesis record is not signed by {', '.join(missing) or 'two founders'}")
-        if self.trial != self.manifest["trial"]:
-            raise Bad("bundle.json hides or invents that this is a TRIAL ledger")
-        self.proven.append(f"{len(signed)} founder(s) signed the ledger's first entry, keys and policy")
-
-    def _on_person_enrolled(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        voucher = self._act(entry, facts, facts["envelope"], where)
-        if voucher != facts["vouched_by"] or voucher == get(facts, "person.person", str, where):
-            raise Bad("the enrolment is not vouched for by a second person")
-        self._person(facts["person"], entry.seq, where)
-
-    def _on_workload_enrolled(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        if self._act(entry, facts, facts["envelope"], where) != facts["enrolled_by"]:
-            raise Bad("the one who enrolled is not the one who signed")
-        self._workload(facts["workload"], entry.seq, where)
-
-    def _on_key_revoked(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        own = facts["revoked_by"] == facts["holder"]
-        if self._act(entry, facts, facts["envelope"], where, admin=not own) != facts["revoked_by"]:
-            raise Bad("the one who revoked is not the one who signed")
-        key = self.keys.get(facts["key_id"])
-        if key is None or key.holder != facts["holder"]:
-            raise Bad(f"{facts['holder']} has no key {facts['key_id']}")
-        key.until = entry.seq if key.until is None else key.until
-
-    def _on_policy_adopted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        signers = {self._act(entry, facts, item, where, admin=False) for item in facts["envelopes"]}
-        adopters = set(self.policy.get("adopters", [ADMIN]))
-        count = sum(bool(adopters & set(self.people.get(person, {}).get("roles", []))) for person in signers)
-        if count < max(1, 1 if self.trial else self.policy.get("policy_quorum", 2)):
-            raise Bad("not enough people with the right role signed the policy; it is not in force")
-        self._policy(facts, entry.seq)
-
-    def _on_gate_set_adopted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        if self._act(entry, facts, facts["envelope"], where, admin=False) != facts["adopted_by"]:
-            raise Bad("the one who adopted is not the one who signed")
-
-    # sign-offs, releases, deployments
-
-    def _in_force(self, seq: int) -> str | None:
-        return next((digest for at, digest in reversed(self.policies) if at < seq), None)
-
-    def _package(self, seq: int, digest: str, where: str) -> Entry:
-        package = self.entries.get(seq)
-        if package is None or package.kind != "package":
-            raise Bad(f"entry {seq} is not a package entry")
-        self._known(seq)
-        if package.facts is None:
-            raise Bad(f"the payload of package entry {seq} is not disclosed", UNPROVEN)
-        if get(package.facts, "package.digest", str, where) != digest:
-            raise Bad(f"entry {seq} is about another package")
+        wanted = (kind, [{"name": kind, "digest": {"sha256": sha256(canonical(content))}}])
+        for envelope in [facts["envelope"]] if kind in SIGNER else facts["envelopes"]:
+            value, _ = self._statement(envelope, ACT_TYPE, entry.seq)
+            need((value["predicate"]["kind"], value["subject"]) == wanted, "the statement signs something else")
+            signers.add(value["predicate"]["person"])
+        if kind in SIGNER:
+            signer = facts[SIGNER[kind]]
+            need(signers == {signer}, "the one who signed is not the one whom the record names")
+            allowed = ADMIN in self._roles(signer) or kind == "gate_set_adopted" or signer == facts.get("holder")
+            need(allowed, f"{signer} may not do this: the role {ADMIN} is needed", self.absent)
+        if kind == "genesis":
+            missing = ", ".join(sorted({person["person"] for person in founders} - signers))
+            enough = not missing and len(signers) >= 2 - self.trial
+            need(enough, f"the genesis record is not signed by {missing or 'two founders'}")
+            self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
+        elif kind == "policy_adopted":
+            adopters, quorum = set(self.policy.get("adopters", [ADMIN])), max(1, self.policy.get("policy_quorum", 2))
+            count = sum(bool(adopters & self._roles(person)) for person in signers)
+            need(count >= (1 if self.trial else quorum), "not enough people with the right role signed the policy")
+        elif kind == "key_revoked":
+            key = self.keys[facts["key_id"]]
+            need(key["holder"] == facts["holder"], f"{facts['holder']} has no key {facts['key_id']}")
+            key["until"] = min(entry.seq, key["until"])
+        elif kind != "gate_set_adopted":
+            item = facts["person" if kind == "person_enrolled" else "workload"]
+            need(item.get("person") not in signers, "the enrolment is not vouched for by a second person")
+            self._enrol(item, entry.seq)
+        if kind in ("genesis", "policy_adopted"):
+            self.policy, self.policies[entry.seq] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
+            need(self.policies[entry.seq] == facts["policy_digest"], "the policy's digest is not that of the policy")
+    def _in_force(self, digest: str, *sizes: int) -> None:
+        found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
+        need(digest in found, "the policy named was not in force", self.absent)
+    def _package(self, seq: int, digest: str, about: dict[str, Any], before: int) -> Any:
+        """Return the earlier entry of a package, which must be about this model, version and model file."""
+        package: Any = self.entries.get(seq)
+        need(package and package.kind == "package" and seq < before, f"entry {seq} is not an earlier package entry")
+        of: Any = None if seq in self.unproven else package.facts
+        need(of is not None, f"it relies on the package in entry {seq}, which is not disclosed or not proven", UNPROVEN)
+        same = of["package"]["digest"] == digest and all(of[name] == about[name] for name in ABOUT)
+        need(same, f"the package in entry {seq} is another one, or about another version or model file")
         return package
-
-    def _on_sign_off(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        if facts["strength"] != "S3":
-            raise Bad(f"signature strength {facts['strength']!r} is not checked by this verifier", UNPROVEN)
-        value, payload = self._statement(facts["envelope"], SIGN_OFF, entry.seq, where)
-        said = value["predicate"]
-        package = self._package(get(said, "package.entry_seq", int, where), said["package"]["digest"], where)
-        if (package.leaf.hex(), package.seq < entry.seq) != (said["package"]["entry_leaf"], True):
-            raise Bad("the statement names another package entry")
-        same = ("model", "version", "stage", "decision", "role", "person", "key_id")
-        pairs: dict[str, Any] = {name: said[name] for name in same}
-        pairs |= {
-            "package_digest": said["package"]["digest"],
-            "package_seq": package.seq,
-            "signed_at": said["signed_at"],
-        }
-        pairs["statement_digest"] = sha256(payload)
-        wrong = sorted(name for name, expected in pairs.items() if facts.get(name) != expected)
-        if wrong:
-            raise Bad(f"the record and the signed statement differ in {', '.join(wrong)}")
-        name = f"model/{said['model']}@{said['version']}"
-        subject = [
-            {"name": f"{name}/package", "digest": {"sha256": said["package"]["digest"][7:]}},
-            {"name": f"{name}/model-file", "digest": {"sha256": said["model_digest"][7:]}},
-        ]
-        if value["subject"] != subject or name not in entry.subjects or said["person"] not in entry.subjects:
-            raise Bad("the statement's or entry's subjects are not those that it names")
-        of = package.facts or {}
-        if (of["model"], of["version"], of["model_digest"]) != (said["model"], said["version"], said["model_digest"]):
-            raise Bad("the statement is about another version or model file than its package")
-        in_force = {self._in_force(entry.seq), self._in_force(said["checkpoint"]["size"])}
-        if said["policy_digest"] not in in_force:
-            raise Bad("the policy named was not in force", UNPROVEN if self.undisclosed else TAMPERED)
-        reference = said["reference"]
-        if reference is not None:
-            target = self.entries.get(get(reference, "entry_seq", int, where))
-            if target is None or target.leaf.hex() != reference["entry_leaf"] or target.seq >= entry.seq:
-                raise Bad("the entry that the statement refers to is not the one in the ledger")
-        person = self.people.get(said["person"], {})
-        role_held = said["role"] in person.get("roles", [])
-        if not role_held:
-            self.warnings.append(f"{where}: {said['person']} did not hold the role {plain(said['role'])} then")
-        if said["printed_name"] != person.get("name"):
-            self.warnings.append(f"{where}: the printed name is not the one {said['person']} was enrolled with")
-        self.sign_offs[entry.seq] = {
-            **{
-                k: said[k]
-                for k in ("decision", "stage", "role", "meaning", "comments", "conditions", "person", "expires")
-            },
-            **{"role_held": role_held, "target_environments": said["target_environments"]},
-            **{"seq": entry.seq, "name": said["printed_name"], "signed_at": said["signed_at"], "time": entry.time},
-            **{"key_id": said["key_id"], "package_digest": said["package"]["digest"], "reference": reference},
-            **{"model": said["model"], "version": said["version"], "checkpoint_size": said["checkpoint"]["size"]},
-        }
-
+    def _sign_off(self, entry: Entry, facts: dict[str, Any]) -> None:
+        need(facts["strength"] in STRENGTHS, f"strength {facts['strength']!r} is not known to this verifier", UNPROVEN)
+        value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
+        said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
+        package, ref = self._package(of["entry_seq"], of["digest"], said, entry.seq), said["reference"]
+        need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
+        same = {k: said[k] for k in ("model", "version", "stage", "decision", "role", "person", "key_id", "signed_at")}
+        same |= {"package_digest": of["digest"], "package_seq": package.seq, "statement_digest": sha256(payload)}
+        wrong = ", ".join(sorted(name for name in same if facts.get(name) != same[name]))
+        need(not wrong, f"the record and the signed statement differ in {wrong}")
+        subject = [{"name": f"{self.mine}/package", "digest": {"sha256": of["digest"][7:]}},
+                   {"name": f"{self.mine}/model-file", "digest": {"sha256": said["model_digest"][7:]}}]
+        need(value["subject"] == subject and who in entry.subjects, "its subjects are not those that it names")
+        self._in_force(said["policy_digest"], entry.seq, said["checkpoint"]["size"])
+        leaves = {item.leaf.hex() for item in self.entries.values() if ref and item.seq == ref["entry_seq"] < entry.seq}
+        need(ref is None or ref["entry_leaf"] in leaves, "the entry that it refers to is not the one in the ledger")
+        held, named = said["role"] in self._roles(who), self.people.get(who, {}).get("name") == said["printed_name"]
+        self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then", HOLDS)
+        self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
+        self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
+                                     "seq": entry.seq, "time": entry.time, "role_held": held}
     def _undone(self, seq: int, until: int) -> str | None:
         """Say what undoes a sign-off before entry `until`: its withdrawal, a block of the version, a rejection."""
         mine = self.sign_offs[seq]
-        for other in self.sign_offs.values():
-            if other["seq"] >= until or (other["model"], other["version"]) != (mine["model"], mine["version"]):
-                continue
+        for other in (item for item in self.sign_offs.values() if item["seq"] < until):
             withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
             if withdraws and (other["reference"] or {}).get("entry_seq") == seq:
                 return f"was withdrawn by entry {other['seq']}"
-            same = other["package_digest"] == mine["package_digest"]
-            against = other["decision"] == "block" or (other["decision"] == "reject" and same)
-            approves = mine["decision"] in ("approve", "approve_with_conditions")
-            if approves and against and self._undone(other["seq"], until) is None:
+            rejects = other["decision"] == "reject" and other["package_digest"] == mine["package_digest"]
+            against = mine["decision"] in APPROVALS and (rejects or other["decision"] == "block")
+            if against and self._undone(other["seq"], until) is None:
                 return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
-
-    def _on_release_granted(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        decided = get(facts, "decided_on_size", int, where)
-        package = self._package(get(facts, "package_seq", int, where), facts["package_digest"], where)
-        of = package.facts or {}
-        if (of["model"], of["version"], of["model_digest"]) != (
-            facts["model"],
-            facts["version"],
-            facts["model_digest"],
-        ):
-            raise Bad("the release is for another version or model file than its package")
-        if not package.seq < decided == entry.seq:
-            raise Bad(f"it claims to be decided on {decided} entries but is entry {entry.seq}")
-        if facts["policy_digest"] != self._in_force(decided):
-            raise Bad("the policy named was not in force", UNPROVEN if self.undisclosed else TAMPERED)
-        if not get(facts, "sign_off_seqs", list, where):
-            self.warnings.append(f"{where}: the release rests on no sign-off")
-        for seq in facts["sign_off_seqs"]:
-            self._known(seq)
-            found = self.sign_offs.get(seq)
-            if found is None or found["package_digest"] != facts["package_digest"] or not seq < decided:
-                raise Bad(f"it relies on entry {seq}, which is no valid earlier sign-off of this package")
-            if found["decision"] not in ("approve", "approve_with_conditions"):
-                raise Bad(f"it relies on entry {seq}, which is no approval but {found['decision']!r}")
-            if not found["role_held"]:
-                raise Bad(f"it relies on the sign-off in entry {seq}, whose signer did not hold the role")
-            if found["target_environments"] and facts["target"] not in found["target_environments"]:
-                raise Bad(f"it relies on the sign-off in entry {seq}, which is for other targets")
-            if found["expires"] is not None and found["expires"] <= get(facts, "decided_at", str, where):
-                raise Bad(f"it relies on the sign-off in entry {seq}, which had expired")
-            if undone := self._undone(seq, entry.seq):
-                raise Bad(f"it relies on the sign-off in entry {seq}, which {undone}")
-            if self.keys[found["key_id"]].until is not None:
-                raise Bad(f"it relies on the sign-off in entry {seq}, whose key was revoked before the release")
-        for seq in get(facts, "gate_seqs", list, where):
-            if seq not in self.entries or not seq < decided:
-                raise Bad(f"it relies on entry {seq}, which is not an earlier entry of the bundle")
-        if not set(get(facts, "relied_on", list, where)) <= set(entry.subjects):
-            raise Bad("it does not carry all that it relied on as subjects")
-        self.grants[entry.seq] = {
-            **{k: facts[k] for k in ("model", "version", "target", "model_digest", "package_digest", "sign_off_seqs")},
-            **{
-                "seq": entry.seq,
-                "time": entry.time,
-                "decided_at": facts["decided_at"],
-                "supersedes": facts["supersedes"],
-            },
-        }
-
-    def _on_deployment_completed(self, entry: Entry, facts: dict[str, Any], where: str) -> None:
-        self._known(get(facts, "grant_seq", int, where))
-        grant = self.grants.get(facts["grant_seq"])
-        same = ("model", "version", "target", "model_digest")
-        if grant is None or grant["seq"] >= entry.seq or any(grant[name] != facts[name] for name in same):
-            raise Bad(f"it does not belong to a valid release in entry {facts['grant_seq']}")
-        self.deployments.append({**{name: facts[name] for name in same}, "seq": entry.seq, "time": entry.time})
-
-    # what the anchor must cover, and the files
-
-    def _coverage(self, closure: list[Entry]) -> None:
-        model, version = self.manifest["model"], self.manifest["version"]
-        mine = f"model/{model}@{version}"
-        needed = {mine, f"model/{model}", "policy", "people", "ledger"}
+    def _release(self, entry: Entry, facts: dict[str, Any]) -> None:
+        at, target, based_on = entry.seq, facts["target"], facts["sign_off_seqs"]
+        self._package(facts["package_seq"], facts["package_digest"], facts, at)
+        need(facts["decided_on_size"] == at, "it claims to be decided on another number of entries")
+        self._in_force(facts["policy_digest"], at)
+        self.expect(based_on, entry.where, "the release rests on no sign-off", HOLDS)
+        for seq in based_on:
+            need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
+            need(seq in self.sign_offs, f"it relies on entry {seq}, which is no valid earlier sign-off")
+            found, undone = self.sign_offs[seq], self._undone(seq, at)
+            for fits, wrong in (
+                (found["package_digest"] == facts["package_digest"], "is for another package"),
+                (found["decision"] in APPROVALS, f"is no approval but {found['decision']!r}"),
+                (found["role_held"], "is by a signer who did not hold the role"),
+                (target in set(found["target_environments"] or [target]), "is for other targets"),
+                (found["expires"] is None or found["expires"] > facts["decided_at"], "had expired"),
+                (undone is None, undone),
+                (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
+            ):
+                need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
+        need(all(seq in self.entries and seq < at for seq in facts["gate_seqs"]), "it relies on unknown gates")
+        need(set(facts["relied_on"]) <= set(entry.subjects), "it does not carry all that it relied on as subjects")
+        self.grants[at] = {**facts, "seq": at, "time": entry.time}
+    def _deployed(self, entry: Entry, facts: dict[str, Any]) -> None:
+        seq, grant = facts["grant_seq"], self.grants.get(facts["grant_seq"], {})
+        need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
+        need(all(grant.get(name) == facts[name] for name in (*ABOUT, "target")), f"entry {seq} did not release it")
+        self.deployments.append({**facts, "seq": entry.seq, "time": entry.time})
+    def _coverage(self, closure: list[Entry]) -> None:  # the anchor must carry every subject that matters
+        needed, anchor = {self.mine, f"model/{self.manifest['model']}", "policy", "people", "ledger"}, closure[-1]
         for entry in closure:
-            relied_on = entry.kind in ("sign_off", "release_granted", "training_run")
-            if relied_on and mine in entry.subjects and entry.facts is not None:
+            relied_on = entry.facts and entry.kind in ("sign_off", "release_granted", "training_run")
+            if relied_on and self.mine in entry.subjects:
                 needed |= {s for s in entry.subjects if s.split("/")[0] in ("person", "release", "dataset")}
-        for subject in sorted(needed - set(self.anchor.subjects)):
-            self.bad("anchor", f"the anchor does not cover {subject}: an entry about it could be left out", UNPROVEN)
-        facts = self.anchor.facts or {}
-        for name in ("model", "version", "package_digest"):
-            if self.anchor.facts is not None and facts.get(name) != self.manifest[name]:
-                self.bad("bundle.json", f"its {name} is not that of the anchor entry")
-        late = sorted(seq for seq in self.entries if seq > self.anchor.seq)
-        if any(self.entries[seq].kind in ("sign_off", "key_revoked", "release_refused") for seq in late):
-            self.warnings.append("the bundle holds entries newer than its anchor; ask for a newer bundle")
-
-    def _documents(self) -> None:
-        def expect(path: str, digest: str, what: str) -> None:
-            if path in self.files.digests and "sha256:" + self.files.digests[path][0] != digest:
-                self.bad(path, f"its SHA-256 is not the one in {what}")
-
-        digest, mine = self.manifest["package_digest"], f"model/{self.manifest['model']}@{self.manifest['version']}"
-        if "package/package.json" not in self.files.digests:
-            self.bad("package/package.json", "the package is missing")
-        expect("package/package.json", digest, "bundle.json")
-        packages = [e for e in self.entries.values() if e.kind == "package" and e.facts and mine in e.subjects]
-        packages = [e for e in packages if e.facts and e.facts["package"]["digest"] == digest]
-        if not packages:
-            hidden = any(e.kind == "package" and e.facts is None and mine in e.subjects for e in self.entries.values())
-            outcome = UNPROVEN if hidden else TAMPERED
-            self.bad("package/package.json", "no package entry of the bundle names this package", outcome)
-        for entry in packages:
-            for path, name in (("package/review-copy.pdf", "review_copy"), ("package/model-card.md", "model_card")):
-                item = (entry.facts or {}).get(name)
-                if item is not None:
-                    expect(path, item["digest"], f"entry {entry.seq}")
-                elif path in self.files.digests:
-                    self.warnings.append(f"{path}: no entry names this file")
-        finals = [
-            (e.facts or {})["final_copy"]["digest"]
-            for e in self.entries.values()
-            if e.kind == "final_copy" and e.facts and e.facts["package_digest"] == digest
-        ]
-        found = self.files.digests.get("package/final-copy.pdf")
-        if found is not None and "sha256:" + found[0] not in finals:
-            self.bad("package/final-copy.pdf", "no entry names this file")
-        self._evidence()
-
-    def _evidence(self) -> None:
-        register = parse_canonical(self.files.bytes("evidence/register.json"), "evidence/register.json")
-        included, named = set(), {}
+        for subject in sorted(needed - set(anchor.subjects)):
+            self.expect(False, "anchor", f"it does not cover {subject}: an entry about it could be left out", UNPROVEN)
+        for name in ("model", "version", "package_digest") if anchor.facts else ():
+            self.expect(anchor.facts[name] == self.manifest[name], "bundle.json", f"its {name} is not the anchor's")
+    def _copies(self) -> None:  # the package and its copies must be the files that the entries about it name
+        digest, named, outcome = self.manifest["package_digest"], set[Any](), TAMPERED
+        for entry in self.entries.values():
+            if entry.kind in ("package", "final_copy") and self.mine in entry.subjects:
+                facts, outcome = entry.facts or {}, outcome if entry.facts else UNPROVEN
+                if digest in (facts.get("package_digest"), (facts.get("package") or {}).get("digest")):
+                    named |= {(path, (facts.get(name) or {}).get("digest")) for path, name in COPIES.items()}
+        for path in sorted({"package/package.json", *self.files.under("package/")}):
+            found = "sha256:" + self.files.digests.get(path, ("",))[0]
+            changed = path == "package/package.json" and found != digest  # whatever an undisclosed payload may say
+            wrong = "it is missing, or the ledger names no such file of this package"
+            self.expect((path, found) in named, path, wrong, TAMPERED if changed else outcome)
+    def _evidence(self) -> None:  # the register against the entries and the files
+        where = "evidence/register.json"
+        register, present = parse_canonical(self.files.bytes(where), where), {*self.files.under("evidence/")}
         for item in register:
-            digest, seq = get(item, "digest", str, "evidence/register.json"), get(item, "entry_seq", int, "register")
-            named.setdefault(digest, item)
-            entry = self.entries.get(seq)
-            if entry is None or digest not in entry.evidence:
-                self.bad("evidence/register.json", f"entry {seq} does not name {digest}")
-            if get(item, "included", bool, "evidence/register.json"):
-                included.add(f"evidence/{digest[7:]}")
-        present = {p for p in self.files.digests if p.startswith("evidence/") and p != "evidence/register.json"}
-        for path in sorted(included ^ present):
-            self.bad(path, "register and files of the evidence folder do not fit each other")
-        for path in sorted(present):
-            if self.files.digests[path][0] != path[9:]:
-                self.bad(path, "its SHA-256 is not its name")
-        self.left_out = [
-            {
-                **{name: item.get(name) for name in ("name", "digest", "entry_seq", "size", "sensitivity")},
-                "reason": _left_out(item),
-            }
-            for digest, item in named.items()
-            if f"evidence/{digest[7:]}" not in present
-        ]
-        self.evidence = (len(present), len(present) + len(self.left_out))
-
-    def _report(self) -> dict[str, Any]:
-        codes = [finding["code"] for finding in self.findings]
-        code = min(codes, default=HOLDS)
-        sound = not any(c in (TAMPERED, ROLLED_BACK, UNREADABLE) for c in codes) and bool(self.entries)
-        if sound:
-            self.proven.append(f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to")
-            self.proven.append(
-                f"{self.signatures} signatures of people and workloads verify with keys valid at the time"
-            )
-            self.proven.append("no entry about the anchor's subjects up to the anchor is left out of the bundle")
-            self.proven.append(
-                f"{self.evidence[0]} of {self.evidence[1]} evidence files are included and have their digest"
-            )
-            if self.level:
-                self.proven.append(f"the checkpoint is signed by {plain(', '.join(self.signers))} (trust file)")
-            if self.level == 2:
-                self.proven.append("the checkpoint is cosigned by a quorum of the trust file's witnesses")
-        anchor = getattr(self, "anchor", None)
-        hidden = sorted(seq for seq, entry in self.entries.items() if entry.facts is None)
+            seq, digest, size, kept = item["entry_seq"], item["digest"], item.get("size"), item.get("sensitivity")
+            named = seq in self.entries and digest in self.entries[seq].evidence
+            self.expect(named, where, f"entry {seq} does not name {digest}")
+            if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
+                reason = f"it has {size} bytes; more than {MAX_EVIDENCE} are not copied"
+                reason = reason if int(size or 0) > MAX_EVIDENCE else "the register does not say why; ask for it"
+                self.left_out[digest] = {"name": item.get("name"), "digest": digest, "entry_seq": seq, "size": size,
+                                         "sensitivity": kept, "reason": reason if kept in SHOWN else f"it is {kept}"}
+        listed = {f"evidence/{item['digest'][7:]}" for item in register if item["included"] is True}
+        for path in sorted((present | listed) - {where}):
+            fits = path in present & listed and path == f"evidence/{self.files.digests[path][0]}"
+            self.expect(fits, path, "it is missing, or not registered as included, or its SHA-256 is not its name")
+        self.present = len(present) - 1
+    def report(self) -> dict[str, Any]:  # return the result as plain data
+        codes, manifest, anchor = {finding["code"] for finding in self.findings}, self.manifest, self.anchor
+        code, sound = min(codes, default=HOLDS), codes <= {UNPROVEN} and bool(self.entries)
+        left_out = [f"evidence not in the bundle: {plain(item['name'])} ({item['digest']}, entry {item['entry_seq']}): "
+                    f"{plain(item['reason'])}" for item in self.left_out.values()]
+        hidden = sum(entry.facts is None for entry in self.entries.values())
+        proven = [*self.proven, f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to",
+                  f"{self.signatures} signatures of people and workloads verify with keys valid at the time",
+                  "no entry about the anchor's subjects up to the anchor is left out of the bundle",
+                  f"{self.present} of {self.present + len(left_out)} evidence files are included and have their digest",
+                  f"the checkpoint is signed by {plain(', '.join(self.signers))} (trust file)",
+                  "the checkpoint is cosigned by a quorum of the trust file's witnesses"]
         return {
-            "format": "cognify-verification/v1",
-            "outcome": OUTCOMES[code],
-            "exit_code": code,
-            "level": f"L{self.level}" if sound else None,
-            "trial": self.trial or bool(self.manifest.get("trial")),
-            "ledger": self.origin,
-            "model": self.manifest.get("model"),
-            "version": self.manifest.get("version"),
-            "package_digest": self.manifest.get("package_digest"),
-            "checkpoint": {
-                "size": self.size,
-                "root": self.root.hex(),
-                "signed_by": self.signers,
-                "witnesses": self.cosigners,
-            },
-            "anchor": anchor and {"seq": anchor.seq, "time": anchor.time},
-            "entries": len(self.entries),
-            "signatures": self.signatures,
-            "findings": self.findings,
-            "warnings": [plain(text) for text in self.warnings],
-            "proven": self.proven,
+            "format": "cognify-verification/v1", "outcome": OUTCOMES[code], "exit_code": code,
+            "signatures": self.signatures, "entries": len(self.entries), "grants": list(self.grants.values()),
+            "level": f"L{self.level}" if sound else None, "trial": self.trial or bool(manifest.get("trial")),
+            "ledger": self.origin, **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
+            "checkpoint": {"size": self.size, "root": self.root.hex(), "signed_by": self.signers,
+                           "witnesses": self.cosigners},
+            "anchor": anchor or None, "findings": self.findings, "evidence_not_included": [*self.left_out.values()],
+            "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
+            "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
-            "grants": list(self.grants.values()),
-            "deployments": self.deployments,
-            "evidence_not_included": self.left_out,
-            "not_checked": [
-                *NOT_CHECKED,
-                *(
-                    f"evidence not in the bundle: {plain(item['name'])} ({item['digest']}, entry {item['entry_seq']}): "
-                    f"{plain(item['reason'])}"
-                    for item in self.left_out
-                ),
-                f"payloads not disclosed (or erased): {len(hidden)} entries",
-            ],
-            "exposure": anchor
-            and f"what happened after entry {anchor.seq} ({anchor.time}) is not in this bundle; "
-            f"the ledger had {self.size} entries when its head was signed",
-        }
-
+            "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
+            "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
+                        f"ledger had {self.size} entries when its head was signed" if anchor else None}
 
 def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[str, Any]:
-    """Verify a bundle.
-
-    Args:
-        path: the bundle's folder or zip file.
-        trust_text: text of a trust file from outside the bundle; None checks internal consistency only (L0).
-
-    Returns:
-        The report; `exit_code` is 0 only if everything holds under the trust file. Never raises for what a bundle holds.
-    """
+    """Verify a bundle (folder or zip) with the text of a trust file. Never raises for what the bundle holds."""
     return Verifier(os.fspath(path), trust_text).run()
-
-
 def report_text(report: dict[str, Any]) -> str:
     """Return the report in plain language."""
-    lines = ["*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***", ""]
-    lines = lines if report["trial"] else []
-    lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
-    if report["model"] is None:  # no bundle was read: there is nothing more to say about one
-        return "\n".join(plain(line) for line in [*lines, "", *_findings(report)]) + "\n"
-    version = f"{report['model']}@{report['version']} in ledger {report['ledger']}"
-    lines += [version, f"Package: {report['package_digest']}", ""]
-    lines += _findings(report)
-    lines += ["Shown by this check:"] if report["proven"] else ["Nothing is shown."]
-    lines += [f"  - {text}" for text in report["proven"]]
-    lines += ["", "Sign-offs:"] if report["sign_offs"] else ["", "No valid sign-off found."]
-    for item in report["sign_offs"]:
-        undone = f"  [{item['undone']}]" if item["undone"] else ""
-        lines.append(
-            f"  - {item['signed_at']}  {item['decision']}  {item['name']} ({item['person']}) as {item['role']}"
-        )
-        lines.append(f"      stage {item['stage']}, entry {item['seq']}, recorded {item['time']}{undone}")
-        lines.append(f"      “{item['meaning']}”" + (f"  Comments: {item['comments']}" if item["comments"] else ""))
-        lines += [f"      condition: {c['text']} (due {c['due'] or 'undated'})" for c in item["conditions"]]
-        if item["package_digest"] != report["package_digest"]:
-            lines.append("      for an earlier package of this version, not for the one in this bundle")
-    for item in report["grants"]:
-        based = ", ".join(str(seq) for seq in item["sign_off_seqs"])
-        lines.append(
-            f"Released: {item['model']}@{item['version']} to {item['target']} by entry {item['seq']} on {based}"
-        )
-    for item in report["deployments"]:
-        lines.append(
-            f"Deployed: {item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
-        )
-    lines += ["", "Notes:"] if report["warnings"] else []
-    lines += [f"  - {text}" for text in report["warnings"]]
-    lines += ["", "Not checked:", *(f"  - {text}" for text in report["not_checked"])]
-    lines += ["", f"Exposure: {report['exposure']}."] if report["exposure"] else []
-    return "\n".join(plain(line) for line in lines) + "\n"
-
-
-def _findings(report: dict[str, Any]) -> list[str]:
-    return [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"verify: {message}\n")
-
-
+    version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
+    signed = [f"{item['signed_at']}  {item['decision']}  {item['name']} ({item['person']}) as {item['role']}: "
+              f"“{item['meaning']}” (stage {item['stage']}, entry {item['seq']}, recorded {item['time']}, package "
+              f"{item['package_digest']}, comments: {item['comments']}, conditions: {item['conditions']})  "
+              f"[{item['undone'] or 'stands'}]" for item in report["sign_offs"]]
+    moved = {name: [f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
+                    for item in report[name]] for name in ("grants", "deployments")}
+    sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
+                [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"],
+                "Notes": report["warnings"], "Not checked": report["not_checked"]}
+    trial = ["*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***"]
+    lines = [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
+    lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
+    for title, texts in sections.items() if report["model"] is not None else ():  # else no bundle was read
+        lines += ["", f"{title}:" if texts else f"{title}: none", *(f"  - {text}" for text in texts)]
+    return "\n".join(map(plain, trial[: report["trial"]] + lines)) + "\n"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parser = _Parser(description="Verify an exported bundle offline.")
+    parser = argparse.ArgumentParser(description="Verify an exported bundle offline.")
+    parser.error = lambda message: parser.exit(USAGE, f"verify: {message}\n")  # type: ignore[method-assign]
     parser.add_argument("bundle", help="the bundle: a folder or a zip file")
     parser.add_argument("--trust", help="trust file that you got apart from the bundle")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
-    trust, unread = None, ""
+    if options.trust and os.path.realpath(options.trust).startswith(os.path.realpath(options.bundle) + os.sep):
+        parser.error("the trust file lies inside the bundle; a bundle cannot vouch for itself")
+    verifier = Verifier(options.bundle, None)
     if options.trust is not None:
-        inside = os.path.realpath(options.bundle) + os.sep
-        if os.path.realpath(options.trust).startswith(inside):
-            parser.error("the trust file lies inside the bundle; a bundle cannot vouch for itself")
-        try:
-            with open(options.trust, encoding="utf-8") as stream:
-                trust = stream.read(MAX_NOTE + 1)
-        except OSError as error:
-            unread = error.strerror or str(error)
-        except ValueError:
-            unread = "it is not UTF-8 text: this is no trust file"
-    if unread:
-        verifier = Verifier(options.bundle, None)
-        verifier.bad("trust file", f"{options.trust}: {unread}", UNREADABLE)
-        report = verifier._report()
-    else:
-        report = verify_bundle(options.bundle, trust)
+        verifier.trust_text = verifier.attempt("trust file", Path(options.trust).read_text, "utf-8")
+    report = verifier.run()
     text = json.dumps(report, indent=2, sort_keys=True) + "\n" if options.json else report_text(report)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     return int(report["exit_code"])
-
 
 if __name__ == "__main__":
     sys.exit(main())

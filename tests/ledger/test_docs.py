@@ -20,7 +20,7 @@ GOLDEN = ROOT / "tests/golden/ledger"
 
 
 def commands(scratch: Path) -> str:
-    text = (ROOT / "docs/verifying.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/by-hand.md").read_text(encoding="utf-8")
     return "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).replace("/tmp/", f"{scratch}/")
 
 
@@ -44,11 +44,43 @@ def bundle(tmp_path: Path) -> Path:
 def test_the_commands_for_hand_verification_work(bundle: Path) -> None:
     done = by_hand(bundle)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ok") == 2
+    assert done.stdout.count(": ok") == 3
     assert "DOES NOT FIT" not in done.stdout
     assert done.stdout.count("Signature Verified Successfully") == 2
     assert "in the ledger" in done.stdout
     assert "the statement names this package" in done.stdout
+    assert "entry 0 about policy: genesis" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("subject", ["people", "ledger", "model/credit_default@1", "person/val"])
+def test_a_subject_is_walked_by_hand(bundle: Path, monkeypatch: pytest.MonkeyPatch, subject: str) -> None:
+    monkeypatch.setenv("SUBJECT", subject)
+    done = by_hand(bundle)
+    walked = [int(seq) for seq in re.findall(rf"entry (\d+) about {subject}:", done.stdout)]
+    assert len(walked) >= 2
+    assert walked == sorted(walked, reverse=True)
+    (bundle / f"ledger/entries/{walked[1]:08d}.json").unlink()
+    assert "is left out: DOES NOT FIT" in by_hand(bundle).stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_witness_is_checked_by_hand(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "checkpoint-cosigned.txt", tmp_path / "checkpoint.txt")
+    shutil.copy(GOLDEN / "trust-witnessed.txt", tmp_path / "trust.txt")
+    page = (ROOT / "docs/by-hand.md").read_text(encoding="utf-8")
+    script = re.findall(r"```bash witness\n(.*?)```", page, re.S)[0].replace("/tmp/", f"{tmp_path}/")
+    der = next(line for line in page.splitlines() if line.startswith("der() "))
+    name = ov.parse_note((tmp_path / "checkpoint.txt").read_text(encoding="utf-8"))[1][-1][0]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-euo", "pipefail", "-c", f"{der}\nWITNESS={name}\n{script}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "Signature Verified Successfully" in run().stdout, run().stderr
+    text = (tmp_path / "checkpoint.txt").read_text(encoding="utf-8")
+    (tmp_path / "checkpoint.txt").write_text(text.replace("\n5\n", "\n6\n"), encoding="utf-8")
+    assert run().returncode != 0
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

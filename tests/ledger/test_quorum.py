@@ -160,8 +160,8 @@ class _Files:
     def __init__(self, note: str) -> None:
         self.note = note
 
-    def text(self, _: str) -> str:
-        return self.note
+    def bytes(self, _: str) -> bytes:
+        return self.note.encode()
 
 
 def offline(policy: TrustFile, note: str) -> str:
@@ -170,7 +170,7 @@ def offline(policy: TrustFile, note: str) -> str:
     head = HEAD
     run.files, run.signers, run.cosigners, run.level, run.findings = _Files(note), [], [], 0, []
     run.manifest = {"ledger": head.origin, "size": head.size, "anchor_seq": 0}
-    run.bad = lambda *_args, **_more: None
+    run.expect = lambda *_args, **_more: None
     try:
         run._checkpoint(ov.Trust(policy.text()))
     except ov.Bad:
