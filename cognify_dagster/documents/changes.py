@@ -46,7 +46,7 @@ def changes(facts: VersionFacts) -> dict[str, Any]:
     old_config, new_config = flat(old_run.config if old_run else {}), flat(new_run.config if new_run else {})
     for key in sorted(old_config.keys() | new_config.keys()):
         add("configuration", key, old_config.get(key), new_config.get(key))
-    old_metrics, new_metrics = _metrics(before.evaluation), _metrics(facts.evaluation)
+    old_metrics, new_metrics = metric_values(before.evaluation), metric_values(facts.evaluation)
     for key in sorted(old_metrics.keys() | new_metrics.keys()):
         add("metric", key, old_metrics.get(key), new_metrics.get(key))
     return {
@@ -73,7 +73,14 @@ def _rows(item: Any) -> int | None:
     return item.snapshot.record.record_count if item is not None and item.snapshot is not None else None
 
 
-def _metrics(item: Any) -> dict[str, Any]:
+def change_reason(facts: VersionFacts) -> str:
+    """Return why the developer says that the version differs: the field `change_reason` of the training run; empty if none."""
+    stated = facts.training.record.extra.get("change_reason") if facts.training else None
+    return stated.strip() if isinstance(stated, str) else ""
+
+
+def metric_values(item: Any) -> dict[str, Any]:
+    """Return the metrics and comparisons of an evaluation entry by name; nothing where there is none."""
     if item is None:
         return {}
     found = {metric.name: metric.value for metric in item.record.metrics}

@@ -10,6 +10,7 @@ from cognify_dagster.documents.coverage_checks import insufficient_groups
 from cognify_dagster.documents.coverage_types import EntryRef
 from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.findings_coverage import coverage_findings, make_finding
+from cognify_dagster.documents.findings_evaluation import change_findings, interval_findings
 
 SEVERITIES = ("high", "medium", "low", "note")
 
@@ -17,6 +18,7 @@ SEVERITIES = ("high", "medium", "low", "note")
 def findings(facts: VersionFacts, reports: Sequence[CoverageReport]) -> list[dict[str, Any]]:
     """Return the findings, most severe first, numbered F-01 and so on."""
     found = [*_basics(facts), *_training(facts), *_data(facts), *_evaluation(facts), *_fairness(facts)]
+    found += [*interval_findings(facts), *change_findings(facts)]
     for report in reports:
         found += coverage_findings(facts, report)
     found.sort(key=lambda item: SEVERITIES.index(item["severity"]))

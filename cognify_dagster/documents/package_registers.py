@@ -30,8 +30,10 @@ def lineage_part(facts: VersionFacts) -> Json:
 
     for item in facts.all_datasets():
         data = node(f"data:{item.ref.seq}", "dataset", item.ref.name, item.ref.root)
-        if item.snapshot is not None and item.snapshot.record.parent_root:
-            parent = item.snapshot.record.parent_root
+        parent = item.snapshot.record.parent_root if item.snapshot is not None else None
+        if (
+            item.snapshot is not None and parent and parent != item.ref.root
+        ):  # the same data recorded again is no change
             edge(
                 node(f"root:{parent}", "dataset", f"{item.ref.name}, earlier", parent),
                 data,
@@ -96,7 +98,7 @@ def evidence_part(facts: VersionFacts) -> list[Json]:
             "id": f"E-{number:03d}",
             "shows": shows,
             "name": item.name,
-            "produced_by": f"{words(source.record.kind)} by {source.actor}",
+            "produced_by": f"{words(source.record.kind)}, written by {source.actor}",
             "when": when(source),
             "sha256": item.digest.removeprefix("sha256:"),
             "size": item.size,

@@ -37,6 +37,7 @@ def render_pdf(
     *,
     copy: Copy,
     signatures: Sequence[Mapping[str, Any]] = (),
+    refusals: Sequence[Mapping[str, Any]] | None = None,
     package_sha256: str = "",
     verify_command: str = DEFAULT_VERIFY_COMMAND,
     template_folder: str | Path | None = None,
@@ -47,7 +48,9 @@ def render_pdf(
         package: what `build_package` returned, or `read_package` of its bytes.
         copy: "review" (empty boxes for signatures) or "final" (with the signatures given).
         signatures: for the final copy: `name, role, person, stage, decision, meaning, signed_at, method, level, key_id,
-            statement_sha256, entry_seq`, and if there are any `comments` and `conditions`.
+            statement_sha256, entry_seq`, and if there are any `comments`, `conditions`, `recorded_at` and `expires`.
+        refusals: for the final copy: refused sign-offs and deployments of the version, `entry_seq, time, what, reasons`; None
+            prints nothing about them.
         package_sha256: hex digest that the caller expects the package to have; checked when given.
         verify_command: printed on the cover.
         template_folder: a folder whose `documents/package.typ` replaces the shipped one.
@@ -67,7 +70,12 @@ def render_pdf(
         )
     try:
         view, charts = build_view(
-            package, copy=copy, signatures=signatures, package_sha256=digest, verify_command=verify_command
+            package,
+            copy=copy,
+            signatures=signatures,
+            refusals=refusals,
+            package_sha256=digest,
+            verify_command=verify_command,
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DocumentError(f"the package does not fit its schema: {type(error).__name__}: {error}") from error
@@ -83,18 +91,24 @@ def render_pdf(
 
 
 def build_final_copy(
-    package: bytes, signatures: Sequence[Mapping[str, Any]], *, verify_command: str = DEFAULT_VERIFY_COMMAND
+    package: bytes,
+    signatures: Sequence[Mapping[str, Any]],
+    *,
+    refusals: Sequence[Mapping[str, Any]] | None = None,
+    verify_command: str = DEFAULT_VERIFY_COMMAND,
 ) -> bytes:
     """Render the final copy: the same package with its signature page. It is not sealed.
 
     Args:
         package: the canonical package bytes that were signed.
-        signatures: see `render_pdf`.
+        signatures, refusals: see `render_pdf`.
 
     Raises:
         DocumentError, RenderError: see `render_pdf`.
     """
-    return render_pdf(read_package(package), copy="final", signatures=signatures, verify_command=verify_command)
+    return render_pdf(
+        read_package(package), copy="final", signatures=signatures, refusals=refusals, verify_command=verify_command
+    )
 
 
 def run_typst(

@@ -44,8 +44,9 @@ def data_blocks(package: Json) -> list[Block]:
         caption="Do training and evaluation share records?",
         right=(2,),
     )
+    declared = package["model"]["framework_facts"].get("value_labels")
     for item in package["data"]:
-        blocks += _snapshot(item)
+        blocks += _snapshot(item, declared if isinstance(declared, dict) else {})
     return blocks
 
 
@@ -128,7 +129,14 @@ def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
     return found
 
 
-def _snapshot(item: Json) -> list[Block]:
+def _coded(value: Any, declared: Json) -> str:
+    """A value with the label that the model's registration declares for it; without any, as it is."""
+    if not declared:
+        return str(value)
+    return f"{value}: {declared.get(str(value)) or 'no label declared'}"
+
+
+def _snapshot(item: Json, labels: Json) -> list[Block]:
     blocks = [heading(f"Data set {item['name']}", 2)]
     if not item["recorded"]:
         return [*blocks, paragraph("The snapshot that was referred to is not on record.")]
@@ -201,7 +209,11 @@ def _snapshot(item: Json) -> list[Block]:
             for c in target["classes"]
         ]
     for name, found in profile["groups"].items():
-        shares += [[f"group {with_name(str(name))}", str(g["value"]), number(g["count"]), "–"] for g in found]
+        stated = labels.get(str(name))
+        declared = stated if isinstance(stated, dict) else {}
+        shares += [
+            [f"group {with_name(str(name))}", _coded(g["value"], declared), number(g["count"]), "–"] for g in found
+        ]
     if shares:
         blocks += table(
             ["What", "Value", "Records", "Share"], [30, 34, 18, 18], shares, caption="Classes and groups", right=(2, 3)

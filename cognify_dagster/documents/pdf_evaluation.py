@@ -22,12 +22,13 @@ from cognify_dagster.documents.blocks import (
 from cognify_dagster.documents.changes import flat
 from cognify_dagster.documents.charts import Bar, bars, calibration
 from cognify_dagster.documents.labels import label, metric_label, status_words, with_name, words
+from cognify_dagster.documents.pdf_signatures import SignOffs
 
 Json = dict[str, Any]
 Charts = dict[str, str]
 
 
-def evaluation_blocks(package: Json, charts: Charts) -> list[Block]:
+def evaluation_blocks(package: Json, charts: Charts, signed: SignOffs) -> list[Block]:
     """Verdicts first, then metrics, calibration and fairness."""
     blocks = [heading("Evaluation")]
     result = package["evaluation"]
@@ -37,15 +38,20 @@ def evaluation_blocks(package: Json, charts: Charts) -> list[Block]:
     adopted = "no signed gate set is on record"
     if gates["set"]:
         before = "before" if gates["set"]["before_training"] else "not before"
-        adopted = f"{gates['set']['name']}, signed by {gates['set']['adopted_by']['name']} in entry {gates['set']['entry']['seq']}, {before} training began"
+        adopted = f"{gates['set']['name']}, adopted and signed by {gates['set']['adopted_by']['name']} in entry {gates['set']['entry']['seq']}, {before} training began"
     current = "the sealed training run of this version" if result["current"] else "ANOTHER training run or model file"
     blocks.append(
         key_values(
             [
-                ("Recorded", f"{entry(result['entry'])}, {result['entry']['time']}, by {result['evaluator']}"),
+                (
+                    "Recorded",
+                    f"{entry(result['entry'])}, {result['entry']['time']}, written by {result['entry']['actor']}",
+                ),
+                ("Launched by", result["evaluator"]),
                 ("Evaluates", current),
                 ("Data", f"{result['dataset']['name']}, entry {result['dataset']['seq']}"),
                 ("Limits", adopted),
+                *_adopter(gates["set"], package, signed),
                 ("Decision threshold", number(result["decision_threshold"])),
             ]
         )
@@ -92,9 +98,30 @@ def evaluation_blocks(package: Json, charts: Charts) -> list[Block]:
         blocks += table(["How the numbers were made", "Value"], [40, 60], made)
     blocks += _calibration(result, charts)
     blocks += _fairness(package, result, charts)
-    for note in result["notes"]:
+    beside = {note for item in result["fairness"] for note in item.get("notes", [])}
+    for note in dict.fromkeys(result["notes"]):
+        if note in beside:
+            continue  # it stands with its attribute already
         blocks.append(paragraph(small(f"Note: {note}")))
     return blocks
+
+
+def _adopter(gate_set: Json | None, package: Json, signed: SignOffs) -> list[tuple[str, Cell]]:
+    """Say whether the person who adopted the limits also signed the version: then nobody else has signed the limits."""
+    if gate_set is None:
+        return []
+    person = gate_set["adopted_by"]
+    if signed.copy == "review":
+        return [("Who judges by them", f"the final copy says whether {person['name']} also signs a stage")]
+    titles = {stage["id"]: stage["title"] for stage in package["required_stages"]["stages"]}
+    mine = [s for s in signed.standing if s["person"] == person["id"]]
+    if not mine:
+        return [("Who judges by them", f"{person['name']} signed no stage of this version")]
+    stages = ", ".join(
+        f"“{titles.get(s['stage'], s['stage'])}” ({words(str(s['decision']))}, entry {s['entry_seq']})" for s in mine
+    )
+    text = f"{person['name']} also signed {stages}; the limits carry no signature of another person"
+    return [("Who judges by them", text)]
 
 
 def _calibration(result: Json, charts: Charts) -> list[Block]:
@@ -141,11 +168,14 @@ def _fairness(package: Json, result: Json, charts: Charts) -> list[Block]:
     blocks = [
         heading("Outcomes by group", 2),
         paragraph(
-            "A screen, not a test that can be passed: differences are a reason to look closer. Groups below the minimum size are shown by their size only and enter no comparison."
+            "A screen, not a test that can be passed: differences are a reason to look closer. Groups below the minimum size are shown by their size only and enter no comparison. "
+            "A limit is held against the value; the interval decides nothing, and a finding names each one that crosses its limit. "
+            "A comparison without a limit is marked “compared, no limit”."
         ),
     ]
     if not result["fairness"]:
         blocks.append(paragraph("No result by group is on record."))
+    limits = {o["metric"]: f"{operator(o['op'])} {number(o['threshold'])}" for o in package["gates"]["outcomes"]}
     for index, item in enumerate(result["fairness"]):
         attribute = str(item.get("attribute", "attribute"))
         blocks.append(heading(with_name(attribute), 3))
@@ -192,11 +222,13 @@ def _fairness(package: Json, result: Json, charts: Charts) -> list[Block]:
                 number(d.get("value")),
                 interval(d.get("ci_low"), d.get("ci_high")),
                 str(d.get("unit", "–")),
+                limits.get(f"fairness.{attribute}.{d.get('name')}", "compared, no limit"),
                 words(str(d.get("status", "–"))),
             ]
             for d in item.get("disparities", [])
         ]
-        blocks += table(["Comparison", "Value", "Interval", "Unit", "Status"], [34, 12, 24, 14, 16], rows, right=(1,))
+        head = ["Comparison", "Value", "Interval", "Unit", "Limit on the value", "Status"]
+        blocks += table(head, [28, 10, 20, 12, 17, 13], rows, right=(1,))
         for note in item.get("notes", []):
             blocks.append(paragraph(small(f"Note: {note}")))
     return blocks

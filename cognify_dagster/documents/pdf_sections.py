@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cognify_dagster.documents.blocks import (
@@ -46,8 +47,15 @@ def change_blocks(package: Json) -> list[Block]:
     blocks = [heading("Changes since the last release")]
     if changes["since"] is None:
         return [*blocks, paragraph("No earlier version of this model was released.")]
+    run = package["training"]
+    reason = run["extra"].get("change_reason") if run else None
+    told = (
+        f"The developer's reason: “{reason}”" if isinstance(reason, str) and reason.strip() else "No reason recorded."
+    )
     blocks.append(
-        paragraph(f"Compared with version {changes['since']}, released in entry {changes['released_entry']['seq']}.")
+        paragraph(
+            f"Compared with version {changes['since']}, released in entry {changes['released_entry']['seq']}. {told}"
+        )
     )
     rows: list[list[Cell]] = [
         [[bold(i["field"]), small(i["area"], n=True)], _value(i["before"]), _value(i["after"]), _delta(i["delta"])]
@@ -78,11 +86,11 @@ def section_blocks(package: Json) -> list[Block]:
     ]
     for section in package["sections"]:
         recorded = section["recorded"]
-        author = f"stated author: {section['author']['name']}; " if section["author"] else ""
         if section["text"]:
             blocks.append(heading(section["title"], 2))
             blocks.append({"t": "quote", "lines": [line for line in section["text"].split("\n") if line.strip()]})
-            where = f"{author}recorded by {recorded['actor']} in entry {recorded['seq']}, {recorded['time']}"
+            author = f"author stated: {section['author']['name']}" if section["author"] else "author not stated"
+            where = f"recorded by {writer(recorded['actor'])} in entry {recorded['seq']}, {recorded['time']}; {author}"
             blocks.append(paragraph(small(where)))
         elif section["declared_unavailable"]:
             blocks.append(heading(section["title"], 2))
@@ -91,6 +99,11 @@ def section_blocks(package: Json) -> list[Block]:
     if unwritten:
         blocks += [heading("Not written", 2), paragraph("; ".join(unwritten) + ".")]
     return blocks
+
+
+def writer(actor: str) -> str:
+    """Return in words who wrote an entry: a workload is the pipeline, whoever launched it."""
+    return f"the pipeline ({actor})" if actor.startswith("workload/") else actor
 
 
 def evidence_blocks(package: Json) -> list[Block]:
@@ -122,8 +135,8 @@ def bold_cell(text: str) -> Cell:
     return [bold(text)]
 
 
-def event_blocks(package: Json) -> list[Block]:
-    """The version's entries in order, and earlier decisions."""
+def event_blocks(package: Json, refusals: Sequence[Mapping[str, Any]] | None = None) -> list[Block]:
+    """The version's entries in order, earlier decisions, and what was refused until a final copy was made (None: not asked)."""
     rows: list[list[Cell]] = [
         [str(e["seq"]), e["time"], e["text"], e["actor"], [mono(e["leaf"][:16])]] for e in package["events"]
     ]
@@ -142,4 +155,18 @@ def event_blocks(package: Json) -> list[Block]:
             rows,
             caption="Statements on earlier revisions; they do not count for this one",
         )
+    if refusals is not None:
+        blocks.append(heading("Refused before this copy", 2))
+        rows = [[str(r["entry_seq"]), str(r["time"]), str(r["what"]), _reasons(r["reasons"])] for r in refusals]
+        blocks += table(
+            ["Entry", "Time (UTC)", "What was refused", "Reasons"],
+            [8, 21, 27, 44],
+            rows,
+            right=(0,),
+            empty="no refused sign-off or deployment of this version is on record",
+        )
     return blocks
+
+
+def _reasons(reasons: Sequence[str]) -> Cell:
+    return [{"v": str(reason), "n": number > 0} for number, reason in enumerate(reasons)] or "none stated"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from cognify_dagster.documents.blocks import (
@@ -41,11 +42,13 @@ class SignOffs:
     Attributes:
         standing: each person's last word at each stage, in order of entry; empty in a review copy.
         builders: ids of the people who built the version; their signatures answer no row.
+        signers: the roles that sign, in words; each may accept a finding by a condition.
     """
 
     copy: Copy
     standing: tuple[Signature, ...]
     builders: frozenset[str]
+    signers: tuple[str, ...] = ()
 
     @property
     def approvals(self) -> list[Signature]:
@@ -87,7 +90,8 @@ def sign_offs(package: Json, copy: Copy, signatures: Sequence[Signature]) -> Sig
     run = package["training"]
     people = [run["launched_by"], *run["touched_by"]] if run else []
     standing = standing_signatures(signatures) if copy == "final" else []
-    return SignOffs(copy, tuple(standing), frozenset(str(person["id"]) for person in people))
+    signers = tuple(dict.fromkeys(words(str(stage["role"])) for stage in wanted_stages(package) if stage["role"]))
+    return SignOffs(copy, tuple(standing), frozenset(str(person["id"]) for person in people), signers)
 
 
 def standing_signatures(signatures: Sequence[Signature]) -> list[Signature]:
@@ -187,10 +191,11 @@ def handling(finding: Json, signed: SignOffs, lines: Mapping[str, Json], *, all_
     if signed.copy == "review":
         if finding["due"] in ("after release", "none"):
             return "nothing to do before the sign-off", False
-        return f"open; a condition of a sign-off that names {finding['id']} accepts it", True
+        return f"open; a condition of a sign-off that names {finding['id']} accepts it{_who(signed)}", True
     if signed.objections:
         return "open: " + "; ".join(f"{named(s)} objects" for s in signed.objections), True
-    accepted = [f"condition of {named(s)}: “{_condition(c)}”" for s, c in signed.conditions if _names(c["text"], names)]
+    given = accepting(finding, signed)
+    accepted = [f"condition of {named(s)}: “{_condition(c)}”" for s, c in given]
     if accepted:
         return "accepted by " + "; ".join(accepted), False
     if finding["due"] in ("after release", "none"):
@@ -204,15 +209,80 @@ def handling(finding: Json, signed: SignOffs, lines: Mapping[str, Json], *, all_
             by += [named(s) for s in signatures]
     who = ", ".join(dict.fromkeys(by))
     later = [r for r in finding.get("requirements", ()) if r in lines and lines[r]["status"] == "after_release"]
-    still = [r for r in finding.get("requirements", ()) if r not in answered and r not in later]
-    if answered and not still:
-        return f"answered by the sign-off of {who}", False
+    promised = {r: s for r in finding.get("requirements", ()) for s, c in signed.conditions if _names(c["text"], (r,))}
+    done = {*answered, *later, *promised}
+    still = [r for r in finding.get("requirements", ()) if r not in done]
+    if (answered or promised) and not still:
+        told = [f"answered by the sign-off of {who}"] if answered else []
+        told += [f"{r} accepted by condition of {named(s)}" for r, s in promised.items() if r not in answered]
+        return "; ".join(told), False
     text = "open at sign-off: " if all_signed else "open, sign-offs are not complete: "
-    text += "no condition names it" if not answered else f"{', '.join(still)}; the rest is answered by {who}"
+    if promised:
+        text += f"{', '.join(still)}; the rest is answered by {who}" if who else ", ".join(still)
+        text += f"; accepted by condition: {', '.join(promised)}"
+    else:
+        text += f"{', '.join(still)}; the rest is answered by {who}" if answered else "no condition names it"
     comments = [
         f"{named(s)} wrote: “{s['comments']}”" for s in signed.standing if _names(str(s.get("comments") or ""), names)
     ]
     return "; ".join([text, *comments]), True
+
+
+def accepting(finding: Json, signed: SignOffs) -> list[tuple[Signature, Mapping[str, Any]]]:
+    """Return the conditions that accept a finding: those that name it as a whole, or between them all its requirements.
+
+    A condition that names the finding and some of several requirements is about these only.
+    """
+    asked = tuple(finding.get("requirements", ()))
+    parts = [(s, c) for s, c in signed.conditions if _names(c["text"], asked)]
+    whole = [(s, c) for s, c in signed.conditions if _names(c["text"], (finding["id"],))]
+    if len(asked) > 1:
+        whole = [pair for pair in whole if pair not in parts]
+    if asked and all(any(_names(c["text"], (name,)) for _, c in parts) for name in asked):
+        whole += [pair for pair in parts if pair not in whole]
+    return whole
+
+
+def asked_for(finding: Json, signed: SignOffs) -> str:
+    """Return who has to act on a finding and by when; where a condition accepts it instead, until when that holds."""
+    text = f"{finding['owner']}; {finding['due']}"
+    given = [] if signed.objections else accepting(finding, signed)
+    if not given or finding["due"] in ("after release", "none"):
+        return text
+    due = sorted(str(condition["due"]) for _, condition in given if condition.get("due"))
+    until = f"due {due[0]}" if due else "no date stated"
+    return f"{finding['owner']}; asked for {finding['due']}; accepted by condition instead, {until}"
+
+
+def _who(signed: SignOffs) -> str:
+    return f"; it may be given by a {' or a '.join(signed.signers)}" if signed.signers else ""
+
+
+def approvals_end(package: Json, item: Signature) -> str:
+    """Return when an approval ends: days of the policy from its entry, or its own end if that is earlier; empty if unknown.
+
+    Args:
+        package: the package that was signed; its policy says how many days.
+        item: a signature.
+    """
+    days = package["required_stages"]["approval_days"]
+    ends = [str(item["expires"])] if item.get("expires") else []
+    if days:
+        since = datetime.strptime(str(item.get("recorded_at") or item["signed_at"]), "%Y-%m-%dT%H:%M:%SZ")
+        ends.append((since + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return min(ends, default="")
+
+
+def first_end(package: Json, signed: SignOffs) -> str:
+    """Return when the first standing approval ends and when the first condition is due, as a sentence part; empty if unknown."""
+    ends = sorted((end, str(s["name"])) for s in signed.approvals if (end := approvals_end(package, s)))
+    if not ends:
+        return ""
+    text = f"the first of this copy, {ends[0][1]}'s, ends on {ends[0][0]}"
+    due = sorted(str(condition["due"]) for _, condition in signed.conditions if condition.get("due"))
+    return text + (
+        f"; an approval stops counting earlier if a condition of it is overdue, first on {due[0]}" if due else ""
+    )
 
 
 def _names(text: str, names: Sequence[str]) -> bool:
@@ -242,25 +312,35 @@ def signature_blocks(package: Json, signed: SignOffs) -> list[Block]:
             "or above"
         )
         mine = [s for s in signed.standing if s["stage"] == stage["id"]]
-        blocks += [_filled(s, label) for s in mine]
+        blocks += [_filled(s, label, approvals_end(package, s)) for s in mine]
         approved = {s["person"] for s in mine if s["decision"] in APPROVING}
         missing = max(0, int(stage["quorum"]) - len(approved))
         state = "Awaiting an electronic signature." if signed.copy == "review" else "No electronic signature so far."
         blocks += [{"t": "signature", "filled": False, "stage": label, "state": state}] * missing
     known = {stage["id"] for stage in wanted}
-    return blocks + [_filled(s, f"Stage {s['stage']}") for s in signed.standing if s["stage"] not in known]
+    other = [s for s in signed.standing if s["stage"] not in known]
+    return blocks + [_filled(s, f"Stage {s['stage']}", approvals_end(package, s)) for s in other]
 
 
-def _filled(item: Signature, label: str) -> Block:
+def _meaning(item: Signature) -> Cell:
+    """The meaning as it was signed; where conditions belong to the signature, a remark that they do."""
+    if not item.get("conditions"):
+        return str(item["meaning"])
+    return [{"v": str(item["meaning"])}, small("Signed subject to the conditions below.", n=True)]
+
+
+def _filled(item: Signature, label: str, end: str) -> Block:
     rows: list[list[Any]] = [
         ["Role", f"{words(str(item['role']))} ({item['person']})"],
-        ["Meaning", item["meaning"]],
+        ["Meaning", _meaning(item)],
         ["Signed (UTC)", item["signed_at"]],
         ["Method", f"{item['method']}, strength {item['level']}"],
         ["Key", [mono(str(item["key_id"]))]],
         ["Statement", [mono(digest_text(str(item["statement_sha256"])))]],
         ["Ledger", f"entry {item['entry_seq']}"],
     ]
+    if end and item["decision"] in APPROVING:
+        rows.insert(3, ["Ends (UTC)", end])
     if item.get("comments"):
         rows.insert(2, ["Comments", item["comments"]])
     rows[2:2] = [["Condition", [bold(_condition(condition))]] for condition in item.get("conditions", ())]

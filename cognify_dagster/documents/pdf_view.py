@@ -43,8 +43,10 @@ from cognify_dagster.documents.pdf_signatures import (
     ANCHOR,
     Copy,
     SignOffs,
+    asked_for,
     built_before,
     complete,
+    first_end,
     handling,
     overview,
     sign_offs,
@@ -59,9 +61,15 @@ TRIAL_TEXT = "TRIAL. The ledger behind this document was opened for trial by one
 
 
 def build_view(
-    package: Json, *, copy: Copy, signatures: Sequence[Mapping[str, Any]], package_sha256: str, verify_command: str
+    package: Json,
+    *,
+    copy: Copy,
+    signatures: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]] | None = None,
+    package_sha256: str,
+    verify_command: str,
 ) -> tuple[Json, Charts]:
-    """Return the view and the charts by file name."""
+    """Return the view and the charts by file name; see `render_pdf` for the arguments."""
     charts: Charts = {}
     created = datetime.strptime(package["created"], "%Y-%m-%dT%H:%M:%SZ")
     signed = sign_offs(package, copy, signatures)
@@ -73,15 +81,14 @@ def build_view(
         *_control(package, signed),
         {"t": "page"},
         *findings,
-        {"t": "page"},
         *coverage_blocks(package, signed),
-        *evaluation_blocks(package, charts),
+        *evaluation_blocks(package, charts, signed),
         *data_blocks(package),
         *lineage_blocks(package),
         *change_blocks(package),
         *section_blocks(package),
         *evidence_blocks(package),
-        *event_blocks(package),
+        *event_blocks(package, refusals if copy == "final" else None),
         {"t": "page"},
         *signature_blocks(package, signed),
         *_method(package),
@@ -192,7 +199,7 @@ def _control(package: Json, signed: SignOffs) -> list[Block]:
                 ),
                 (
                     "Approvals last",
-                    f"{stages['approval_days']} days" if stages["approval_days"] else "not stated by the policy",
+                    "; ".join(part for part in (_days(stages), first_end(package, signed)) if part),
                 ),
                 ("Findings", ", ".join(f"{found[word]} {word}" for word in SEVERITIES if found[word]) or "none"),
                 ("Signatures", [{"v": "page "}, page_of(ANCHOR)]),
@@ -221,6 +228,10 @@ def _control(package: Json, signed: SignOffs) -> list[Block]:
     )
 
 
+def _days(stages: Json) -> str:
+    return f"{stages['approval_days']} days" if stages["approval_days"] else "not stated by the policy"
+
+
 def _findings(package: Json, signed: SignOffs) -> tuple[list[Block], int]:
     """The findings, each with how it was handled, and how many of them are open."""
     blocks = [heading("Findings")]
@@ -247,7 +258,7 @@ def _findings(package: Json, signed: SignOffs) -> tuple[list[Block], int]:
                     ["Observed", item["observed"]],
                     ["Expected", item["expected"]],
                     ["Evidence", cited],
-                    ["Who, by when", f"{item['owner']}; {item['due']}"],
+                    ["Who, by when", asked_for(item, signed)],
                     ["Handled", [{"v": handled, "b": True, "tone": tone}]],
                 ],
             }

@@ -17,8 +17,10 @@ from cognify_dagster.documents.coverage import CoverageReport, coverage
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts import VersionFacts, collect
 from cognify_dagster.documents.frameworks import load_framework
+from cognify_dagster.documents.labels import words
 from cognify_dagster.documents.model_card import render_model_card
 from cognify_dagster.documents.package import build_package, without_approvals
+from cognify_dagster.documents.package_parts import when
 from cognify_dagster.documents.pdf import build_final_copy, render_pdf
 from cognify_dagster.governance import Directory, directory, policy_in_force
 from cognify_dagster.ledger import canonical_json
@@ -32,7 +34,9 @@ from cognify_dagster.records import (
     OverlapChecked,
     Package,
     PolicyAdopted,
+    ReleaseRefused,
     SignOff,
+    SignOffRefused,
     TrainingRun,
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
@@ -214,7 +218,10 @@ def record_final_copy(workspace: Workspace, model: str, version: str) -> Recorde
     if done and done[-1].seq > max((item.seq for item in signed), default=-1):
         return done[-1]
     body = workspace.evidence.get(digest)
-    pdf = build_final_copy(body, signature_rows(reading, signed, directory(reading)))
+    people = directory(reading)
+    pdf = build_final_copy(
+        body, signature_rows(reading, signed, people), refusals=refusal_rows(reading, subject, people)
+    )
     record = FinalCopy(
         model=model,
         version=version,
@@ -224,6 +231,23 @@ def record_final_copy(workspace: Workspace, model: str, version: str) -> Recorde
     key = idempotency_key("final_copy", digest, *(item.seq for item in signed))
     seq = workspace.append(record, idem=key).seq
     return next(item for item in workspace.read().all(FinalCopy, subject) if item.seq == seq)
+
+
+def refusal_rows(reading: Reading, subject: str, people: Directory) -> list[dict[str, Any]]:
+    """Return refused sign-offs and deployments of a version as the final copy lists them, in order of entry."""
+    rows = []
+    for item in reading.history(subject):
+        record = item.record
+        if isinstance(record, SignOffRefused):
+            what = f"{people.name(record.person)}'s sign-off at stage {record.stage} ({words(record.decision)})"
+            reasons = list(record.reasons)
+        elif isinstance(record, ReleaseRefused):
+            what = f"deployment on {record.target}, requested by {people.name(record.requested_by)}"
+            reasons = [reason.text for reason in record.reasons]
+        else:
+            continue
+        rows.append({"entry_seq": item.seq, "time": when(item), "what": what, "reasons": reasons})
+    return rows
 
 
 def signature_rows(reading: Reading, signed: list[Recorded[SignOff]], people: Directory) -> list[dict[str, Any]]:
@@ -245,6 +269,8 @@ def signature_rows(reading: Reading, signed: list[Recorded[SignOff]], people: Di
                 "comments": predicate.comments,
                 "conditions": [condition.model_dump(mode="json") for condition in predicate.conditions],
                 "signed_at": predicate.signed_at,
+                "recorded_at": when(item),
+                "expires": predicate.expires,
                 "method": "personal software key (Ed25519)",
                 "level": item.record.strength,
                 "person": predicate.person,
