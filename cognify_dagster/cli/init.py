@@ -377,6 +377,9 @@ def _print_next(project: str | None, policy: Policy) -> None:
         "  )",
     ):
         say(f"  {line}")
+    say(
+        'A resource "ledger" is needed once: leave its line out where your definitions have it already (README, "Adopting").'
+    )
     say("The assets get @cg.training_run(model, …), @cg.eval_suite(model, …) and @cg.governed_deployment(model, …).")
     say(
         "Next: enrol people (`cognify people enrol --help`), adopt gates (`cognify gates adopt --help`), `cognify doctor`."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -240,7 +242,7 @@ def sign_commands(workspace: Workspace, reading: Reading, found: Standing) -> li
     lines = []
     for name in stage.waiting_for:
         person = by_name.get(name)
-        file = f"{person.person.removeprefix('person/')}.key.json" if person else "YOUR.key.json"
+        file = _key_file(workspace, person.person) if person else "KEYFILE"
         target = found.decision.target
         more = "" if target == "production" else f" --target {target}"
         lines.append(
@@ -248,6 +250,18 @@ def sign_commands(workspace: Workspace, reading: Reading, found: Standing) -> li
             f"    # {clean(name)}"
         )
     return lines
+
+
+def _key_file(workspace: Workspace, person: str) -> str:
+    """Return a person's key file where people keep their keys in the workspace, as in the demo; else a word in its place."""
+    from cognify_dagster.governance import KeyFileError, read_public
+
+    folder = workspace.config.people_keys
+    for path in sorted(folder.glob("*.key.json")) if folder.is_dir() else ():
+        with suppress(KeyFileError, OSError):
+            if read_public(path)[0] == person:
+                return shlex.quote(str(path))
+    return "KEYFILE"
 
 
 def _refusals(reading: Reading, decision: Decision) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import contextlib
 import uuid
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -109,3 +110,8 @@ def pool_limit(instance: dg.DagsterInstance, pool: str) -> int | None:
     if pool not in instance.event_log_storage.get_concurrency_keys():
         return instance.global_op_concurrency_default_limit
     return instance.event_log_storage.get_concurrency_info(pool).slot_count
+
+
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """Open the instance of a DAGSTER_HOME that is not this process's own."""
+    return dg.DagsterInstance.from_config(str(home.absolute()))

@@ -35,6 +35,20 @@ def launcher(context: Any, people: Directory) -> str:
     return found[0] if found else "unattributed"
 
 
+def identified(context: Any, people: Directory) -> str:
+    """Say how the launcher was told, since a name that nobody typed needs an explanation."""
+    alias = launcher_alias(context)
+    kind, _, name = alias.partition(":")
+    how = {
+        "user": f"the run's tag {USER_TAG}={name}",
+        "schedule": f"schedule {name}",
+        "sensor": f"sensor {name}",
+        "os": f"run without a login on this machine: OS user {name}",
+    }[kind]
+    found, _ = people.resolve([alias])
+    return f"{how} is enrolled as an alias of {people.name(found[0])}" if found else f"{how} is enrolled for nobody"
+
+
 def attribute(context: Any, people: Directory, code: CodeState) -> Attribution:
     """Return who touched the version: launcher and commit authors, mapped as far as they are enrolled."""
     alias = launcher_alias(context)

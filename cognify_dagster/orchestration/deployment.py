@@ -7,25 +7,36 @@ to a target.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from cognify_dagster.documents import record_final_copy
-from cognify_dagster.governance import Grant, complete, directory, fail, request_release
+from cognify_dagster.governance import Grant, ReleaseBlocked, complete, directory, fail, request_release
 from cognify_dagster.ledger import IdempotencyConflict, LedgerError
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
-from cognify_dagster.orchestration.attribution import launcher
+from cognify_dagster.orchestration.attribution import identified, launcher
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.exclusive import one_at_a_time, pool_name
 from cognify_dagster.orchestration.inputs import ModelVersion, Release
-from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, place, readable_copy, refusal_table
+from cognify_dagster.orchestration.metadata import (
+    NOT_KEPT,
+    PREFIX,
+    command,
+    entry_metadata,
+    person,
+    place,
+    readable_copy,
+    refusal_table,
+)
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.names import POOL
+from cognify_dagster.orchestration.notices import refused_notice
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.orchestration.standing import final_copy_path, moment
+from cognify_dagster.orchestration.standing import Board, approved, conditions_of, due, final_copy_path, moment
 from cognify_dagster.orchestration.training import MODEL_METADATA
 from cognify_dagster.records import DeploymentCompleted, Package, ReleaseGranted, ReleaseRefused, SignOff, TrainingRun
 from cognify_dagster.workspace import Reading, Workspace
@@ -73,7 +84,11 @@ def governed_deployment(
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
             with refuse_on(context):
                 workspace = ledger.open()
-                result = _deploy(context, workspace, model, user, passed, where)
+                try:
+                    result = _deploy(context, workspace, model, user, passed, where)
+                except ReleaseBlocked:
+                    _tell_refusal(context, workspace, model, where, spec.key)
+                    raise
             if result is not None:
                 yield result
 
@@ -95,6 +110,18 @@ def _deploy(
         return _deploy_alone(context, workspace, model, version, run, user, passed, target)
 
 
+def _tell_refusal(
+    context: Any, workspace: Workspace, model: GovernedModel, target: str, deployment: dg.AssetKey
+) -> None:
+    """Say on the partition's page why nothing was materialized. The refusal stands in the ledger whether or not this works."""
+    try:
+        board = Board(workspace, workspace.read(), model.key, target)
+        found = board.standing(str(partition_key(context)), datetime.now(timezone.utc))
+        context.log_event(refused_notice(board, found, deployment, _launched_by(context, board.reading)))
+    except Exception as error:
+        context.log.error(f"the refusal could not be shown on the page of the partition: {error}")
+
+
 def _deploy_alone(
     context: Any,
     workspace: Workspace,
@@ -110,7 +137,7 @@ def _deploy_alone(
     if done is not None:
         context.log.info(f"this run deployed {version} before (entry {done})")
         copy = _final_copy(context, workspace, model.key, version)
-        return _result(workspace, workspace.read(), done, copy)
+        return deployment_result(workspace, workspace.read(), done, copy, _launched_by(context, reading))
     if package_built_by(reading, model.key, version, run):
         context.log.info(
             f"{model.key} {version}: the package was built in this run and waits for signatures; nothing is deployed. "
@@ -135,7 +162,7 @@ def _deploy_alone(
             f"{grant.seq}); this run changed nothing in the ledger. See: {command(workspace, f'status {model.key} {version}')}"
         ) from error
     copy = _final_copy(context, workspace, model.key, version)
-    return _result(workspace, workspace.read(), seq, copy)
+    return deployment_result(workspace, workspace.read(), seq, copy, _launched_by(context, reading))
 
 
 def _final_copy(context: Any, workspace: Workspace, model: str, version: str) -> Path | None:
@@ -190,8 +217,16 @@ def _completed_by(reading: Reading, model: str, version: str, target: str, run: 
     return None
 
 
-def _result(workspace: Workspace, reading: Reading, seq: int, copy: Path | None) -> dg.MaterializeResult:
-    """What the UI shows of a deployment: a record of the moment it went live."""
+def _launched_by(context: Any, reading: Reading) -> str:
+    people = directory(reading)
+    who = launcher(context, people)
+    return f"{person(people, who) if who != 'unattributed' else 'no person'}; {identified(context, people)}"
+
+
+def deployment_result(
+    workspace: Workspace, reading: Reading, seq: int, copy: Path | None, launched_by: str = NOT_KEPT
+) -> dg.MaterializeResult:
+    """What the UI shows of a deployment: a record of the moment it went live. `launched_by`: who, and how that was told."""
     found = next(item for item in reading.all(DeploymentCompleted) if item.seq == seq)
     record = found.record
     subject = f"model/{record.model}@{record.version}"
@@ -207,6 +242,7 @@ def _result(workspace: Workspace, reading: Reading, seq: int, copy: Path | None)
             ),
             f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
             f"{PREFIX}final_copy": dg.MetadataValue.path(str(copy)) if copy else export,
+            f"{PREFIX}launched_by": launched_by,
             f"{PREFIX}refused_before": refusal_table(refusals, people),
             f"{PREFIX}supersedes": record.supersedes or "none",
             f"{PREFIX}location": place(record.location) if record.location else "not stated",
@@ -227,8 +263,10 @@ def _approvers(reading: Reading, record: DeploymentCompleted) -> str:
     for seq in grant.record.sign_off_seqs:
         item = reading.at(seq)
         if item is not None and isinstance(item.record, SignOff):
-            signed = item.record
+            signed, conditions = item.record, conditions_of(item.record)
             lines.append(
                 f"- **{people.name(signed.person)}** as {signed.role.replace('_', ' ')} on {signed.signed_at} (entry {seq})"
+                + (f": **{approved(conditions)}**" if conditions else "")
             )
+            lines += [f"    - {condition.text} (due {due(condition)})" for condition in conditions]
     return "\n".join(lines) or "automated gates only; this tier asks for no signatures"

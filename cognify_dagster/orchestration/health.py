@@ -160,7 +160,7 @@ def pool_checks(instance: dg.DagsterInstance, location: Mapping[str, Any]) -> li
 
 
 def load_location(project: Path) -> dict[str, Any]:
-    """Load a project's definitions in a separate process; return resources, governed models' sensors and pools, or `error`."""
+    """Load a project's definitions in a separate process; return resources, governed models' sensors and pools, assets, or `error`."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "cognify_dagster.orchestration.health", str(project), str(answer)]
@@ -219,9 +219,27 @@ def describe_location(project: Path) -> dict[str, Any]:
             "pools": sorted(
                 {str(spec.metadata[POOL]) for spec in defs.resolve_all_asset_specs() if POOL in spec.metadata}
             ),
+            "assets": [_asset(spec) for spec in defs.resolve_all_asset_specs()],
         }
     except BaseException as error:  # user code may raise anything, SystemExit included
         return {"error": f"{source} does not load: {_line(error)}"}
+
+
+def _asset(spec: dg.AssetSpec) -> dict[str, Any]:
+    """What `resync` has to know of an asset."""
+    import dagster as dg
+
+    versions = spec.partitions_def
+    return {
+        "key": list(spec.key.path),
+        "role": str(spec.metadata.get("cognify/role", "")),
+        "model": str(spec.metadata.get("cognify/model", "")),
+        "target": str(spec.metadata.get("cognify/target", "")),
+        "code_version": spec.code_version,
+        "deps": [list(item.asset_key.path) for item in spec.deps],
+        "partitioned": versions is not None,
+        "versions": versions.name if isinstance(versions, dg.DynamicPartitionsDefinition) else None,
+    }
 
 
 def _kind(resource: object) -> str:

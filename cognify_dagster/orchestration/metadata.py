@@ -8,22 +8,65 @@ from typing import Any
 import dagster as dg
 
 from cognify_dagster.governance import Decision, Directory, Reason
-from cognify_dagster.orchestration.standing import Approval, moment
-from cognify_dagster.records import DatasetRef, DatasetSnapshot, EvidenceItem, ReleaseRefused
+from cognify_dagster.ledger import Checkpoint, NoteError, parse_note
+from cognify_dagster.orchestration.standing import Approval, Standing, approved, due, moment
+from cognify_dagster.records import (
+    DatasetRef,
+    DatasetSnapshot,
+    DeploymentCompleted,
+    Evaluation,
+    EvidenceItem,
+    Package,
+    Record,
+    ReleaseRefused,
+    TrainingRun,
+)
 from cognify_dagster.workspace import Recorded, Workspace
 
 PREFIX = "cognify/"
+CHECKPOINT = f"{PREFIX}checkpoint"
+REBUILT = f"{PREFIX}rebuilt_from_ledger"
 LINE = 80
 NO_SECURITY_GATE = "no gate: the policy asks this tier for no security scan"
 
 
 def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
-    """Metadata that ties a materialization to its ledger entry."""
+    """Metadata that ties a materialization to its ledger entry, and keeps the newest signed head of the ledger.
+
+    So every run remembers, outside the ledger, how large it was: see `heads.run_heads`.
+    """
     return {
         f"{PREFIX}ledger_entry": seq,
         f"{PREFIX}entry_leaf": leaf,
         f"{PREFIX}show_entry": command(workspace, f"ledger show --seq {seq}"),
+        CHECKPOINT: newest_checkpoint(workspace),
     }
+
+
+def newest_checkpoint(workspace: Workspace) -> dg.JsonMetadataValue | dg.TextMetadataValue:
+    """The newest signed head, whole: JSON keeps its line breaks, which are signed too, where the UI would lose them."""
+    note = workspace.ledger.latest_checkpoint()
+    if note is None:
+        return dg.MetadataValue.text("none was signed yet")
+    try:
+        size = Checkpoint.parse(parse_note(note).text).size
+    except NoteError:  # the entry stands; what was done to the kept checkpoints is for `cognify ledger verify` to say
+        return dg.MetadataValue.text("the newest kept checkpoint cannot be read")
+    return dg.MetadataValue.json({"size": size, "note": note})
+
+
+def data_version(recorded: Recorded[Record]) -> str | None:
+    """The data version that a materialization of this record has; None for a record that no asset materializes."""
+    record = recorded.record
+    if isinstance(record, DatasetSnapshot):
+        return record.data_version
+    if isinstance(record, TrainingRun):
+        return record.model_file.digest
+    if isinstance(record, Package):
+        return record.package.digest
+    if isinstance(record, DeploymentCompleted):
+        return record.model_digest
+    return recorded.leaf if isinstance(record, Evaluation) else None
 
 
 def dataset_links(workspace: Workspace, label: str, used: Sequence[DatasetRef]) -> dict[str, Any]:
@@ -72,6 +115,9 @@ def person(people: Directory, who: str) -> str:
     return who if name == who else f"{name} ({who})"
 
 
+NOT_KEPT = "not kept in the ledger; only the run that was lost knew"
+
+
 def evidence_path(workspace: Workspace, item: EvidenceItem) -> str:
     """Return where a blob lies, as a path that can be copied."""
     return f"{workspace.config.evidence} → {item.digest}"
@@ -98,7 +144,11 @@ def stage_table(decision: Decision) -> dg.TableMetadataValue:
         if state.stage.kind == "automated":
             by = ", ".join(f"{family}: {status}" for family, status, _ in state.gates)
         else:
-            by = ", ".join(f"{signed.name} (entry {signed.seq})" for signed in state.signed)
+            by = ", ".join(
+                f"{signed.name} (entry {signed.seq})"
+                + (f", {approved(signed.predicate.conditions)}" if signed.predicate.conditions else "")
+                for signed in state.signed
+            )
         rows.append(
             {
                 "stage": state.stage.title or state.name,
@@ -120,22 +170,33 @@ def reasons_markdown(reasons: Sequence[Reason]) -> str:
     )
 
 
-def approval_table(approvals: Sequence[Approval]) -> dg.TableMetadataValue | dg.TextMetadataValue:
-    """Return who signed, as what and when."""
-    if not approvals:
-        return dg.MetadataValue.text("nobody: this tier asks for automated gates only, or nobody has signed yet")
+def approval_table(found: Standing) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Return who signed, as what and when, and whether with conditions."""
+    if not found.approvals:
+        return dg.MetadataValue.text(found.nobody)
     return table(
         [
             {
                 "stage": item.stage,
                 "signed by": item.name,
                 "role": item.role.replace("_", " "),
+                "decision": item.decision,
                 "signed at": item.signed_at,
                 "ledger entry": item.seq,
             }
-            for item in approvals
+            for item in found.approvals
         ]
     )
+
+
+def condition_table(approvals: Sequence[Approval]) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Return what the approvals depend on, and until when."""
+    rows = [
+        {"condition": condition.text, "due": due(condition), "set by": item.name, "ledger entry": item.seq}
+        for item in approvals
+        for condition in item.conditions
+    ]
+    return table(rows) if rows else dg.MetadataValue.text("none")
 
 
 def refusal_table(

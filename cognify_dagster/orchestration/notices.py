@@ -14,12 +14,13 @@ from cognify_dagster.orchestration.metadata import (
     PREFIX,
     approval_table,
     command,
+    condition_table,
     reasons_markdown,
     refusal_table,
     stage_table,
     workflow_fields,
 )
-from cognify_dagster.orchestration.standing import LIVE, SUPERSEDED, Board, Standing
+from cognify_dagster.orchestration.standing import FAILED, LIVE, READY, SUPERSEDED, Board, Standing
 from cognify_dagster.workspace import Workspace
 
 RELEASED = (LIVE, SUPERSEDED)
@@ -28,7 +29,9 @@ PURPOSE, REPORT = "cognify/purpose", "report_sign_off"
 
 
 def notices(board: Board, found: Standing, package: dg.AssetKey, deployment: dg.AssetKey) -> list[dg.AssetObservation]:
-    """Return the events that tell a version's present standing: on its package and, once it was released, its deployment."""
+    """Return the events that tell a version's present standing: on its package and, once it was released or refused, its
+    deployment.
+    """
     told = [
         dg.AssetObservation(
             asset_key=package,
@@ -50,7 +53,38 @@ def notices(board: Board, found: Standing, package: dg.AssetKey, deployment: dg.
                 },
             )
         )
+    elif found.refusals:
+        told.append(refused_notice(board, found, deployment))
     return told
+
+
+def refused_notice(
+    board: Board, found: Standing, deployment: dg.AssetKey, launched_by: str = ""
+) -> dg.AssetObservation:
+    """Return the event that tells a refused release on the deployment's page, where nothing was materialized.
+
+    Args:
+        board: where versions stand after the refusal.
+        found: where this one stands.
+        deployment: the deployment asset.
+        launched_by: who launched the refused run and how that was told, where it is known.
+    """
+    entry = found.refusals[-1].seq
+    metadata: dict[str, Any] = {f"{PREFIX}state": dg.MetadataValue.md(found.markdown)}
+    if found.state not in RELEASED:
+        metadata[f"{PREFIX}waiting_for"] = dg.MetadataValue.md(reasons_markdown(found.reasons))
+    metadata[f"{PREFIX}refused"] = refusal_table(found.refusals, board.people)
+    if launched_by:
+        metadata[f"{PREFIX}launched_by"] = launched_by
+    metadata[f"{PREFIX}refusal_entry"] = str(entry)
+    metadata[f"{PREFIX}show_refusal"] = command(board.workspace, f"ledger show --seq {entry}")
+    metadata[f"{PREFIX}status_now"] = command(board.workspace, f"status {found.model} {found.version}")
+    return dg.AssetObservation(
+        asset_key=deployment,
+        partition=found.version,
+        description=f"Refused, ledger entry {entry}. {found.text}",
+        metadata=metadata,
+    )
 
 
 def package_now(board: Board, found: Standing) -> dict[str, Any]:
@@ -60,7 +94,8 @@ def package_now(board: Board, found: Standing) -> dict[str, Any]:
         f"{PREFIX}waiting_for": dg.MetadataValue.md(
             reasons_markdown(found.reasons) if found.state not in RELEASED else "nobody: it was released"
         ),
-        f"{PREFIX}signed_by": approval_table(found.approvals),
+        f"{PREFIX}signed_by": approval_table(found),
+        f"{PREFIX}conditions": condition_table(found.approvals),
         f"{PREFIX}refused": refusal_table(found.refusals, board.people),
         f"{PREFIX}final_copy": final_copy(board.workspace, found),
     }
@@ -89,20 +124,35 @@ def released_fields(found: Standing) -> dict[str, str]:
 def sign_off_now(workspace: Workspace, found: Standing) -> dict[str, Any]:
     """What the check shows of the present. The UI sorts these by name and folds Markdown away, so it is tables and text."""
     metadata: dict[str, Any] = {
-        f"{PREFIX}state": found.text,
-        f"{PREFIX}signed_by": approval_table(found.approvals),
+        f"{PREFIX}state": checked(found),
+        f"{PREFIX}signed_by": approval_table(found),
         f"{PREFIX}as_of": f"the first {found.size} ledger entries",
         f"{PREFIX}status_now": command(workspace, f"status {found.model} {found.version}"),
     }
     if found.decision is not None and found.state not in RELEASED:
         metadata[f"{PREFIX}stages"] = stage_table(found.decision)
+    if any(item.conditions for item in found.approvals):
+        metadata[f"{PREFIX}conditions"] = condition_table(found.approvals)
     return metadata
+
+
+def checked(found: Standing) -> str:
+    """Return the state as the check may say it. It runs before the installation, and its page shows it long after."""
+    if found.state not in (READY, FAILED):
+        return found.text
+    return (
+        f"{found.version} is signed by everyone, so its release to {found.target} may go ahead; what came of it stands under "
+        f"Partitions → {found.version}"
+    )
 
 
 def sign_off_text(found: Standing) -> str:
     """Return the state and who signed, as a sentence."""
-    signed = ", ".join(f"{item.name} ({item.stage}, {item.signed_at})" for item in found.approvals)
-    return f"{found.text}. Signed by: {signed or 'nobody yet'}."
+    signed = ", ".join(
+        f"{item.name} ({item.stage}, {item.signed_at}{f', {item.decision}' if item.conditions else ''})"
+        for item in found.approvals
+    )
+    return f"{checked(found)}. Signed by: {signed or found.nobody}."
 
 
 def final_copy(workspace: Workspace, found: Standing) -> dg.PathMetadataValue | dg.TextMetadataValue:

@@ -5,21 +5,25 @@ have not signed yet), and so it does in a run that the approval sensor requests 
 an error that stops the deployment before its body starts. Either way the body decides for itself.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
 
 from cognify_dagster.documents import BuiltPackage, build_and_record
+from cognify_dagster.documents.labels import STATUS_LABELS
 from cognify_dagster.governance import decide, directory
 from cognify_dagster.orchestration._compat import partition_key, partitioned_checks, root_run_id, run_builds, run_tags
-from cognify_dagster.orchestration.attribution import launcher
+from cognify_dagster.orchestration.attribution import identified, launcher
 from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.deployment import package_built_by
 from cognify_dagster.orchestration.metadata import (
+    NOT_KEPT,
     PREFIX,
     command,
     entry_metadata,
+    person,
     readable_copy,
     stage_table,
     table,
@@ -31,9 +35,12 @@ from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.standing import Board
 from cognify_dagster.orchestration.training import MODEL_METADATA
-from cognify_dagster.workspace import Workspace
+from cognify_dagster.records import Package
+from cognify_dagster.workspace import Recorded, Workspace
 
 SIGN_OFF = "sign_off"
+# The words of the PDF. It tells what must be judged from what must be written, which the counts of the ledger do not.
+_LABELS = {**STATUS_LABELS, "needs_human": "a person must judge or write"}
 _DESCRIPTION = """\
 The compliance package: one canonical JSON that people sign, its PDF review copy and the model card, built from the ledger
 alone. Building it again without anything new keeps the package and its signatures."""
@@ -65,18 +72,36 @@ def package_asset(model: GovernedModel, upstream: list[dg.AssetKey], target: str
                 now=datetime.now(timezone.utc),
                 progress=context.log.info,
             )
-            metadata = package_metadata(workspace, model, version, built, target)
+            metadata = package_metadata(
+                workspace,
+                built.recorded,
+                target,
+                coverage=_coverage_rows(built),
+                unchanged=built.unchanged,
+                identified_by=identified(context, directory(workspace.read())),
+            )
         yield dg.MaterializeResult(data_version=dg.DataVersion(built.recorded.record.package.digest), metadata=metadata)
 
     return compute
 
 
 def package_metadata(
-    workspace: Workspace, model: GovernedModel, version: str, built: BuiltPackage, target: str
+    workspace: Workspace,
+    recorded: Recorded[Package],
+    target: str,
+    *,
+    coverage: Sequence[Mapping[str, Any]],
+    unchanged: bool = False,
+    now: datetime | None = None,
+    identified_by: str = NOT_KEPT,
 ) -> dict[str, Any]:
-    """What the UI shows about a package; copies for people lie under names they can open."""
-    record = built.recorded.record
-    stem = f"{model.key}-{version}-r{record.revision}"
+    """What the UI shows about a package; copies for people lie under names they can open.
+
+    `now` is when it was built, `identified_by` how the launcher of this run was told.
+    """
+    record = recorded.record
+    model, version = record.model, record.version
+    stem = f"{model}-{version}-r{record.revision}"
     paths = {}
     for item, name in (
         (record.review_copy, f"{stem}-review-copy.pdf"),
@@ -85,34 +110,36 @@ def package_metadata(
     ):
         if item is not None:
             data = workspace.evidence.get(item.digest)
-            paths[name] = readable_copy(workspace, model.key, version, name, data)
-    board = Board(workspace, workspace.read(), model.key, target)
-    now = datetime.now(timezone.utc)
+            paths[name] = readable_copy(workspace, model, version, name, data)
+    board = Board(workspace, workspace.read(), model, target)
+    now = now or datetime.now(timezone.utc)
     found = board.standing(version, now)
-    decision = decide(board.reading, model.key, version, target, now)
+    decision = decide(board.reading, model, version, target, now)
     pdf, json_path, card = [str(path) for path in paths.values()]
     return {
         f"{PREFIX}state": dg.MetadataValue.md(
             f"**Now: see Partitions → {version}**, the `{SIGN_OFF}` check, or "
-            f"`{command(workspace, f'status {model.key} {version}')}`\n\nWhen it was built: {found.text}"
+            f"`{command(workspace, f'status {model} {version}')}`\n\nWhen it was built: {found.text}"
         ),
         f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
         f"{PREFIX}how_to_sign": dg.MetadataValue.md(
-            f"`{command(workspace, f'sign {model.key} {version} --key YOUR.key.json')}`"
+            f"`{command(workspace, f'sign {model} {version} --key YOUR.key.json')}`"
         ),
-        f"{PREFIX}coverage": table(_coverage_rows(built)),
+        f"{PREFIX}coverage": table(coverage),
         f"{PREFIX}stages_when_built": stage_table(decision),
         **{
             label: "pending when built" if value == "pending" else value
             for label, value in workflow_fields(decision).items()
         },
+        f"{PREFIX}built_by": person(board.people, record.built_by),
+        f"{PREFIX}identified_by": identified_by,
         f"{PREFIX}package_json": dg.MetadataValue.path(json_path),
         f"{PREFIX}model_card": dg.MetadataValue.path(card),
-        f"{PREFIX}export_command": command(workspace, f"package export {model.key} {version} -o BUNDLE"),
+        f"{PREFIX}export_command": command(workspace, f"package export {model} {version} -o BUNDLE"),
         f"{PREFIX}package_digest": record.package.digest,
         f"{PREFIX}revision": record.revision,
-        f"{PREFIX}unchanged": built.unchanged,
-        **entry_metadata(workspace, built.recorded.seq, built.recorded.leaf),
+        f"{PREFIX}unchanged": unchanged,
+        **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }
 
 
@@ -122,9 +149,14 @@ def _coverage_rows(built: BuiltPackage) -> list[dict[str, Any]]:
         for force in ("law", "guidance"):
             counts = report.counts(force)
             if counts:
-                text = ", ".join(f"{status.replace('_', ' ')}: {number}" for status, number in counts.items())
-                rows.append({"framework": report.framework.id, "force": force, "requirements": text})
+                rows.append(coverage_row(report.framework.id, force, counts))
     return rows
+
+
+def coverage_row(framework: str, force: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    """One row of the coverage table: how many requirements of a framework have each status."""
+    text = ", ".join(f"{_LABELS.get(status, status)}: {number}" for status, number in counts.items())
+    return {"framework": framework, "force": force, "requirements": text}
 
 
 def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: str) -> dg.AssetChecksDefinition:

@@ -45,6 +45,8 @@ def refuse_on(context: Any, *_: type[Exception]) -> Iterator[None]:
     """Run a governed step; what it refuses ends the run for good, with the message people need."""
     try:
         yield
+    except ReleaseBlocked as error:  # an answer and no crash: its reasons once, without the stack trace behind them
+        raise refusal(context, error) from None
     except FINAL as error:
         raise refusal(context, error) from error
 

@@ -14,33 +14,20 @@ import dagster as dg
 
 from cognify_dagster.governance import Decision
 from cognify_dagster.orchestration._compat import latest_materializations
+from cognify_dagster.orchestration.accounting import subject_of, told_before, unaccounted
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.names import APPROVAL, RECONCILIATION, SENSOR_ROLE, sensor_name
 from cognify_dagster.orchestration.notices import PURPOSE, REPORT, notices
 from cognify_dagster.orchestration.package import SIGN_OFF
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.standing import BLOCKED, LIVE, SUPERSEDED, WAITING, Board, Standing
-from cognify_dagster.records import (
-    DatasetSnapshot,
-    DeploymentCompleted,
-    Evaluation,
-    Package,
-    Reconciliation,
-    TrainingRun,
-)
-from cognify_dagster.workspace import Reading, Workspace, idempotency_key
+from cognify_dagster.records import Reconciliation
+from cognify_dagster.workspace import Workspace, idempotency_key
 
 VERSIONS_A_TICK = 50
 VERSIONS_IN_TEXT = 5
 NEWS_A_TICK = 20
 EVENTS_A_TICK = 100
-KIND_OF_ROLE = {
-    "dataset": DatasetSnapshot.kind,
-    "training": TrainingRun.kind,
-    "evaluation": Evaluation.kind,
-    "package": Package.kind,
-    "deployment": DeploymentCompleted.kind,
-}
 
 
 def approval_sensor(
@@ -230,7 +217,10 @@ def reconciliation_sensor(model: GovernedModel, watched: Mapping[dg.AssetKey, st
         )  # after the events: a step appends its entry before Dagster stores the materialization
         found = 0
         for name, role, record in events:
-            problem = _unaccounted(reading, model, name, role, record)
+            subject = subject_of(role, model.key, name, record.partition_key)
+            problem = unaccounted(reading, role, subject, record)
+            if problem is None and not record.run_id:
+                problem = told_before(context.instance, reading, role, subject, record)
             if problem is not None:
                 _record_finding(workspace, model, name, record, problem)
                 found += 1
@@ -254,26 +244,6 @@ def _new_events(instance: dg.DagsterInstance, key: dg.AssetKey, seen: Any) -> li
         if records and [records[0].storage_id, records[0].timestamp] == seen:
             return records[1:]
     return latest_materializations(instance, key, None, EVENTS_A_TICK)
-
-
-def _unaccounted(reading: Reading, model: GovernedModel, asset: str, role: str, record: Any) -> str | None:
-    """Say why a materialization is not backed by a ledger entry about just this asset and version, or None."""
-    metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-    if not record.run_id:
-        return "it was reported without a run (by hand in the UI or through the REST interface)"
-    seq, leaf = metadata.get("cognify/ledger_entry"), metadata.get("cognify/entry_leaf")
-    if seq is None or leaf is None:
-        return "it names no ledger entry"
-    number = seq.value
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < reading.size:
-        return f"it names entry {number}, which the ledger does not have"
-    entry = reading.view.entries[number].entry
-    if entry.leaf.hex() != leaf.value:
-        return f"it names entry {number} with another leaf hash"
-    subject = f"dataset/{asset}" if role == "dataset" else f"model/{model.key}@{record.partition_key}"
-    if entry.kind != KIND_OF_ROLE[role] or subject not in entry.subjects:
-        return f"it names entry {number}, which is a {entry.kind} of {', '.join(entry.subjects)}, not of {subject}"
-    return None
 
 
 def _record_finding(workspace: Workspace, model: GovernedModel, asset: str, record: Any, problem: str) -> None:

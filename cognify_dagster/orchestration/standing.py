@@ -7,11 +7,23 @@ lose a key long after a release cannot bring a superseded version back without a
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cognify_dagster.governance import Decision, Directory, Reason, decide, directory, policy_in_force
+from cognify_dagster.governance import (
+    Condition,
+    Decision,
+    Directory,
+    Reason,
+    SignatureError,
+    decide,
+    directory,
+    policy_in_force,
+    read_sign_off,
+)
+from cognify_dagster.governance.statements import envelope_statement
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
@@ -84,6 +96,31 @@ class Approval:
     name: str
     signed_at: str
     seq: int
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def decision(self) -> str:
+        """What was decided, in words."""
+        return approved(self.conditions)
+
+
+def approved(conditions: Sequence[Condition]) -> str:
+    """Say an approval: "approved", or "approved with 2 conditions"."""
+    number = len(conditions)
+    return f"approved with {number} condition{'s' if number > 1 else ''}" if number else "approved"
+
+
+def due(condition: Condition) -> str:
+    """Say when a condition has to be met; a date alone is the end of that day in UTC."""
+    return condition.due.removesuffix("T23:59:59Z") if condition.due else "no date"
+
+
+def conditions_of(record: SignOff) -> tuple[Condition, ...]:
+    """Return the conditions that the statement of a sign-off names. Its signature was verified before it was written."""
+    try:
+        return read_sign_off(envelope_statement(record.envelope)).conditions
+    except SignatureError:  # what is wrong with it is for `cognify ledger verify` to say
+        return ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +174,14 @@ class Standing:
         return _mark(
             package and package.seq, sorted(item.seq for item in self.approvals), [item.text for item in self.reasons]
         )
+
+    @property
+    def nobody(self) -> str:
+        """What to say where no approval is to be shown: whether the tier asks for none, or none was given yet."""
+        stages = self.decision.stages if self.decision else ()
+        if self.state in (LIVE, SUPERSEDED) or (stages and all(item.stage.kind == "automated" for item in stages)):
+            return "nobody: this tier asks for automated gates only"
+        return "nobody yet"
 
     @property
     def untouched(self) -> bool:
@@ -220,6 +265,7 @@ class Board:
                 self.people.name(item.record.person),
                 item.record.signed_at,
                 item.seq,
+                conditions_of(item.record),
             )
             for item in found
             if item is not None and isinstance(item.record, SignOff)
@@ -280,7 +326,14 @@ def _failure(reading: Reading, decision: Decision) -> Recorded[DeploymentFailed]
 
 def _counting(decision: Decision) -> tuple[Approval, ...]:
     return tuple(
-        Approval(stage.stage.title or stage.name, stage.stage.role, item.name, item.predicate.signed_at, item.seq)
+        Approval(
+            stage.stage.title or stage.name,
+            stage.stage.role,
+            item.name,
+            item.predicate.signed_at,
+            item.seq,
+            item.predicate.conditions,
+        )
         for stage in decision.stages
         for item in stage.signed
     )

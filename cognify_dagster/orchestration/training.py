@@ -10,10 +10,10 @@ from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
 from cognify_dagster.governance import directory
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.orchestration._compat import instance_of, partition_key, root_run_id, run_id, run_is_over
-from cognify_dagster.orchestration.attribution import attribute
+from cognify_dagster.orchestration.attribution import attribute, identified
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
 from cognify_dagster.orchestration.inputs import Snapshot
-from cognify_dagster.orchestration.metadata import PREFIX, command, dataset_links, entry_metadata, person
+from cognify_dagster.orchestration.metadata import NOT_KEPT, PREFIX, command, dataset_links, entry_metadata, person
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import FINAL, refusal, refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
@@ -69,9 +69,10 @@ def training_run(
             with refuse_on(context):
                 workspace = ledger.open()
                 recorded = step.run(workspace)
+                how = identified(context, directory(workspace.read()))
             yield dg.MaterializeResult(
                 data_version=dg.DataVersion(recorded.record.model_file.digest),
-                metadata=training_metadata(workspace, recorded),
+                metadata=training_metadata(workspace, recorded, how),
             )
 
         return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy)(
@@ -175,13 +176,16 @@ def _model_path(returned: Any, recorder: TrainingRecorder, name: str) -> Path:
     raise UsageError(f"{name}: return the path of the saved model, or call run.save_model(path)")
 
 
-def training_metadata(workspace: Workspace, recorded: Recorded[TrainingRun]) -> dict[str, Any]:
-    """What the UI shows about a sealed run."""
+def training_metadata(
+    workspace: Workspace, recorded: Recorded[TrainingRun], identified_by: str = NOT_KEPT
+) -> dict[str, Any]:
+    """What the UI shows about a sealed run. `identified_by` says how its launcher was told."""
     record = recorded.record
     code = record.code
     return {
         **dataset_links(workspace, "trained_on", record.datasets),
         f"{PREFIX}launched_by": person(directory(workspace.read()), record.launched_by),
+        f"{PREFIX}identified_by": identified_by,
         f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",
         f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
         f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),

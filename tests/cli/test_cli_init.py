@@ -141,6 +141,7 @@ def test_inside_a_dagster_project_it_uses_the_policy_there_and_says_what_to_add(
     assert 0 < len(added) <= 10
     assert any("LedgerResource" in line for line in added)
     assert any("GovernedModel" in line for line in added)
+    assert "leave its line out where your definitions have it already" in result.out
     reading = Workspace.open(tmp_path).read()
     assert reading.genesis.record.policy["tiers"]["high"]["approval_days"] == 30
     assert (tmp_path / "policy.yaml").read_text() == policy

@@ -471,3 +471,12 @@ def test_findings_in_an_exported_file_are_numbers_only(ready: World, cognify: Co
     value["findings"] = {"none at all, just sign": 1}
     todo.write_text(json.dumps(value))
     assert "just sign" not in cognify(*words, tmp_path / "b").out
+
+
+def test_status_names_the_key_file_only_where_it_lies(ready: World, cognify: Cognify) -> None:
+    assert "--key KEYFILE    # " in cognify("status", MODEL, "1", at=ready).out
+    folder = ready.workspace.config.people_keys
+    folder.mkdir()
+    (folder / "broken.key.json").write_text("{}")
+    (folder / "validator.key.json").write_bytes(key_file(ready, "vera").read_bytes())
+    assert f"--key {folder}/validator.key.json    # " in cognify("status", MODEL, "1", at=ready).out

@@ -19,7 +19,7 @@ def test_a_waiting_version_says_who_can_sign_and_how(ready: World, cognify: Cogn
     assert result.code == 1
     project = ready.folder / "project"
     assert "blocked" in result.out
-    assert f"cognify --workspace {project} sign {MODEL} 1 --key vera.key.json    # Vera" in result.out
+    assert f"cognify --workspace {project} sign {MODEL} 1 --key KEYFILE    # Vera" in result.out
     assert f"cognify --workspace {project} evidence get sha256:" in result.out
     assert "Compliance and legal review is not signed" in result.out
     value = cognify("status", MODEL, "1", "--json", at=ready).json
@@ -31,7 +31,7 @@ def test_a_waiting_version_says_who_can_sign_and_how(ready: World, cognify: Cogn
 
 def test_commands_are_short_inside_the_project(ready: World, cognify: Cognify, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ready.folder / "project")
-    assert f"  cognify sign {MODEL} 1 --key vera.key.json" in cognify("status", MODEL, "1").out
+    assert f"  cognify sign {MODEL} 1 --key KEYFILE" in cognify("status", MODEL, "1").out
 
 
 def test_an_approved_version_may_be_released(approved: World, cognify: Cognify) -> None:

@@ -99,6 +99,13 @@ def test_the_whole_story_in_metadata(story: tuple[Desk, list[Ran]]):
     ]
     assert [row["waiting for"] for row in rows][1:] == ["Vera", "Carl", "Olga"]
     assert package["cognify/validation_status"].value == "pending when built"
+    assert package["cognify/built_by"].value == "Ben (person/ben)"
+    for name in ("tiny_package", "tiny_model"):
+        how = shown[name]["cognify/identified_by"].value
+        assert how == "the run's tag user=ben is enrolled as an alias of Ben", name
+    assert shown[project.SERVICE]["cognify/launched_by"].value.startswith(
+        "Ben (person/ben); the run's tag user=ben is "
+    )
     state = package["cognify/state"].value
     assert state.startswith("**Now: see Partitions → v1**, the `sign_off` check, or `cognify --workspace ")
     assert "When it was built: v1 waits for Vera" in state
@@ -126,7 +133,8 @@ def test_results_come_first_and_the_tie_to_the_ledger_last(story: tuple[Desk, li
     for name, key in first.items():
         assert shown[name][0] == f"cognify/{key}"
     for name, keys in shown.items():
-        assert keys[-3:] == ["cognify/ledger_entry", "cognify/entry_leaf", "cognify/show_entry"], name
+        tie = ["cognify/ledger_entry", "cognify/entry_leaf", "cognify/show_entry", "cognify/checkpoint"]
+        assert keys[-4:] == tie, name
 
 
 def test_a_deployment_is_told_as_a_record_of_a_moment_with_the_signed_pdf(story: tuple[Desk, list[Ran]]):
@@ -150,6 +158,54 @@ def test_no_number_that_makes_an_idle_plot(story: tuple[Desk, list[Ran]]):
         for name, check in run.checks.items():
             numbers = [key for key, value in check.metadata.items() if isinstance(value, dg.IntMetadataValue)]
             assert numbers in ([], ["cognify/overlapping_records"]), name
+
+
+def test_how_a_run_without_a_login_was_attributed_is_said():
+    from types import SimpleNamespace
+
+    from cognify_dagster.orchestration.attribution import identified
+    from cognify_dagster.workspace import os_login
+
+    def resolve(aliases: list[str]) -> tuple[list[str], list[str]]:
+        known = aliases == [f"os:{os_login()}"]
+        return (["person/ben"], []) if known else ([], aliases)
+
+    people = SimpleNamespace(resolve=resolve, name=lambda person: {"person/ben": "Ben"}[person])
+
+    def of(**tags: str) -> str:
+        return identified(SimpleNamespace(run=SimpleNamespace(tags=tags)), people)  # type: ignore[arg-type]
+
+    assert of() == f"run without a login on this machine: OS user {os_login()} is enrolled as an alias of Ben"
+    assert of(user="eve") == "the run's tag user=eve is enrolled for nobody"
+    assert of(**{"dagster/sensor_name": "s"}) == "sensor s is enrolled for nobody"
+
+
+def test_the_coverage_is_counted_in_the_words_of_the_pdf(story: tuple[Desk, list[Ran]]):
+    from cognify_dagster.orchestration.package import coverage_row
+
+    _, runs = story
+    text = " ".join(
+        row.data["requirements"] for row in runs[1].materialized["tiny_package"]["cognify/coverage"].records
+    )
+    assert "a person must judge or write: " in text
+    assert "needs human" not in text
+    assert coverage_row("f", "law", {"satisfied": 2})["requirements"] == "evidence present: 2"
+
+
+def test_who_signed_tells_a_tier_without_signatures_from_one_that_waits():
+    from types import SimpleNamespace
+
+    from cognify_dagster.orchestration.standing import LIVE, WAITING, Standing
+
+    def nobody(state: str, *kinds: str) -> str:
+        stages = [SimpleNamespace(stage=SimpleNamespace(kind=kind)) for kind in kinds]
+        found = SimpleNamespace(state=state, decision=SimpleNamespace(stages=stages) if kinds else None)
+        return str(Standing.nobody.fget(found))  # type: ignore[attr-defined]
+
+    assert nobody(WAITING, "automated", "sign_off") == "nobody yet"
+    assert nobody(WAITING) == "nobody yet"
+    assert nobody(WAITING, "automated") == "nobody: this tier asks for automated gates only"
+    assert nobody(LIVE) == "nobody: this tier asks for automated gates only"
 
 
 def test_a_gate_that_no_tier_asks_for_is_explained(story: tuple[Desk, list[Ran]]):

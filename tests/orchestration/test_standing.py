@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 
 from cognify_dagster import LedgerResource
-from cognify_dagster.governance import Choice, create_key, decide, enrol_person, revoke_key, sign_off
+from cognify_dagster.governance import Choice, Condition, create_key, decide, enrol_person, revoke_key, sign_off
 from cognify_dagster.orchestration import standing
 from cognify_dagster.orchestration.sensors import sign_off_key
-from cognify_dagster.records import DeploymentCompleted, Person
+from cognify_dagster.records import DeploymentCompleted, Person, ReleaseRefused
 from tests.orchestration import project
 from tests.orchestration.desk import Desk
 
@@ -180,6 +180,72 @@ def test_after_the_release_the_package_leads_with_it_and_names_the_signed_pdf(da
     assert service["cognify/state"].value.startswith("**v1 is live on production**")
     assert rows(service["cognify/refused_before"]) == refused
     assert daemon.check("v1").passed
+
+
+def test_a_release_with_conditions_shows_them_wherever_it_is_shown(daemon: Daemon):
+    daemon.tick()
+    daemon.desk.approve("vera")
+    terms = (Condition(text="Write the notice", due="2099-01-31T23:59:59Z"), Condition(text="Look again"))
+    desk = daemon.desk
+    sign_off(desk.workspace, "tiny", "v1", desk.keys["carl"], Choice("approve_with_conditions", conditions=terms))
+    daemon.tick()
+    page = daemon.page(PACKAGE, "v1")
+    assert [row["decision"] for row in rows(page["cognify/signed_by"])] == ["approved", "approved with 2 conditions"]
+    wanted = [("Write the notice", "2099-01-31", "Carl"), ("Look again", "no date", "Carl")]
+    assert [(row["condition"], row["due"], row["set by"]) for row in rows(page["cognify/conditions"])] == wanted
+    stage = next(row for row in rows(page["cognify/stages"]) if "Carl" in row["signed by / result"])
+    assert stage["signed by / result"].endswith("), approved with 2 conditions")
+    check = daemon.check("v1")
+    assert "approved with 2 conditions" in check.description
+    assert [row["due"] for row in rows(check.metadata["cognify/conditions"])] == ["2099-01-31", "no date"]
+    desk.approve("olga")
+    ran = desk.run([project.SERVICE], checks=[("tiny_package", "sign_off")])
+    assert ran.success, ran.failure
+    told = ran.materialized[project.SERVICE]["cognify/who_approved"].value
+    assert (
+        "**approved with 2 conditions**\n    - Write the notice (due 2099-01-31)\n    - Look again (due no date)"
+        in told
+    )
+    daemon.tick()  # the approvals that the release used are read from the ledger again
+    assert len(rows(daemon.page(PACKAGE, "v1")["cognify/conditions"])) == 2
+
+
+def test_a_refusal_stands_on_the_page_of_the_partition_that_was_not_materialized(daemon: Daemon):
+    """Told by the refused run itself, and kept up to date by the sensor."""
+    assert not daemon.desk.run([project.SERVICE], checks=()).success
+    (refusal,) = daemon.desk.all(ReleaseRefused)
+    page = daemon.page(SERVICE, "v1")
+    assert page["cognify/state"].value.startswith("**v1 waits for Vera**")
+    assert "→ **Vera**" in page["cognify/waiting_for"].value
+    assert page["cognify/refusal_entry"].value == str(refusal.seq)
+    assert (
+        page["cognify/launched_by"].value == "Ben (person/ben); the run's tag user=ben is enrolled as an alias of Ben"
+    )
+    assert rows(page["cognify/refused"])[0]["entry"] == str(refusal.seq)
+    daemon.tick()
+    daemon.desk.approve("vera")
+    daemon.tick()
+    assert daemon.page(SERVICE, "v1")["cognify/state"].value.startswith("**v1 waits for Carl**")
+    release_rest(daemon)
+    assert daemon.page(SERVICE, "v1")["cognify/state"].value.startswith("**v1 went live**")
+
+
+def release_rest(daemon: Daemon) -> None:
+    """Carl and Olga sign, and somebody deploys."""
+    daemon.desk.approve("carl", "olga")
+    ran = daemon.desk.run([project.SERVICE], checks=[("tiny_package", "sign_off")])
+    assert ran.success, ran.failure
+
+
+def test_the_check_of_the_release_run_says_nothing_that_the_release_makes_untrue(daemon: Daemon):
+    daemon.tick()
+    assert daemon.page(PACKAGE, "v1")["cognify/signed_by"].value == "nobody yet"
+    release(daemon, "v1")
+    check = daemon.check("v1")
+    assert check.description.startswith("v1 is signed by everyone, so its release to production may go ahead; ")
+    for told in (check.description, check.metadata["cognify/state"].value):
+        assert "is requested" not in told
+        assert "what came of it stands under Partitions → v1" in told
 
 
 def test_a_deployment_launched_by_hand_without_the_check_gets_its_check(daemon: Daemon):
