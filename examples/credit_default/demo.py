@@ -20,6 +20,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from cognify_dagster.documents.findings_evaluation import CLOSER_TITLE, INTERVAL_TITLE
 from cognify_dagster.governance import live
 from cognify_dagster.records import Package, ReleaseRefused, VersionOpened
 from cognify_dagster.workspace import Workspace
@@ -46,16 +47,15 @@ BUILD = ("credit_model", "credit_eval", "credit_default_package")
 SENSOR_TIMEOUT_S = 90
 
 VERA_SAYS = (
-    "Holdout metrics reproduced; all thresholds are met. Few clients are 60 or older or of marital status 'other', so the "
-    "intervals of their groups are wide: look again at the revalidation."
+    "Read: the review copy with evaluation, limits and evidence register. The recorded values keep to the limits, which I adopted "
+    "myself. I have not reproduced them, and conceptual soundness and challenges are not written up: hence the conditions. Fit for "
+    "the demonstrated use only."
 )
 CARL_SAYS = (
-    "Scope, list of features and origin of the attributes are as stated. Approved on condition that the points of law "
+    "Scope (a demonstration, no decision about a real client), list of features and origin of the attributes are as stated. Approved on condition that the points of law "
     "that the package shows as open are closed in time."
 )
-OLGA_SAYS = (
-    "Accepted for limit reviews and extensions of existing card clients, with the client's file; for nothing else."
-)
+OLGA_SAYS = "Accepted for the demonstration of limit reviews and extensions on historical data; for no decision about a real client."
 
 #: Carl's condition for a requirement that is open, with the days he gives for it.
 CONDITIONS = {
@@ -75,6 +75,22 @@ CONDITIONS = {
     ),
     "fl.records": (60, "write down how long applications and scores are kept, and where"),
 }
+
+#: Vera's conditions, by requirement (guidance) or by how a finding's title begins; the last one is no finding's.
+VALIDATION_CONDITIONS = {
+    "mrm.effective_challenge": (30, "write the record of challenges: what was questioned, the answers, what changed"),
+    "mrm.val.concept": (60, "write the review of conceptual soundness, with a benchmark against logistic regression"),
+    CLOSER_TITLE: (60, "train over several seeds, find out what moved these metrics, and record it"),
+    INTERVAL_TITLE: (
+        90,
+        "repeat the comparison on more records or with merged groups; until then the value alone is no evidence that the groups "
+        "fare alike",
+    ),
+}
+REPRODUCE = (
+    30,
+    "reproduce the holdout metrics from the recorded snapshot and model file in a run of my own, and record it",
+)
 
 
 class DemoError(RuntimeError):
@@ -219,6 +235,18 @@ def conditions_for(findings: Sequence[Mapping[str, Any]], today: date) -> list[s
         days, text = CONDITIONS.get(requirement, (30, f"Resolve it: {finding['expected']}"))
         conditions.append(f"{finding['id']} ({requirement}): {text}; due={today + timedelta(days=days)}")
     return conditions
+
+
+def validation_conditions(findings: Sequence[Mapping[str, Any]], today: date) -> list[str]:
+    """Vera's conditions: what her validation still lacks, by finding, and that she has reproduced nothing yet."""
+    conditions = []
+    for finding in findings:
+        for name, (days, text) in VALIDATION_CONDITIONS.items():
+            if name in finding["requirements"] or str(finding["title"]).startswith(name):
+                what = name if name in finding["requirements"] else finding["title"]
+                conditions.append(f"{finding['id']} ({what}): {text}; due={today + timedelta(days=days)}")
+    days, text = REPRODUCE
+    return [*conditions, f"{text}; due={today + timedelta(days=days)}"]
 
 
 def findings_of(workspace: Workspace, package: Package) -> list[dict[str, Any]]:
@@ -376,12 +404,20 @@ def tell() -> None:
         story.say(f"Review copy: {_short(pdf)}")
         story.say("It names what is still open, of high severity:")
         story.say("\n".join(f"- {f['id']} {f['title']}: {f['observed']}" for f in findings if f["severity"] == "high"))
+        story.say("All findings: " + "; ".join(f"{f['id']} {f['title']} ({f['severity']})" for f in findings))
         story.step("Somebody presses Materialize on the deployment before anybody signed")
         try_to_deploy(story, instance, workspace, version)
         story.step("The builder tries to approve his own model")
         sign(story, workspace, BEN, version, expect=1)
         story.step("Validator, compliance officer and business owner sign with their own keys")
-        sign(story, workspace, VERA, version, comments=VERA_SAYS)
+        sign(
+            story,
+            workspace,
+            VERA,
+            version,
+            comments=VERA_SAYS,
+            conditions=validation_conditions(findings, date.today()),
+        )
         sign(story, workspace, CARL, version, comments=CARL_SAYS, conditions=conditions_for(findings, date.today()))
         sign(story, workspace, OLGA, version, comments=OLGA_SAYS)
         story.step("The approval sensor releases the version")
@@ -399,6 +435,18 @@ def tell() -> None:
     story.say("UI          make up")
     story.say(f"Again       make demo        (makes v{int(version[1:]) + 1}, which supersedes {version})")
     story.say("Start over  make demo-reset")
+    by_hand(story, workspace)
+
+
+def by_hand(story: Story, workspace: Workspace) -> None:
+    """Say how to sign as one of the demo's people."""
+    story.say(
+        "Sign by hand, after materializing credit_model, credit_eval and credit_default_package of a new version in the UI:"
+    )
+    for actor in (VERA, CARL, OLGA):
+        story.say(f"  cognify sign {MODEL} VERSION --key {_short(key_path(workspace.home, actor))}    # {actor.name}")
+    story.say(f"  They sign in this order. The pass phrase of each: {PASSPHRASE}")
+    story.say("  (Keys and pass phrase are made for the demo, and worth nothing elsewhere.)")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ SEX_NAMES = {1: "men", 2: "women"}
 #: Code 0 occurs too and is not explained by the source: those records are in no group, and the evaluation says how many.
 MARRIAGE_NAMES = {1: "married", 2: "single", 3: "other"}
 
+#: Only for reading the data: education is neither a feature nor compared. Codes 0, 5 and 6 are not explained by the source.
+EDUCATION_NAMES = {1: "graduate school", 2: "university", 3: "high school", 4: "others"}
+
 #: Attributes on whose basis a credit decision must not be taken, and which these data hold in a form that can be compared.
 PROTECTED_ATTRIBUTES = ("SEX", "AGE_BAND", "MARRIAGE")
 

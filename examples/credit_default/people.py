@@ -29,7 +29,8 @@ from examples.credit_default.story import Story
 MODEL = "credit_default"
 GATES = Path(__file__).with_name("gates.yaml")
 
-# The demo stands for several people at one keyboard, so it holds their pass phrases. Real people type their own.
+# The demo stands for several people at one keyboard, so it holds their pass phrase, and its README tells it. Real people type
+# their own.
 PASSPHRASE = "only for the demonstration"
 
 

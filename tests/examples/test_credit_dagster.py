@@ -152,12 +152,16 @@ def test_from_the_published_data_to_a_release(
         high = {item["title"].partition(":")[0] for item in open_points if item["severity"] == "high"}
         assert high == {"fl.proxy", "fl.aa.reasons"}
         assert {text.split("(")[1].partition(")")[0] for text in conditions} == set(demo.CONDITIONS)
-        demo.sign(story, workspace, demo.VERA, "v1", comments=demo.VERA_SAYS)
+        reviewed = demo.validation_conditions(open_points, date.today())
+        assert {"mrm.effective_challenge", "mrm.val.concept"} <= {
+            text.split("(")[1].partition(")")[0] for text in reviewed if "(" in text
+        }
+        demo.sign(story, workspace, demo.VERA, "v1", comments=demo.VERA_SAYS, conditions=reviewed)
         demo.sign(story, workspace, demo.CARL, "v1", comments=demo.CARL_SAYS, conditions=conditions)
         demo.sign(story, workspace, demo.OLGA, "v1", comments=demo.OLGA_SAYS)
         signed = {item.record.person: item.record.decision for item in workspace.read().all(SignOff, subject)}
         assert signed == {
-            demo.VERA.person: "approve",
+            demo.VERA.person: "approve_with_conditions",
             demo.CARL.person: "approve_with_conditions",
             demo.OLGA.person: "approve",
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cognify_dagster.evaluation import load_gate_set
 from cognify_dagster.orchestration.health import retries_check
 from cognify_dagster.workspace import WorkspaceError
 from examples.credit_default import demo, instance, people, reset, up
@@ -266,6 +267,25 @@ def test_the_command_is_named_relative_to_the_checkout(tmp_path, monkeypatch):
     assert cognify_command(tmp_path) == ".venv/bin/cognify"
 
 
+def test_the_demo_and_its_readme_say_how_to_sign_as_one_of_its_people(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    story = Story(tmp_path)
+    workspace = people.found(story)
+    people.enrol(story, workspace)
+    capsys.readouterr()
+    demo.by_hand(story, workspace)
+    told = capsys.readouterr().out
+    readme = (REPOSITORY / "examples" / "credit_default" / "README.md").read_text(encoding="utf-8")
+    for actor in (people.VERA, people.CARL, people.OLGA):
+        key = demo._short(people.key_path(workspace.home, actor))
+        assert people.unlock_key(tmp_path / key, people.PASSPHRASE).person == actor.person
+        assert f"sign credit_default VERSION --key {key}" in told
+        assert f"sign credit_default v2 --key {key}" in readme
+    for text in (told, readme):
+        assert people.PASSPHRASE in text
+    assert "three assets `credit_model`, `credit_eval` and `credit_default_package`" in readme
+
+
 def test_each_finding_of_high_severity_and_each_open_point_of_compliance_becomes_a_dated_condition():
     findings = [
         {"id": "F-01", "severity": "high", "title": "fl.proxy: missing", "expected": "a review"},
@@ -278,6 +298,41 @@ def test_each_finding_of_high_severity_and_each_open_point_of_compliance_becomes
     assert first.endswith("; due=2027-01-20")
     assert second == "F-02 (Origin incomplete): Resolve it: source and licence are stated; due=2026-12-21"
     assert third.startswith("F-03 (fl.records): write down how long")
+
+
+def test_the_validator_approves_on_conditions_that_name_what_her_validation_lacks():
+    findings = [
+        {"id": "F-03", "title": "Interval crosses the limit: Marriage", "requirements": []},
+        {"id": "F-04", "title": "fl.records: missing", "requirements": ["fl.records"]},
+        {"id": "F-06", "title": "Closer to a limit than version v1", "requirements": []},
+        {"id": "F-07", "title": "sr26-2: open points", "requirements": ["mrm.val.concept", "mrm.effective_challenge"]},
+    ]
+    small, closer, challenge, concept, reproduce = demo.validation_conditions(findings, date(2026, 11, 21))
+    assert small.startswith("F-03 (Interval crosses the limit: Marriage): repeat the comparison")
+    assert closer.startswith("F-06 (Closer to a limit than version v1): train over several seeds")
+    assert challenge.startswith("F-07 (mrm.effective_challenge): write the record of challenges")
+    assert concept.startswith("F-07 (mrm.val.concept): write the review of conceptual soundness")
+    assert reproduce.startswith("reproduce the holdout metrics")
+    assert reproduce.endswith("; due=2026-12-21")
+    assert "I have not reproduced them" in demo.VERA_SAYS, "no run of hers is on record"
+
+
+def test_intended_use_scope_and_limits_agree_that_no_real_client_is_decided_about():
+    assert credit.intended_use.startswith("A demonstration on historical data")
+    assert credit.limitations.startswith("A demonstration on historical data")
+    assert credit.out_of_scope.startswith("Any decision about a real client")
+    assert "no decision about a real client" in demo.OLGA_SAYS
+    assert "No decision about a real client" in FRAMEWORK_FACTS["lending_scope"].replace("\n", " ")
+
+
+def test_every_protected_attribute_has_the_same_fairness_limits():
+    gates = load_gate_set(people.GATES).gates
+    limited = {
+        attribute: {gate.metric.split(".")[2] for gate in gates if gate.metric.startswith(f"fairness.{attribute}.")}
+        for attribute in credit.protected_attributes
+    }
+    assert len(set(map(frozenset, limited.values()))) == 1, limited
+    assert all("The value decides" in gate.reason for gate in gates if gate.metric.count(".") == 2)
 
 
 def test_what_the_pipeline_states_does_not_speak_for_a_reviewer_and_says_what_the_data_stand_in_for():
