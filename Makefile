@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test lint types imports unit bench-ledger wheel clean
+.PHONY: help demo demo-reset up test lint types imports unit bench-ledger soak wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
@@ -17,6 +17,7 @@ help:
 	@echo "make test        ruff, mypy, import-linter, pytest"
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
+	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
 	@echo "make wheel       the installable package, in dist/"
 	@echo "make clean       removes .venv, dist and caches, not the demo"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
@@ -73,6 +74,12 @@ unit: $(DEV)
 # Ratios to baselines of the same run; QUICK=1 only shows that it works.
 bench-ledger: $(DEV)
 	@$(PY) -m benchmarks.ledger $(if $(QUICK),--quick)
+
+SOAK_ENTRIES ?= 1000000
+
+# Half an hour on two slow cores; the result goes into docs/soak.md.
+soak: $(DEV)
+	$(PY) -m tests.soak.soak --entries $(SOAK_ENTRIES) --write docs/soak.md
 
 wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel

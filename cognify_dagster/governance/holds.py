@@ -191,7 +191,7 @@ def lift_hold(workspace: Workspace, hold: str, *, signers: Sequence[PersonalKey]
     def attempt(reading: Reading) -> Callable[[], Receipt]:
         found = [item for item in holds(reading).standing if item.hold == hold]
         if not found:
-            raise GovernanceError(f"no hold {hold!r} stands; `cognify ledger hold list` shows those that do")
+            raise GovernanceError(f"no hold {hold!r} stands; `cognify hold list` shows those that do")
         record = LegalHoldLifted(
             hold=hold,
             placed_seq=found[0].seq,

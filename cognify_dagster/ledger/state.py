@@ -40,7 +40,9 @@ class SavedHeads(MutableMapping[str, int]):
         try:
             row = self._db.execute("SELECT seq FROM head WHERE subject = ?", (subject,)).fetchone()
         except sqlite3.Error as error:
-            raise LedgerUnreadable(f"{self._path} is damaged ({error}); delete it: it is rebuilt from entries") from error
+            raise LedgerUnreadable(
+                f"{self._path} is damaged ({error}); delete it: it is rebuilt from entries"
+            ) from error
         return None if row is None else int(row[0])
 
     def __setitem__(self, subject: str, seq: int) -> None:

@@ -39,7 +39,7 @@ class Place(Protocol):
     def open(self) -> Store:
         """Open the ledger as the product does."""
 
-    def fresh(self) -> Store:
+    def fresh(self, origin: str | None = None) -> Store:
         """Open it once more, as a new process does."""
 
     def strip(self) -> None:
@@ -72,7 +72,8 @@ class SqlitePlace:
     def open(self) -> SqliteStore:
         return SqliteStore(self.path)
 
-    fresh = open
+    def fresh(self, origin: str | None = None) -> SqliteStore:
+        return SqliteStore(self.path)
 
     @contextlib.contextmanager
     def _db(self) -> Iterator[sqlite3.Connection]:
@@ -137,8 +138,10 @@ class PostgresPlace:
             self._stores.append(self._ledger.open())
         return self._stores[0]
 
-    def fresh(self) -> Store:
-        self._stores.append(self._ledger.open())
+    def fresh(self, origin: str | None = None) -> Store:
+        from cognify_dagster.ledger.postgres import PostgresStore
+
+        self._stores.append(PostgresStore(self._ledger.url(), origin))
         return self._stores[-1]
 
     @property
@@ -175,10 +178,7 @@ class PostgresPlace:
             db.execute(f"ALTER TABLE {row['rel']} ALTER COLUMN {row['attname']} DROP NOT NULL")
 
     def read(self) -> Tables:
-        return {
-            table: self._db.execute(f"SELECT * FROM {table} t ORDER BY t").fetchall()
-            for table in self._tables()
-        }
+        return {table: self._db.execute(f"SELECT * FROM {table} t ORDER BY t").fetchall() for table in self._tables()}
 
     def write(self, tables: Tables) -> None:
         with self._db.transaction():
@@ -229,7 +229,7 @@ class World:
         self.place.write(tables)
 
 
-def build(place: Place, folder: Path, entries: int = 7, key: bytes | None = None) -> World:
+def build(place: Place, folder: Path, entries: int = 7) -> World:
     """Fill a place: `entries` entries, checkpoints over the first three and over all."""
     folder.mkdir(parents=True, exist_ok=True)
     new_secret(folder / "log.key")
@@ -243,7 +243,7 @@ def build(place: Place, folder: Path, entries: int = 7, key: bytes | None = None
         if number == 2:
             ledger.sign_checkpoint()
     ledger.sign_checkpoint()
-    return World(place, folder, signer, TrustFile((signer.verifier,), receipts[0].leaf), receipts)
+    return World(place, folder, signer, TrustFile((signer.verifier,), receipts[0].leaf if receipts else None), receipts)
 
 
 def cut(tables: Tables, size: int, *, checkpoints: bool = False) -> None:
@@ -253,4 +253,3 @@ def cut(tables: Tables, size: int, *, checkpoints: bool = False) -> None:
     tables["node"] = [row for row in tables["node"] if (row["idx"] + 1) << row["level"] <= size]
     if checkpoints:
         tables["checkpoint"] = [row for row in tables["checkpoint"] if row["size"] <= size]
-
