@@ -91,6 +91,11 @@ def place(level: int, index: int) -> int:
     return last - last.bit_count() + level - 1
 
 
+def is_place(pos: object, level: object, index: object) -> bool:
+    """Whether a node's row stands where it belongs: one that was moved is not found by appends and proofs."""
+    return type(level) is int and type(index) is int and level > 0 and index >= 0 and pos == place(level, index)
+
+
 def node_rows(finished: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, int, int, bytes]]:
     """Return the rows for subtrees that one leaf finished; the leaf itself has none."""
     return [(place(level, index), level, index, value) for level, index, value in finished[1:]]
@@ -125,9 +130,13 @@ def read_nodes(db: sqlite3.Connection, level: int, start: int, end: int) -> list
         ).fetchall()
     elif level <= _DENSE:
         span = (place(level, start), place(level, end - 1), level)
-        found = db.execute(
-            "SELECT idx, hash FROM node WHERE pos >= ? AND pos <= ? AND level = ? ORDER BY pos", span
-        ).fetchall()
+        found = [
+            (index, value)
+            for pos, index, value in db.execute(
+                "SELECT pos, idx, hash FROM node WHERE pos >= ? AND pos <= ? AND level = ? ORDER BY pos", span
+            )
+            if is_place(pos, level, index)
+        ]
     else:
         read = (db.execute(_NODE, (place(level, index), level, index)).fetchone() for index in range(start, end))
         return [(start + offset, blob(row[0])) for offset, row in enumerate(read) if row is not None]

@@ -356,10 +356,11 @@ class SqliteStore:
     def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
         """Return the cached subtrees above the leaves that the entries [start, end) completed; see `BulkStore`."""
         with self._session() as handle:
-            return handle.db.execute(
-                "SELECT level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
+            found = handle.db.execute(
+                "SELECT pos, level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
                 (start - start.bit_count(), end - end.bit_count()),
             ).fetchall()
+        return [(level, index, value) for pos, level, index, value in found if rows.is_place(pos, level, index)]
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""

@@ -171,7 +171,6 @@ def run(
 APART = {
     "checkpoint": "a kept checkpoint that is lost only widens the exposure window, which the report states",
     "digest": "names a kept note for its key; nobody reads it",
-    "pos": "where SQLite looks a node up: a wrong one stops appends and proofs, it never proves anything false",
     "archived": "receipts of detached entries, for retries: what is read and proven comes from the archive",
     "entry_subject": "the search index of detached entries: what is read and proven comes from the archive",
     "roles": "the prefix of the roles' names, read by `cognify ledger init` only",
@@ -185,7 +184,7 @@ def apart(mutation: Mutation, before: Tables, archived: int = 0) -> str | None:
     row = before[mutation.table][mutation.row]
     if mutation.table == "checkpoint" and mutation.column == "*":
         return "checkpoint"
-    if (mutation.table, mutation.column) in {("checkpoint", "digest"), ("node", "pos")}:
+    if (mutation.table, mutation.column) == ("checkpoint", "digest"):
         return mutation.column
     if mutation.table in ("archived", "detached"):
         return "archived"
