@@ -648,8 +648,10 @@ class Verifier:
         held, named = said["role"] in self._roles(who), self.people.get(who, {}).get("name") == said["printed_name"]
         self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then", HOLDS)
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
+        words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
+        words += [f"      Condition: {item['text']} (due {item['due'] or 'not dated'})" for item in said["conditions"]]
         self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
-                                     "seq": entry.seq, "time": entry.time, "role_held": held}
+                                     "seq": entry.seq, "time": entry.time, "role_held": held, "words": words}
     def _undone(self, seq: int, until: int) -> str | None:
         """Say what undoes a sign-off before entry `until`: its withdrawal, a block of the version, a rejection."""
         mine = self.sign_offs[seq]
@@ -755,28 +757,27 @@ class Verifier:
             "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
-
 def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[str, Any]:
     """Verify a bundle (folder or zip) with the text of a trust file. Never raises for what the bundle holds."""
     return Verifier(os.fspath(path), trust_text).run()
-def report_text(report: dict[str, Any]) -> str:
-    """Return the report in plain language."""
+def report_text(report: dict[str, Any]) -> str:  # in plain language
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
-    signed = [f"{item['signed_at']}  {item['decision']}  {item['name']} ({item['person']}) as {item['role']}: "
-              f"“{item['meaning']}” (stage {item['stage']}, entry {item['seq']}, recorded {item['time']}, package "
-              f"{item['package_digest']}, comments: {item['comments']}, conditions: {item['conditions']})  "
-              f"[{item['undone'] or 'stands'}]" for item in report["sign_offs"]]
+    signed = [line for item in report["sign_offs"] for line in (
+        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} ({item['stage']}), "
+        f"entry {item['seq']}, recorded {item['time']}  [{item['undone'] or 'stands'}]", *item["words"])]
     moved = {name: [f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
                     for item in report[name]] for name in ("grants", "deployments")}
     sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
                 [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"],
                 "Notes": report["warnings"], "Not checked": report["not_checked"]}
-    trial = ["*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***"]
-    lines = [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
+    trial = "*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***"
+    lines = [trial] * report["trial"]
+    lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
     lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
-    for title, texts in sections.items() if report["model"] is not None else ():  # else no bundle was read
-        lines += ["", f"{title}:" if texts else f"{title}: none", *(f"  - {text}" for text in texts)]
-    return "\n".join(map(plain, trial[: report["trial"]] + lines)) + "\n"
+    for title, found in sections.items() if report["model"] is not None else ():  # else no bundle was read
+        texts = ["  - " * (str(text)[:1] != " ") + str(text) for text in found]
+        lines += ["", f"{title}:" if texts else f"{title}: none", *texts]
+    return "\n".join(map(plain, lines)) + "\n"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
     parser = argparse.ArgumentParser(description="Verify an exported bundle offline.")
@@ -794,6 +795,5 @@ def main(arguments: list[str] | None = None) -> int:
     text = json.dumps(report, indent=2, sort_keys=True) + "\n" if options.json else report_text(report)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     return int(report["exit_code"])
-
 if __name__ == "__main__":
     sys.exit(main())
