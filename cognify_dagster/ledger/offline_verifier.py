@@ -764,7 +764,7 @@ def report_text(report: dict[str, Any]) -> str:  # in plain language
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
     signed = [line for item in report["sign_offs"] for line in (
         f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} "
-        f"({item['stage']}), entry {item['seq']}, recorded {item['time']}  [{item['undone'] or 'stands'}]", *item["words"])]
+        f"({item['stage']}), entry {item['seq']} of {item['time']} [{item['undone'] or 'stands'}]", *item["words"])]
     moved = {name: [f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
                     for item in report[name]] for name in ("grants", "deployments")}
     sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
