@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.ledger.harness import Options, Result, Row, percentile, spread
 from cognify_dagster.ledger import Draft, canonical_json
 from cognify_dagster.ledger.entry import SealedBody, assemble, seal_body
-from cognify_dagster.ledger.postgres import PostgresStore
+from cognify_dagster.ledger.postgres.store import PostgresStore
 from tests.conformance.postgres_server import NewLedger, Server
 
 ORIGIN = "bank.example/bench/postgres"

@@ -17,7 +17,7 @@ from pathlib import Path
 from cognify_dagster.ledger import Draft, LedgerUnreadable, SqliteStore, filesystem_of, leaf_hash
 from cognify_dagster.ledger.canonical import payload_and_digest
 from cognify_dagster.ledger.entry import NO_PREVIOUS, assemble, seal_body
-from cognify_dagster.ledger.sqlite import journal_mode
+from cognify_dagster.ledger.sqlite.store import journal_mode
 from cognify_dagster.ledger.store import StoredEntry, StoredPayload
 
 ORIGIN = "bank.example/bench/ledger"

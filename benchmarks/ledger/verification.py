@@ -23,9 +23,9 @@ from benchmarks.ledger.harness import (
     spread,
 )
 from cognify_dagster.ledger import SqliteStore, leaf_hash, merkle_root
-from cognify_dagster.ledger.scan import Depth, Seam, scan
-from cognify_dagster.ledger.state import StateFile
-from cognify_dagster.ledger.verify import verify_store
+from cognify_dagster.ledger.verification.scan import Depth, Seam, scan
+from cognify_dagster.ledger.verification.state import StateFile
+from cognify_dagster.ledger.verification.verify import verify_store
 
 LEAVES = Depth(columns=False, payloads=False, nodes=False)
 COLUMNS = Depth(payloads=False, nodes=False)
@@ -135,7 +135,7 @@ def _timed(work: Callable[[], object]) -> float:
 MEASURE = """
 import re, sys
 from cognify_dagster.ledger import SqliteStore
-from cognify_dagster.ledger.verify import verify_store
+from cognify_dagster.ledger.verification.verify import verify_store
 def peak():  # of this program: ru_maxrss would count the process that started it
     return re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1)
 store = SqliteStore(sys.argv[1], read_only=True)

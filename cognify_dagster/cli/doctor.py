@@ -136,7 +136,7 @@ def _ledger(workspace: Workspace) -> tuple[Reading | None, list[Check]]:
 
 def _appendable(workspace: Workspace) -> list[Check]:
     from cognify_dagster.ledger import RolledBack
-    from cognify_dagster.ledger.rollback import mark_path, require_appendable
+    from cognify_dagster.ledger.recovery.rollback import mark_path, require_appendable
 
     try:
         require_appendable(mark_path(workspace.config.ledger))
@@ -193,7 +193,7 @@ def _mode(path: Path) -> int:
 
 def _storage(config: WorkspaceConfig) -> Iterator[Check]:
     from cognify_dagster.ledger import filesystem_of
-    from cognify_dagster.ledger.sqlite import _NETWORK_FILESYSTEMS
+    from cognify_dagster.ledger.sqlite.store import _NETWORK_FILESYSTEMS
 
     if config.ledger_url is not None:
         yield _free(config.home)
@@ -223,7 +223,7 @@ def _database(config: WorkspaceConfig) -> Iterator[Check]:
     if config.ledger_url is None:
         yield from _sqlite(config)
         return
-    from cognify_dagster.ledger.postgres import PostgresStore
+    from cognify_dagster.ledger.postgres.store import PostgresStore
     from cognify_dagster.workspace.stores import ledger_url
 
     store = PostgresStore(ledger_url(config) or "")
@@ -235,7 +235,7 @@ def _database(config: WorkspaceConfig) -> Iterator[Check]:
 
 
 def _sqlite(config: WorkspaceConfig) -> Iterator[Check]:
-    from cognify_dagster.ledger.sqlite import WAL_SAFE
+    from cognify_dagster.ledger.sqlite.store import WAL_SAFE
 
     uri = f"{config.ledger.absolute().as_uri()}?mode=ro"
     with sqlite3.connect(uri, uri=True) as db:

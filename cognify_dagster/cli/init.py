@@ -215,7 +215,7 @@ def _origin_of(url: str | None) -> str | None:
     """A ledger in Postgres has its origin already."""
     if url is None:
         return None
-    from cognify_dagster.ledger.postgres import PostgresStore
+    from cognify_dagster.ledger.postgres.store import PostgresStore
     from cognify_dagster.workspace.stores import resolve_url
 
     return PostgresStore(resolve_url(url, "--ledger-url")).origin

@@ -15,9 +15,9 @@ from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.keys import PersonalKey
 from cognify_dagster.governance.people import ADMIN, directory
 from cognify_dagster.ledger import NoteError, Receipt, TrustFile, open_checkpoint
-from cognify_dagster.ledger.archive import Archive
-from cognify_dagster.ledger.archive_format import ManifestSigner
-from cognify_dagster.ledger.rollback import RestoreReport
+from cognify_dagster.ledger.archive.format import ManifestSigner
+from cognify_dagster.ledger.archive.reader import Archive
+from cognify_dagster.ledger.recovery.rollback import RestoreReport
 from cognify_dagster.records import LedgerContinued, Restored, SegmentArchived
 from cognify_dagster.workspace import Reading, Workspace, idempotency_key
 

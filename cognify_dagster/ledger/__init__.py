@@ -43,10 +43,10 @@ from cognify_dagster.ledger.note import (
     sign_note,
     verify_note,
 )
-from cognify_dagster.ledger.report import Finding, Outcome, Report
 from cognify_dagster.ledger.signer import LogSigner, new_secret, read_secret, write_private
-from cognify_dagster.ledger.sqlite import SqliteStore, filesystem_of
+from cognify_dagster.ledger.sqlite.store import SqliteStore, filesystem_of
 from cognify_dagster.ledger.store import Receipt, Store
+from cognify_dagster.ledger.verification.report import Finding, Outcome, Report
 
 __all__ = [
     "CanonicalJsonError",

@@ -12,12 +12,12 @@ from cognify_dagster.ledger.entry import Draft, Entry, seal_body
 from cognify_dagster.ledger.errors import LedgerError, ProofError, Tampered
 from cognify_dagster.ledger.merkle import consistency_proof, inclusion_proof, root_at
 from cognify_dagster.ledger.note import Checkpoint, ProofFile, TrustFile, parse_note
-from cognify_dagster.ledger.report import Report
-from cognify_dagster.ledger.scan import ERASURE_KIND, Depth, Seam, erased_by, scan
 from cognify_dagster.ledger.signer import LogSigner
-from cognify_dagster.ledger.state import StateFile
 from cognify_dagster.ledger.store import Receipt, Store, StoredPayload
-from cognify_dagster.ledger.verify import Anchored, verify_store
+from cognify_dagster.ledger.verification.report import Report
+from cognify_dagster.ledger.verification.scan import ERASURE_KIND, Depth, Seam, erased_by, scan
+from cognify_dagster.ledger.verification.state import StateFile
+from cognify_dagster.ledger.verification.verify import Anchored, verify_store
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger.witness import Finding as WitnessFinding

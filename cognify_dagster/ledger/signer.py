@@ -17,9 +17,9 @@ from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, Tampere
 from cognify_dagster.ledger.files import new_secret, read_secret, write_private
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, VerifierKey, sign_note
-from cognify_dagster.ledger.scan import Depth, Position, Seam, scan
-from cognify_dagster.ledger.state import SavedHeads, StateFile, close_heads
 from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, scan
+from cognify_dagster.ledger.verification.state import SavedHeads, StateFile, close_heads
 
 try:
     import fcntl

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 from cognify_dagster.ledger import Checkpoint, NoteError, TrustFile, parse_note
-from cognify_dagster.ledger.verify import Head, judge
+from cognify_dagster.ledger.verification.verify import Head, judge
 from cognify_dagster.orchestration._compat import open_instance
 from cognify_dagster.orchestration.metadata import CHECKPOINT
 from cognify_dagster.workspace.anchoring import External

@@ -31,7 +31,7 @@ from cognify_dagster.ledger.anchors import (
     S3Anchor,
     load_roots,
 )
-from cognify_dagster.ledger.verify import Anchored
+from cognify_dagster.ledger.verification.verify import Anchored
 from cognify_dagster.workspace.config import AnchorConfig, WorkspaceConfig
 
 RECEIPTS = "anchors"

@@ -17,7 +17,7 @@ from cognify_dagster.ledger import SqliteStore, Store, TrustFile, write_private
 from cognify_dagster.workspace.config import WorkspaceConfig, WorkspaceError
 
 if TYPE_CHECKING:
-    from cognify_dagster.ledger.archive import Archive
+    from cognify_dagster.ledger.archive.reader import Archive
 
 MANIFEST_KEYS = "archive-keys.json"
 
@@ -64,7 +64,7 @@ def open_store(
     store = open_rows(config, read_only=read_only)
     if not store.segments():
         return store
-    from cognify_dagster.ledger.archiving import ArchivedStore
+    from cognify_dagster.ledger.archive.detaching import ArchivedStore
 
     return ArchivedStore(store, open_archives(config, store, trust, manifest_keys))
 
@@ -76,7 +76,7 @@ def open_rows(config: WorkspaceConfig, *, read_only: bool = False) -> Store:
     if url is None:
         store = SqliteStore(config.ledger, read_only=read_only)
     else:
-        from cognify_dagster.ledger.postgres import PostgresStore
+        from cognify_dagster.ledger.postgres.store import PostgresStore
 
         store = PostgresStore(url, read_only=read_only)
     if store.origin != config.origin:
@@ -94,7 +94,7 @@ def open_archives(
     wanted = {segment.start for segment in store.segments()}
     if not config.archives or trust is None or not wanted:
         return []
-    from cognify_dagster.ledger.archive import open_archive
+    from cognify_dagster.ledger.archive.reader import open_archive
 
     keys = {**known_manifest_keys(config), **manifest_keys}
     opened = [

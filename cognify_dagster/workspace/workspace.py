@@ -33,7 +33,7 @@ from cognify_dagster.ledger import (
     read_secret,
 )
 from cognify_dagster.ledger.quorum import evaluate
-from cognify_dagster.ledger.rollback import mark_path, require_appendable
+from cognify_dagster.ledger.recovery.rollback import mark_path, require_appendable
 from cognify_dagster.ledger.witness import remotes
 from cognify_dagster.records import EvidenceItem, Record
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config

@@ -139,7 +139,7 @@ class PostgresPlace:
         return self._stores[0]
 
     def fresh(self, origin: str | None = None) -> Store:
-        from cognify_dagster.ledger.postgres import PostgresStore
+        from cognify_dagster.ledger.postgres.store import PostgresStore
 
         self._stores.append(PostgresStore(self._ledger.url(), origin))
         return self._stores[-1]

@@ -34,7 +34,7 @@ from cognify_dagster.ledger import (
     sign_note,
 )
 from cognify_dagster.ledger.errors import CanonicalJsonError
-from cognify_dagster.ledger.verify import Anchored
+from cognify_dagster.ledger.verification.verify import Anchored
 from cognify_dagster.ledger.witness import AddCheckpoint, Witness, WitnessKey, WitnessStore
 from tests.attacks.places import Place, Row, SqlitePlace, Tables, World, build, cut
 from tests.ledger.drafts import ORIGIN, Clock, draft

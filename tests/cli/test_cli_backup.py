@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.ledger import RolledBack, SqliteStore
-from cognify_dagster.ledger.rollback import mark_path
+from cognify_dagster.ledger.recovery.rollback import mark_path
 from cognify_dagster.records import Restored
 from cognify_dagster.workspace import Workspace
 from tests.cli.conftest import Cognify, flip_byte, key_file

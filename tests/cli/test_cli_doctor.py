@@ -114,7 +114,7 @@ def test_a_wal_database_under_a_library_that_could_damage_it_fails(
     sound: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store turns such a file back when it opens it, unless another process holds it: then the doctor says so."""
-    monkeypatch.setattr("cognify_dagster.ledger.sqlite.WAL_SAFE", (99, 0, 0))
+    monkeypatch.setattr("cognify_dagster.ledger.sqlite.store.WAL_SAFE", (99, 0, 0))
     sound.workspace.ledger.store.close()  # the journal's kind changes only while nobody else has the file open
     damage(sound.workspace.config.ledger, "PRAGMA journal_mode=WAL")
     (check,) = _sqlite(sound.workspace.config)

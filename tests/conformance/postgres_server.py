@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from cognify_dagster.ledger.postgres import PostgresStore, init_postgres
+from cognify_dagster.ledger.postgres.store import PostgresStore, init_postgres
 
 
 class Server:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cognify_dagster.ledger import LedgerError, Store
-from cognify_dagster.ledger.postgres import PostgresStore
+from cognify_dagster.ledger.postgres.store import PostgresStore
 from tests.conformance.postgres_server import NewLedger
 from tests.conformance.store_suite import StoreSuite
 from tests.ledger.drafts import ORIGIN

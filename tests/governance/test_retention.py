@@ -39,9 +39,9 @@ from cognify_dagster.governance.erasure import ERASABLE_KINDS, PROTECTED_KINDS
 from cognify_dagster.governance.keeping import continue_ledger, continued_from
 from cognify_dagster.governance.retention import add_months
 from cognify_dagster.ledger import Tampered
-from cognify_dagster.ledger.archive import open_archive
-from cognify_dagster.ledger.archive_export import export_archive
-from cognify_dagster.ledger.rollback import RestoreReport
+from cognify_dagster.ledger.archive.export import export_archive
+from cognify_dagster.ledger.archive.reader import open_archive
+from cognify_dagster.ledger.recovery.rollback import RestoreReport
 from cognify_dagster.records import (
     DatasetSnapshot,
     LegalHoldLifted,

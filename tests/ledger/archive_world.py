@@ -11,10 +11,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cognify_dagster.ledger import Checkpoint, Draft, Receipt, VerifierKey, canonical_json, merkle_root, sign_note
-from cognify_dagster.ledger.archive import Archive, open_archive
-from cognify_dagster.ledger.archive_export import export_archive
-from cognify_dagster.ledger.archive_format import ManifestSigner
-from cognify_dagster.ledger.archiving import attach_segment, detach_segment
+from cognify_dagster.ledger.archive.detaching import attach_segment, detach_segment
+from cognify_dagster.ledger.archive.export import export_archive
+from cognify_dagster.ledger.archive.format import ManifestSigner
+from cognify_dagster.ledger.archive.reader import Archive, open_archive
 from cognify_dagster.ledger.entry import SealedBody, seal_body
 from cognify_dagster.ledger.store import Segment, Store
 from tests.ledger.memory_store import MemoryStore

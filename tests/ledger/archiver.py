@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from cognify_dagster.ledger import SqliteStore
-from cognify_dagster.ledger.archiving import ArchivedStore, due_segments
-from cognify_dagster.ledger.backup import backup_sqlite
+from cognify_dagster.ledger.archive.detaching import ArchivedStore, due_segments
+from cognify_dagster.ledger.recovery.backup import backup_sqlite
 from tests.ledger.archive_world import attach, checkpoint, detach, export, fill, opened
 
 

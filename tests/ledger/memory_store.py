@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cognify_dagster.ledger import LedgerError, Receipt
-from cognify_dagster.ledger.archiving import detached
+from cognify_dagster.ledger.archive.detaching import detached
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody, assemble
 from cognify_dagster.ledger.errors import IdempotencyConflict, LedgerUnreadable, SizeChanged
 from cognify_dagster.ledger.merkle import leaf_hash, merkle_root

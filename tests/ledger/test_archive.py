@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.ledger import LedgerError, LedgerFull, LedgerUnreadable, SqliteStore, Tampered, canonical_json, pae
-from cognify_dagster.ledger import archive_export as export_module
-from cognify_dagster.ledger.archive import open_archive
-from cognify_dagster.ledger.archive_format import MANIFEST, PAYLOAD_TYPE
-from cognify_dagster.ledger.archiving import ArchivedStore, due_segments, minimum_index
+from cognify_dagster.ledger.archive import export as export_module
+from cognify_dagster.ledger.archive.detaching import ArchivedStore, due_segments, minimum_index
+from cognify_dagster.ledger.archive.format import MANIFEST, PAYLOAD_TYPE
+from cognify_dagster.ledger.archive.reader import open_archive
 from cognify_dagster.ledger.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 from cognify_dagster.ledger.store import Store, StoredPayload
 from tests.ledger.archive_world import (

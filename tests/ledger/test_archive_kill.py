@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from cognify_dagster.ledger import Ledger, SqliteStore, TrustFile
-from cognify_dagster.ledger.archiving import ArchivedStore
+from cognify_dagster.ledger.archive.detaching import ArchivedStore
 from tests.ledger.archive_world import ORIGIN, fill, log_key, opened
 
 ROUNDS = int(os.environ.get("COGNIFY_KILL_ROUNDS", "5"))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.ledger import LedgerError, LedgerUnreadable, SqliteStore, TrustFile, merkle_root
-from cognify_dagster.ledger.archiving import ArchivedStore, due_segments
-from cognify_dagster.ledger.backup import replay, restore_into, same_ledger
-from cognify_dagster.ledger.copying import copy_ledger
-from cognify_dagster.ledger.dump import dump_ledger, open_dump
+from cognify_dagster.ledger.archive.detaching import ArchivedStore, due_segments
 from cognify_dagster.ledger.merkle import inclusion_proof, verify_inclusion
-from cognify_dagster.ledger.postgres import PostgresStore
+from cognify_dagster.ledger.postgres.store import PostgresStore
+from cognify_dagster.ledger.recovery.backup import replay, restore_into, same_ledger
+from cognify_dagster.ledger.recovery.copying import copy_ledger
+from cognify_dagster.ledger.recovery.dump import dump_ledger, open_dump
 from tests.conformance.postgres_server import NewLedger
 from tests.ledger.archive_world import (
     MANIFEST_KEYS,

@@ -30,12 +30,18 @@ from cognify_dagster.ledger import (
     open_checkpoint,
     sign_note,
 )
-from cognify_dagster.ledger import backup as backup_module
-from cognify_dagster.ledger.archiving import ArchivedStore
-from cognify_dagster.ledger.backup import backup_sqlite, replay, restore_into, restore_sqlite, same_ledger
-from cognify_dagster.ledger.dump import LIST, Dump, dump_ledger, open_dump
+from cognify_dagster.ledger.archive.detaching import ArchivedStore
 from cognify_dagster.ledger.errors import RolledBack
-from cognify_dagster.ledger.rollback import check_restored, mark_path, require_appendable, resolve, rollback_check
+from cognify_dagster.ledger.recovery import backup as backup_module
+from cognify_dagster.ledger.recovery.backup import backup_sqlite, replay, restore_into, restore_sqlite, same_ledger
+from cognify_dagster.ledger.recovery.dump import LIST, Dump, dump_ledger, open_dump
+from cognify_dagster.ledger.recovery.rollback import (
+    check_restored,
+    mark_path,
+    require_appendable,
+    resolve,
+    rollback_check,
+)
 from tests.ledger.archive_world import (
     LOG,
     MANIFEST_KEYS,
@@ -226,7 +232,7 @@ def _list(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     """The list edited and signed again by a thief of the workload key."""
 
     def edit(folder: Path) -> None:
-        from cognify_dagster.ledger.archive_format import seal_statement
+        from cognify_dagster.ledger.archive.format import seal_statement
 
         statement = json.loads(base64.b64decode(json.loads((folder / LIST).read_bytes())["payload"]))
         change(statement["predicate"])
@@ -276,7 +282,7 @@ def test_a_payload_that_nobody_erased_may_not_be_missing(dumped: Path, tmp_path:
 
 
 def test_a_dump_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cognify_dagster.ledger import dump as dump_module
+    from cognify_dagster.ledger.recovery import dump as dump_module
 
     store = MemoryStore(ORIGIN)
     fill(store, 600)

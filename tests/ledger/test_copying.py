@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cognify_dagster.ledger import Ledger, LedgerError, LedgerUnreadable, SqliteStore, Tampered, TrustFile
-from cognify_dagster.ledger.archiving import ArchivedStore
-from cognify_dagster.ledger.copying import copy_ledger, spread
+from cognify_dagster.ledger.archive.detaching import ArchivedStore
+from cognify_dagster.ledger.recovery.copying import copy_ledger, spread
 from cognify_dagster.ledger.store import StoredPayload
 from tests.ledger.archive_world import ORIGIN, checkpoint, detach, erase, export, fill, log_key, record
 from tests.ledger.memory_store import MemoryStore

@@ -13,7 +13,7 @@ import pytest
 from cognify_dagster.ledger import offline_verifier as ov
 from cognify_dagster.ledger.canonical import MAX_DEPTH
 from cognify_dagster.ledger.entry import MAX_ENTRY, MAX_PAYLOAD, MAX_SCHEMA, MAX_SUBJECTS
-from cognify_dagster.ledger.sqlite import APPLICATION_ID
+from cognify_dagster.ledger.sqlite.store import APPLICATION_ID
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden/ledger"

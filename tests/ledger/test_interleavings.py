@@ -24,8 +24,8 @@ import pytest
 from cognify_dagster.ledger import Checkpoint, LedgerFull, LogSigner, Tampered, new_secret
 from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.merkle import EMPTY_ROOT, consistency_proof, root_at
-from cognify_dagster.ledger.scan import Position
-from cognify_dagster.ledger.state import SavedHeads
+from cognify_dagster.ledger.verification.scan import Position
+from cognify_dagster.ledger.verification.state import SavedHeads
 from cognify_dagster.ledger.witness import Head, Refusal, decide
 from tests.ledger.drafts import ORIGIN, START, draft
 from tests.ledger.memory_store import MemoryStore

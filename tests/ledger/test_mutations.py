@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from cognify_dagster.ledger import Ledger, LedgerUnreadable, Outcome, Store, Tampered, TrustFile
-from cognify_dagster.ledger.archive import Archive
-from cognify_dagster.ledger.archiving import ArchivedStore
+from cognify_dagster.ledger.archive.detaching import ArchivedStore
+from cognify_dagster.ledger.archive.reader import Archive
 from tests.attacks.places import Place, PostgresPlace, Row, SqlitePlace, Tables, build
 from tests.ledger import archive_world
 from tests.ledger.drafts import draft

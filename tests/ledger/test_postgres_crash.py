@@ -11,7 +11,7 @@ import pytest
 
 from cognify_dagster.ledger import Ledger, LedgerUnreadable, Receipt
 from cognify_dagster.ledger.entry import SealedBody, seal_body
-from cognify_dagster.ledger.postgres import PostgresStore
+from cognify_dagster.ledger.postgres.store import PostgresStore
 from tests.conformance.postgres_server import NewLedger, Server, postgres_ledger
 from tests.ledger.drafts import ORIGIN, START, draft
 

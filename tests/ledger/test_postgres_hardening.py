@@ -19,7 +19,7 @@ from cognify_dagster.ledger import (
     canonical_json,
 )
 from cognify_dagster.ledger.entry import payload_commitment, seal_body
-from cognify_dagster.ledger.postgres import PostgresStore, init_postgres
+from cognify_dagster.ledger.postgres.store import PostgresStore, init_postgres
 from tests.conformance.postgres_server import NewLedger, postgres_ledger, shared_server
 from tests.ledger.drafts import ORIGIN, START, draft
 

@@ -21,7 +21,7 @@ from cognify_dagster.governance.people import directory
 from cognify_dagster.governance.statements import sign_act
 from cognify_dagster.ledger import Checkpoint, Draft, Entry, canonical_json
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody, assemble, seal_body
-from cognify_dagster.ledger.postgres import PostgresStore, WriterRefused
+from cognify_dagster.ledger.postgres.store import PostgresStore, WriterRefused
 from cognify_dagster.records import KeyRevoked, Person, PersonEnrolled, Record, Workload, WorkloadEnrolled
 from cognify_dagster.workspace import Writer
 from tests.conformance.postgres_server import NewLedger, postgres_ledger

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.ledger import Ledger, LedgerUnreadable, LogSigner, Outcome, SqliteStore, Tampered, new_secret
-from cognify_dagster.ledger import scan as scan_module
 from cognify_dagster.ledger.merkle import merkle_root, node_hash
-from cognify_dagster.ledger.scan import Depth, Position, Seam, Tree, ranges, scan
-from cognify_dagster.ledger.state import StateFile
+from cognify_dagster.ledger.verification import scan as scan_module
+from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, Tree, ranges, scan
+from cognify_dagster.ledger.verification.state import StateFile
 from tests.ledger.drafts import ORIGIN, Clock, draft
 from tests.ledger.test_verify import path_of, trust_of, unlocked
 

@@ -35,10 +35,10 @@ from cognify_dagster.ledger import (
     new_secret,
     parse_note,
 )
-from cognify_dagster.ledger.archive import Archive, open_archive
-from cognify_dagster.ledger.archive_export import export_archive
-from cognify_dagster.ledger.archiving import ArchivedStore, attach_segment, detach_segment
-from cognify_dagster.ledger.state import StateFile
+from cognify_dagster.ledger.archive.detaching import ArchivedStore, attach_segment, detach_segment
+from cognify_dagster.ledger.archive.export import export_archive
+from cognify_dagster.ledger.archive.reader import Archive, open_archive
+from cognify_dagster.ledger.verification.state import StateFile
 from cognify_dagster.ledger.witness import AddCheckpoint, Witness, WitnessKey, WitnessStore
 from tests.attacks.places import SqlitePlace, Tables, cut
 from tests.ledger.archive_world import MANIFEST_KEYS, SIGNER

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.ledger import Ledger, LedgerError, LedgerFull, LedgerUnreadable, SqliteStore
-from cognify_dagster.ledger import _sqlite_file as file_module
-from cognify_dagster.ledger.sqlite import close_all, journal_mode
+from cognify_dagster.ledger.sqlite import file as file_module
+from cognify_dagster.ledger.sqlite.store import close_all, journal_mode
 from cognify_dagster.ledger.store import Segment, StoredEntry
 from tests.ledger.drafts import MINUTE, ORIGIN, START, Clock, draft
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.ledger import LedgerUnreadable, leaf_hash, merkle_root, verify_inclusion
-from cognify_dagster.ledger.merkle import inclusion_proof, root_at
-from cognify_dagster.ledger.tiles import (
+from cognify_dagster.ledger.archive.tiles import (
     Tile,
     fold,
     levels_of,
@@ -22,6 +21,7 @@ from cognify_dagster.ledger.tiles import (
     unpack_entries,
     unpack_hashes,
 )
+from cognify_dagster.ledger.merkle import inclusion_proof, root_at
 
 LEAVES = [leaf_hash(b"%d" % number) for number in range(70_000)]
 

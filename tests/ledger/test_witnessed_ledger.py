@@ -24,7 +24,7 @@ from cognify_dagster.ledger import (
     sign_note,
 )
 from cognify_dagster.ledger.quorum import evaluate
-from cognify_dagster.ledger.verify import Anchored
+from cognify_dagster.ledger.verification.verify import Anchored
 from cognify_dagster.ledger.witness import Remote, Verdict, Witness, WitnessKey, WitnessServer, WitnessStore
 from tests.ledger.test_store import ORIGIN, Clock, draft
 from tests.ledger.test_verify import path_of

@@ -12,7 +12,7 @@ from cognify_dagster.ledger import Draft, Ledger, LogSigner, Receipt, SqliteStor
 def open_store(address: str) -> Store:
     """Open a ledger by its path or its URL."""
     if address.startswith("postgresql://"):
-        from cognify_dagster.ledger.postgres import PostgresStore
+        from cognify_dagster.ledger.postgres.store import PostgresStore
 
         return PostgresStore(address)
     return SqliteStore(address)

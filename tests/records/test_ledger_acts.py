@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cognify_dagster.ledger import parse_canonical
-from cognify_dagster.ledger.archive_format import erased_by
+from cognify_dagster.ledger.archive.format import erased_by
 from cognify_dagster.records import (
     ClockFloorCorrected,
     LedgerContinued,

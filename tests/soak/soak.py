@@ -36,11 +36,11 @@ from cognify_dagster.ledger import (
     new_secret,
     parse_note,
 )
-from cognify_dagster.ledger.archive import open_archive
-from cognify_dagster.ledger.archive_export import export_archive
-from cognify_dagster.ledger.archiving import ArchivedStore, attach_segment, detach_segment, due_segments
-from cognify_dagster.ledger.scan import Depth
-from cognify_dagster.ledger.state import StateFile
+from cognify_dagster.ledger.archive.detaching import ArchivedStore, attach_segment, detach_segment, due_segments
+from cognify_dagster.ledger.archive.export import export_archive
+from cognify_dagster.ledger.archive.reader import open_archive
+from cognify_dagster.ledger.verification.scan import Depth
+from cognify_dagster.ledger.verification.state import StateFile
 from cognify_dagster.ledger.witness import AddCheckpoint, Witness, WitnessKey, WitnessStore
 from tests.ledger.archive_world import MANIFEST_KEYS, SIGNER
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.ledger import NotWitnessed, RolledBack, TrustFile
-from cognify_dagster.ledger.rollback import mark_path
-from cognify_dagster.ledger.verify import Outcome
+from cognify_dagster.ledger.recovery.rollback import mark_path
+from cognify_dagster.ledger.verification.verify import Outcome
 from cognify_dagster.records import ModelRegistered
 from cognify_dagster.workspace import Workspace, WorkspaceError, idempotency_key, load_config
 from tests.governance.world import World, make_world

@@ -16,7 +16,7 @@ import pytest
 
 from cognify_dagster.evidence import EvidenceDiskFull
 from cognify_dagster.ledger import LedgerFull, Outcome
-from cognify_dagster.ledger._sqlite_connection import close_all
+from cognify_dagster.ledger.sqlite.connection import close_all
 from cognify_dagster.records import ModelRegistered
 from cognify_dagster.workspace import Workspace, idempotency_key
 from tests.workspace.conftest import register

@@ -14,7 +14,7 @@ from cognify_dagster.cli.ledger.group import command
 from cognify_dagster.cli.output import as_json, clean, say
 
 if TYPE_CHECKING:
-    from cognify_dagster.ledger.archive import Archive
+    from cognify_dagster.ledger.archive.reader import Archive
     from cognify_dagster.workspace import Workspace
 
 CUT = 65_536
@@ -42,8 +42,8 @@ def archive(ctx: click.Context, folder: Path, keep: int, cut: int, json_: bool) 
       cognify ledger archive /archive/credit --keep 100000
     """
     from cognify_dagster.governance import manifest_keys, manifest_signer
-    from cognify_dagster.ledger.archive_export import export_archive
-    from cognify_dagster.ledger.archiving import due_segments
+    from cognify_dagster.ledger.archive.detaching import due_segments
+    from cognify_dagster.ledger.archive.export import export_archive
     from cognify_dagster.workspace.stores import keep_manifest_keys
 
     workspace = open_workspace(ctx)
@@ -82,7 +82,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _open(workspace: Workspace, folder: Path) -> Archive:
-    from cognify_dagster.ledger.archive import open_archive
+    from cognify_dagster.ledger.archive.reader import open_archive
     from cognify_dagster.workspace.stores import known_manifest_keys
 
     keys = known_manifest_keys(workspace.config)
@@ -111,7 +111,7 @@ def detach(ctx: click.Context, folder: Path, location: str, yes: bool, json_: bo
       cognify ledger detach /archive/credit --location "vault 3, and bucket audit-archive"
     """
     from cognify_dagster.governance import record_archived
-    from cognify_dagster.ledger.archiving import detach_segment, minimum_index
+    from cognify_dagster.ledger.archive.detaching import detach_segment, minimum_index
     from cognify_dagster.workspace.stores import archive_folders
 
     workspace = open_workspace(ctx)
@@ -161,7 +161,7 @@ def attach(ctx: click.Context, folder: Path, every: bool, json_: bool) -> None:
     Example:
       cognify ledger attach /archive/credit
     """
-    from cognify_dagster.ledger.archiving import attach_segment
+    from cognify_dagster.ledger.archive.detaching import attach_segment
     from cognify_dagster.workspace.stores import archive_folders
 
     workspace = open_workspace(ctx)

@@ -14,9 +14,9 @@ from cognify_dagster.cli.output import as_json, clean, pairs, say
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger import SqliteStore, Store
-    from cognify_dagster.ledger.archive import Archive
-    from cognify_dagster.ledger.backup import BackupReport
-    from cognify_dagster.ledger.copying import CopyReport
+    from cognify_dagster.ledger.archive.reader import Archive
+    from cognify_dagster.ledger.recovery.backup import BackupReport
+    from cognify_dagster.ledger.recovery.copying import CopyReport
     from cognify_dagster.workspace import Workspace
 
 TARGET = click.Path(path_type=Path)
@@ -41,7 +41,7 @@ def backup(ctx: click.Context, target: Path, json_: bool) -> None:
 
 def back_up(workspace: Workspace, target: Path) -> BackupReport:
     """Back a workspace's ledger up in the form that its store has."""
-    from cognify_dagster.ledger.backup import backup_sqlite
+    from cognify_dagster.ledger.recovery.backup import backup_sqlite
 
     rows, archives = plain(workspace)
     if rows is None:
@@ -82,7 +82,7 @@ def dump(ctx: click.Context, target: Path, json_: bool) -> None:
 
 def _dump(workspace: Workspace, target: Path) -> BackupReport:
     from cognify_dagster.governance import manifest_keys, manifest_signer
-    from cognify_dagster.ledger.dump import dump_ledger
+    from cognify_dagster.ledger.recovery.dump import dump_ledger
     from cognify_dagster.workspace.stores import keep_manifest_keys
 
     keep_manifest_keys(workspace.config, manifest_keys(workspace.read()))
@@ -126,7 +126,7 @@ def copy(ctx: click.Context, target: str, json_: bool) -> None:
       cognify ledger copy --to env:COGNIFY_LEDGER_URL
       cognify ledger copy --to /srv/new/ledger.sqlite
     """
-    from cognify_dagster.ledger.copying import copy_ledger
+    from cognify_dagster.ledger.recovery.copying import copy_ledger
 
     workspace = open_workspace(ctx)
     store, file = open_target(target, workspace.origin)
@@ -150,7 +150,7 @@ def open_target(target: str, origin: str) -> tuple[Store, Path | None]:
     from cognify_dagster.workspace.stores import resolve_url
 
     if target.startswith(("env:", "postgresql://", "postgres://")):
-        from cognify_dagster.ledger.postgres import PostgresStore
+        from cognify_dagster.ledger.postgres.store import PostgresStore
 
         return PostgresStore(resolve_url(target, "--to"), origin), None
     file = Path(target).expanduser()

@@ -33,8 +33,8 @@ from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, tria
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger import Store
-    from cognify_dagster.ledger.archive import Archive
-    from cognify_dagster.ledger.rollback import RestoreReport
+    from cognify_dagster.ledger.archive.reader import Archive
+    from cognify_dagster.ledger.recovery.rollback import RestoreReport
     from cognify_dagster.workspace import WorkspaceConfig
 
 _WAYS_OUT = (
@@ -97,7 +97,7 @@ def restore(
       cognify ledger restore /backup/credit.sqlite --to /tmp/proof.sqlite
       mv .cognify/ledger.sqlite damaged.sqlite; cognify ledger restore /backup/credit.sqlite --head run-metadata.txt
     """
-    from cognify_dagster.ledger.rollback import mark_path, resolve
+    from cognify_dagster.ledger.recovery.rollback import mark_path, resolve
 
     lost = lost_workspace(ctx)
     own = target is None
@@ -148,7 +148,7 @@ def _fill(
     mark: Path | None,
     archives: Sequence[Archive],
 ) -> RestoreReport:
-    from cognify_dagster.ledger.backup import restore_into, restore_sqlite
+    from cognify_dagster.ledger.recovery.backup import restore_into, restore_sqlite
 
     known: dict[str, Any] = {"trust": lost.trust, "heads": heads, "signer_head": lost.signer_head}
     if backup.sqlite is not None and file is not None:
@@ -241,8 +241,8 @@ def replay(
       cognify ledger replay /backup/newer.sqlite
       cognify ledger replay /archive/000000065536
     """
-    from cognify_dagster.ledger.backup import replay as build
-    from cognify_dagster.ledger.rollback import check_restored, resolve
+    from cognify_dagster.ledger.recovery.backup import replay as build
+    from cognify_dagster.ledger.recovery.rollback import check_restored, resolve
     from cognify_dagster.workspace.stores import open_rows
 
     lost = lost_workspace(ctx)
@@ -293,7 +293,7 @@ def replay(
 
 def _require_resolved(mark: Path, report: RestoreReport) -> None:
     """Raise if the mark would not go for this report. The mark itself stays until the replayed ledger is in place."""
-    from cognify_dagster.ledger.rollback import resolve
+    from cognify_dagster.ledger.recovery.rollback import resolve
 
     trial = mark.with_name(mark.name + ".trial")
     if mark.exists():

@@ -47,7 +47,7 @@ def init(
           --grant writer=pipeline --grant signer=pipeline
     """
     from cognify_dagster.ledger import EntryError, check_origin
-    from cognify_dagster.ledger.postgres import init_postgres
+    from cognify_dagster.ledger.postgres.store import init_postgres
     from cognify_dagster.workspace.stores import resolve_url
 
     try:

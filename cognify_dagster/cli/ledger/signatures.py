@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from cognify_dagster.ledger import Tampered, VerifiedEntry, VerifiedView, parse_canonical
-from cognify_dagster.ledger.scan import Depth, scan
+from cognify_dagster.ledger.verification.scan import Depth, scan
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import Directory

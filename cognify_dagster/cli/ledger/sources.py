@@ -15,9 +15,9 @@ from cognify_dagster.cli.exits import UNREADABLE, Failure
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger import Checkpoint, SqliteStore, TrustFile
-    from cognify_dagster.ledger.archive import Archive
-    from cognify_dagster.ledger.archive_format import Source
-    from cognify_dagster.ledger.dump import Dump
+    from cognify_dagster.ledger.archive.format import Source
+    from cognify_dagster.ledger.archive.reader import Archive
+    from cognify_dagster.ledger.recovery.dump import Dump
     from cognify_dagster.workspace import WorkspaceConfig
 
 
@@ -32,7 +32,7 @@ class Lost:
     @property
     def signer_head(self) -> Checkpoint | None:
         """The head that the signer here signed last, None if there is no signer here."""
-        from cognify_dagster.ledger.state import StateFile
+        from cognify_dagster.ledger.verification.state import StateFile
         from cognify_dagster.workspace.workspace import SIGNER_STATE
 
         return StateFile(self.config.home / SIGNER_STATE).checkpoint()
@@ -40,7 +40,7 @@ class Lost:
     @property
     def mark(self) -> Path:
         """Where a rollback of the workspace's ledger is marked."""
-        from cognify_dagster.ledger.rollback import mark_path
+        from cognify_dagster.ledger.recovery.rollback import mark_path
 
         return mark_path(self.config.ledger)
 
@@ -85,8 +85,8 @@ def open_backup(path: Path, lost: Lost, archives: Sequence[Archive] = ()) -> Bac
     Raises:
         Failure: if it is none of them.
     """
-    from cognify_dagster.ledger.archive import open_archive
-    from cognify_dagster.ledger.dump import LIST, open_dump
+    from cognify_dagster.ledger.archive.reader import open_archive
+    from cognify_dagster.ledger.recovery.dump import LIST, open_dump
 
     known: dict[str, Any] = {"manifest_keys": lost.keys, "log_keys": lost.trust.logs, "origin": lost.config.origin}
     if (path / LIST).is_file():
@@ -104,8 +104,8 @@ def open_backup(path: Path, lost: Lost, archives: Sequence[Archive] = ()) -> Bac
 
 def _file(path: Path, lost: Lost, archives: Sequence[Archive]) -> Backup:
     from cognify_dagster.ledger import LedgerUnreadable, SqliteStore
-    from cognify_dagster.ledger.archiving import ArchivedStore
-    from cognify_dagster.ledger.backup import _digest
+    from cognify_dagster.ledger.archive.detaching import ArchivedStore
+    from cognify_dagster.ledger.recovery.backup import _digest
 
     store = SqliteStore(path, read_only=True)
     if store.origin != lost.config.origin:

@@ -92,8 +92,8 @@ def verify(
       cognify ledger verify --since /var/lib/audit/credit.state --json
       cognify ledger verify --ledger copy.sqlite --trust trust.txt
     """
-    from cognify_dagster.ledger.parts import Depth
-    from cognify_dagster.ledger.state import StateFile
+    from cognify_dagster.ledger.verification.parts import Depth
+    from cognify_dagster.ledger.verification.state import StateFile
 
     target = _target(ctx, trust, ledger_file, url)
     _mark(target)
@@ -155,7 +155,7 @@ def _target(ctx: click.Context, trust: Path | None, ledger_file: Path | None, ur
     if ledger_file is not None:
         return _Target(Ledger(SqliteStore(ledger_file, read_only=True)), pinned, str(trust or ""))
     if url is not None:
-        from cognify_dagster.ledger.postgres import PostgresStore
+        from cognify_dagster.ledger.postgres.store import PostgresStore
         from cognify_dagster.workspace.stores import resolve_url
 
         return _Target(Ledger(PostgresStore(resolve_url(url, "--url"), read_only=True)), pinned, str(trust or ""))
@@ -173,7 +173,7 @@ def _target(ctx: click.Context, trust: Path | None, ledger_file: Path | None, ur
 def _mark(target: _Target) -> None:
     """Say that a ledger is closed for appends."""
     from cognify_dagster.ledger import RolledBack
-    from cognify_dagster.ledger.rollback import mark_path, require_appendable
+    from cognify_dagster.ledger.recovery.rollback import mark_path, require_appendable
 
     if target.config is not None:
         try:

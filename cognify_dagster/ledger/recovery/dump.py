@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.ledger.archive import Archive, open_archive
-from cognify_dagster.ledger.archive_export import export_archive
-from cognify_dagster.ledger.archive_format import (
+from cognify_dagster.ledger.archive.export import export_archive
+from cognify_dagster.ledger.archive.format import (
     CUT,
     ManifestSigner,
     open_statement,
@@ -28,13 +27,14 @@ from cognify_dagster.ledger.archive_format import (
     sync_folder,
     write_file,
 )
-from cognify_dagster.ledger.backup import BackupReport
+from cognify_dagster.ledger.archive.reader import Archive, open_archive
+from cognify_dagster.ledger.archive.tiles import HEIGHT, WIDTH
 from cognify_dagster.ledger.entry import NO_PREVIOUS
 from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable, NoteError, Tampered
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import VerifierKey, open_checkpoint
+from cognify_dagster.ledger.recovery.backup import BackupReport
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
-from cognify_dagster.ledger.tiles import HEIGHT, WIDTH
 
 LIST = "backup.json"
 PREDICATE = "urn:cognify:predicate:ledger-backup:v1"

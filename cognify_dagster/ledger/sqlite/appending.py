@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from cognify_dagster.ledger._sqlite_schema import SEGMENT_LEVEL, SEGMENT_UNIT
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody, assemble
 from cognify_dagster.ledger.errors import (
     ClockError,
@@ -22,6 +21,7 @@ from cognify_dagster.ledger.errors import (
     Tampered,
 )
 from cognify_dagster.ledger.merkle import Frontier, leaf_hash, merkle_root
+from cognify_dagster.ledger.sqlite.schema import SEGMENT_LEVEL, SEGMENT_UNIT
 from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload
 
 MAX_SKEW_US = 5 * 60 * 1_000_000

@@ -16,7 +16,7 @@ from pathlib import Path
 from cognify_dagster.ledger.errors import LedgerUnreadable
 from cognify_dagster.ledger.files import write_private
 from cognify_dagster.ledger.note import Checkpoint
-from cognify_dagster.ledger.scan import Position
+from cognify_dagster.ledger.verification.scan import Position
 
 
 class SavedHeads(MutableMapping[str, int]):

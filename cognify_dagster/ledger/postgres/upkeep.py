@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cognify_dagster.ledger._postgres_schema import HEADER, LOCK, SESSION
+from cognify_dagster.ledger.postgres.schema import HEADER, LOCK, SESSION
 
 UPKEEP = f"""
 CREATE OR REPLACE FUNCTION ledger_size() RETURNS bigint STABLE LANGUAGE plpgsql SET search_path = pg_catalog, "@schema@", pg_temp AS $f$

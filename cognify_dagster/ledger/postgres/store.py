@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cognify_dagster.ledger._postgres_connection import _OURS as _ERRORS
-from cognify_dagster.ledger._postgres_connection import (
+from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody
+from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
+from cognify_dagster.ledger.merkle import merkle_root
+from cognify_dagster.ledger.postgres.connection import _OURS as _ERRORS
+from cognify_dagster.ledger.postgres.connection import (
     Connections,
     Place,
     WriterRefused,
@@ -21,11 +24,8 @@ from cognify_dagster.ledger._postgres_connection import (
     insist,
     preflight,
 )
-from cognify_dagster.ledger._postgres_schema import FORMAT
-from cognify_dagster.ledger._postgres_setup import PostgresSetup, init_postgres
-from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody
-from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
-from cognify_dagster.ledger.merkle import merkle_root
+from cognify_dagster.ledger.postgres.schema import FORMAT
+from cognify_dagster.ledger.postgres.setup import PostgresSetup, init_postgres
 from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ login without a workload key from writing anything but such acts.
 
 from __future__ import annotations
 
-from cognify_dagster.ledger._postgres_schema import INNER
+from cognify_dagster.ledger.postgres.schema import INNER
 
 _WRITER = f"""
 CREATE OR REPLACE FUNCTION ledger_writer_problem(v_seq bigint, v_kind text, v_key text) RETURNS text STABLE {INNER} AS $f$

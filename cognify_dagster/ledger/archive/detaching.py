@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from cognify_dagster.ledger.archive import Archive
-from cognify_dagster.ledger.archive_format import CUT, erasures
+from cognify_dagster.ledger.archive.format import CUT, erasures
+from cognify_dagster.ledger.archive.reader import Archive
+from cognify_dagster.ledger.archive.tiles import HEIGHT, WIDTH
 from cognify_dagster.ledger.entry import SealedBody
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, Tampered
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.store import Receipt, Segment, Store, StoredEntry, StoredPayload
-from cognify_dagster.ledger.tiles import HEIGHT, WIDTH
 
 
 def minimum_index(store: Store) -> int:

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from cognify_dagster.ledger.archive import Archive
-from cognify_dagster.ledger.archive_format import Source, erasures
-from cognify_dagster.ledger.archiving import ArchivedStore
-from cognify_dagster.ledger.copying import compare, require_empty
+from cognify_dagster.ledger.archive.detaching import ArchivedStore
+from cognify_dagster.ledger.archive.format import Source, erasures
+from cognify_dagster.ledger.archive.reader import Archive
 from cognify_dagster.ledger.errors import (
     LedgerError,
     LedgerFull,
@@ -32,7 +31,8 @@ from cognify_dagster.ledger.errors import (
 )
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, TrustFile
-from cognify_dagster.ledger.rollback import (
+from cognify_dagster.ledger.recovery.copying import compare, require_empty
+from cognify_dagster.ledger.recovery.rollback import (
     BAD,
     Heads,
     RestoreReport,
@@ -40,9 +40,9 @@ from cognify_dagster.ledger.rollback import (
     mark_path,
     mark_rolled_back,
 )
-from cognify_dagster.ledger.sqlite import SqliteStore
+from cognify_dagster.ledger.sqlite.store import SqliteStore
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
-from cognify_dagster.ledger.verify import Finding, Outcome, verify_store
+from cognify_dagster.ledger.verification.verify import Finding, Outcome, verify_store
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cognify_dagster.ledger import _sqlite_append as rows
-from cognify_dagster.ledger._sqlite_append import MAX_SKEW_US, Batch, blob
-from cognify_dagster.ledger._sqlite_connection import BUSY_TIMEOUT_S, Connections, Handle, close_all
-from cognify_dagster.ledger._sqlite_file import create, open_ledger, read_origin, refuse_network
-from cognify_dagster.ledger._sqlite_schema import (
+from cognify_dagster.ledger.entry import MAX_SUBJECTS, SealedBody
+from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
+from cognify_dagster.ledger.sqlite import appending as rows
+from cognify_dagster.ledger.sqlite.appending import MAX_SKEW_US, Batch, blob
+from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S, Connections, Handle, close_all
+from cognify_dagster.ledger.sqlite.file import create, open_ledger, read_origin, refuse_network
+from cognify_dagster.ledger.sqlite.schema import (
     _NETWORK_FILESYSTEMS,
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -30,8 +32,6 @@ from cognify_dagster.ledger._sqlite_schema import (
     filesystem_of,
     journal_mode,
 )
-from cognify_dagster.ledger.entry import MAX_SUBJECTS, SealedBody
-from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
 from cognify_dagster.ledger.store import Columns, Receipt, Segment, StoredEntry, StoredPayload
 
 __all__ = [

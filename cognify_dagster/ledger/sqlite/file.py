@@ -13,8 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cognify_dagster.ledger._sqlite_connection import BUSY_TIMEOUT_S
-from cognify_dagster.ledger._sqlite_schema import (
+from cognify_dagster.ledger.entry import check_origin
+from cognify_dagster.ledger.errors import LedgerFull, LedgerUnreadable
+from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S
+from cognify_dagster.ledger.sqlite.schema import (
     _NETWORK_FILESYSTEMS,
     APPLICATION_ID,
     SCHEMA,
@@ -23,8 +25,6 @@ from cognify_dagster.ledger._sqlite_schema import (
     filesystem_of,
     journal_mode,
 )
-from cognify_dagster.ledger.entry import check_origin
-from cognify_dagster.ledger.errors import LedgerFull, LedgerUnreadable
 
 _SYNCHRONOUS_FULL = 2
 

@@ -20,7 +20,7 @@ from cognify_dagster.ledger.files import write_private
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, open_checkpoint
 from cognify_dagster.ledger.store import Store
-from cognify_dagster.ledger.verify import Finding, Outcome, check_roots, verify_store
+from cognify_dagster.ledger.verification.verify import Finding, Outcome, check_roots, verify_store
 
 BAD = (Outcome.TAMPERED, Outcome.ROLLED_BACK, Outcome.UNREADABLE)
 Heads = Sequence[tuple[str, str]]

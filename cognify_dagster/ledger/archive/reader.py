@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.ledger.archive_format import (
+from cognify_dagster.ledger.archive.format import (
     ABSENT,
     MANIFEST,
     MAX_MANIFEST,
@@ -33,6 +33,18 @@ from cognify_dagster.ledger.archive_format import (
     read_entry,
     read_file,
     unpack_payloads,
+)
+from cognify_dagster.ledger.archive.tiles import (
+    HEIGHT,
+    MAX_BUNDLE,
+    WIDTH,
+    Tile,
+    fold,
+    levels_of,
+    node_in_tiles,
+    tiles_of,
+    unpack_entries,
+    unpack_hashes,
 )
 from cognify_dagster.ledger.entry import NO_PREVIOUS
 from cognify_dagster.ledger.errors import (
@@ -46,18 +58,6 @@ from cognify_dagster.ledger.files import write_private
 from cognify_dagster.ledger.merkle import root_at, verify_consistency
 from cognify_dagster.ledger.note import MAX_NOTE, Checkpoint, VerifierKey, open_checkpoint
 from cognify_dagster.ledger.store import Segment, StoredEntry, StoredPayload
-from cognify_dagster.ledger.tiles import (
-    HEIGHT,
-    MAX_BUNDLE,
-    WIDTH,
-    Tile,
-    fold,
-    levels_of,
-    node_in_tiles,
-    tiles_of,
-    unpack_entries,
-    unpack_hashes,
-)
 
 
 class Archive:

@@ -19,6 +19,9 @@ from typing import Any, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from cognify_dagster.ledger.archive.tiles import (
+    WIDTH,
+)
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
 from cognify_dagster.ledger.entry import MAX_PAYLOAD, Entry, pae, payload_commitment
 from cognify_dagster.ledger.errors import (
@@ -29,9 +32,6 @@ from cognify_dagster.ledger.errors import (
     Tampered,
 )
 from cognify_dagster.ledger.store import StoredEntry, StoredPayload
-from cognify_dagster.ledger.tiles import (
-    WIDTH,
-)
 
 CUT = 65_536
 MANIFEST = "manifest.json"

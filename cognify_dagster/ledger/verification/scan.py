@@ -15,7 +15,9 @@ from typing import Any
 
 from cognify_dagster.ledger.entry import NO_PREVIOUS
 from cognify_dagster.ledger.merkle import EMPTY_ROOT
-from cognify_dagster.ledger.parts import (
+from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.tree import Position, Tree
+from cognify_dagster.ledger.verification.parts import (
     ARCHIVE_KIND,
     ERASURE_KIND,
     REVOCATION_KIND,
@@ -25,9 +27,7 @@ from cognify_dagster.ledger.parts import (
     facts_digest_of,
     scan_part,
 )
-from cognify_dagster.ledger.report import Finding, Outcome
-from cognify_dagster.ledger.store import Store
-from cognify_dagster.ledger.tree import Position, Tree
+from cognify_dagster.ledger.verification.report import Finding, Outcome
 
 __all__ = [
     "ARCHIVE_KIND",

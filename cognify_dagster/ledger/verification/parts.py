@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from cognify_dagster.ledger import _bulk
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
 from cognify_dagster.ledger.entry import NO_PREVIOUS, Entry, payload_commitment
 from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError
 from cognify_dagster.ledger.merkle import leaf_hash
-from cognify_dagster.ledger.report import Finding, Outcome
 from cognify_dagster.ledger.store import BulkStore, Store, StoredEntry, StoredPayload
 from cognify_dagster.ledger.tree import Tree
+from cognify_dagster.ledger.verification import bulk
+from cognify_dagster.ledger.verification.report import Finding, Outcome
 
 CHUNK = 1_024
 ERASURE_KIND = "payload_erased"
@@ -136,11 +136,11 @@ def _runs(store: BulkStore, part: Part) -> tuple[list[bytes], list[tuple[int, st
     committed: list[tuple[int, str, str]] = []
     claims: dict[str, tuple[int, int]] = {}
     heads: dict[str, int] = {}
-    first: _bulk.Run | None = None
-    last: _bulk.Run | None = None
+    first: bulk.Run | None = None
+    last: bulk.Run | None = None
     for low in range(part.start, part.end, CHUNK):
         high = min(part.end, low + CHUNK)
-        run = _bulk.check(*store.columns(low, high), store.origin, low, high)
+        run = bulk.check(*store.columns(low, high), store.origin, low, high)
         if run is None or (
             last is not None and (run.first_prev != leaves[-1].hex() or run.first_time < last.last_time)
         ):

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cognify_dagster.ledger._postgres_connection import Place, driver, preflight
-from cognify_dagster.ledger._postgres_rules import RULES
-from cognify_dagster.ledger._postgres_schema import (
+from cognify_dagster.ledger.entry import check_origin
+from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
+from cognify_dagster.ledger.postgres.connection import Place, driver, preflight
+from cognify_dagster.ledger.postgres.rules import RULES
+from cognify_dagster.ledger.postgres.schema import (
     APPEND,
     CHECK,
     FORMAT,
@@ -19,9 +21,7 @@ from cognify_dagster.ledger._postgres_schema import (
     TABLES,
     triggers,
 )
-from cognify_dagster.ledger._postgres_upkeep import EVENT_TRIGGERS, UPKEEP
-from cognify_dagster.ledger.entry import check_origin
-from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
+from cognify_dagster.ledger.postgres.upkeep import EVENT_TRIGGERS, UPKEEP
 
 MAX_SKEW_US = 5 * 60 * 1_000_000
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")

@@ -17,10 +17,10 @@ from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, NoteErr
 from cognify_dagster.ledger.merkle import consistency_proof, root_at, verify_consistency
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, VerifierKey
 from cognify_dagster.ledger.quorum import evaluate
-from cognify_dagster.ledger.report import Finding, Outcome, Report
-from cognify_dagster.ledger.scan import REVOCATION_KIND, Depth, Position, Seam, scan
-from cognify_dagster.ledger.state import StateFile, close_heads
 from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.verification.report import Finding, Outcome, Report
+from cognify_dagster.ledger.verification.scan import REVOCATION_KIND, Depth, Position, Seam, scan
+from cognify_dagster.ledger.verification.state import StateFile, close_heads
 
 __all__ = ["Anchored", "Finding", "Head", "Outcome", "Report", "check_roots", "intact_size", "judge", "verify_store"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.ledger.archive_format import (
+from cognify_dagster.ledger.archive.format import (
     ABSENT,
     MANIFEST,
     ManifestSigner,
@@ -25,6 +25,16 @@ from cognify_dagster.ledger.archive_format import (
     sync_folder,
     write_file,
 )
+from cognify_dagster.ledger.archive.tiles import (
+    HEIGHT,
+    WIDTH,
+    fold,
+    levels_of,
+    node_in_tiles,
+    pack_entries,
+    pack_hashes,
+    tiles_of,
+)
 from cognify_dagster.ledger.entry import NO_PREVIOUS, Entry
 from cognify_dagster.ledger.errors import (
     LedgerError,
@@ -36,16 +46,6 @@ from cognify_dagster.ledger.errors import (
 from cognify_dagster.ledger.merkle import consistency_proof, leaf_hash, root_at, verify_consistency
 from cognify_dagster.ledger.note import VerifierKey, open_checkpoint
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
-from cognify_dagster.ledger.tiles import (
-    HEIGHT,
-    WIDTH,
-    fold,
-    levels_of,
-    node_in_tiles,
-    pack_entries,
-    pack_hashes,
-    tiles_of,
-)
 
 
 def export_archive(

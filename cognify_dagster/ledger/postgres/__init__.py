@@ -1,0 +1,1 @@
+"""The ledger in a Postgres schema: `store` is its interface, the other modules build and keep that schema."""

@@ -1,0 +1,1 @@
+"""Everything that decides whether a stored ledger holds; `verify` is its entry."""
