@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test lint types imports unit bench-ledger soak wheel clean
+.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
@@ -17,7 +17,9 @@ help:
 	@echo "make test        ruff, mypy, import-linter, pytest"
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
+	@echo "make bench-governance  how fast decisions and sensor ticks are in a ledger of a million entries"
 	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
+	@echo "make verifier-digest  writes docs/verifier.sha256 after a change of the offline verifier"
 	@echo "make wheel       the installable package, in dist/"
 	@echo "make clean       removes .venv, dist and caches, not the demo"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
@@ -75,11 +77,19 @@ unit: $(DEV)
 bench-ledger: $(DEV)
 	@$(PY) -m benchmarks.ledger $(if $(QUICK),--quick)
 
+# QUICK=1 as above; ENTRIES=100000: a smaller ledger. It is made once and kept in .bench-cache (about 2 GB).
+bench-governance: $(DEV)
+	@$(PY) -m benchmarks.governance $(if $(QUICK),--quick) $(if $(ENTRIES),--entries $(ENTRIES))
+
 SOAK_ENTRIES ?= 1000000
 
-# Half an hour on two slow cores; the result goes into docs/soak.md.
+# Forty minutes on two slow cores. Only a whole one replaces the result in docs/soak.md; a smaller one is printed.
 soak: $(DEV)
-	$(PY) -m tests.soak.soak --entries $(SOAK_ENTRIES) --write docs/soak.md
+	@$(PY) -m tests.soak.soak --entries $(SOAK_ENTRIES) $(if $(filter 1000000,$(SOAK_ENTRIES)),--write docs/soak.md)
+
+verifier-digest: $(DEV)
+	@$(PY) -m cognify_dagster.cli verify --version > docs/verifier.sha256
+	@cat docs/verifier.sha256
 
 wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel

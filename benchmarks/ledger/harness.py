@@ -215,10 +215,13 @@ def big_ledger(options: Options) -> SqliteStore:
 def full_ledger(options: Options, size: int) -> SqliteStore:
     """A ledger of entries as workloads write them, made once and kept in the cache folder."""
     path = options.cache / f"full-{size}.sqlite"
-    if not path.exists():
-        options.cache.mkdir(parents=True, exist_ok=True)
-        entries, payloads = tee(chain(size, full_draft))
-        SqliteStore.create_from(path, ORIGIN, (e for e, _ in entries), (p for _, p in payloads), []).close()
+    if path.exists():
+        with suppress(LedgerUnreadable):  # made by another release
+            return SqliteStore(path, read_only=True)
+        path.unlink()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    entries, payloads = tee(chain(size, full_draft))
+    SqliteStore.create_from(path, ORIGIN, (e for e, _ in entries), (p for _, p in payloads), []).close()
     return SqliteStore(path, read_only=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cognify_dagster.cli.exits import BLOCKED, DEBUG_VARIABLE, KEPT, OK, UNREADABLE, USAGE, explain
+from cognify_dagster.cli.exits import BLOCKED, DEBUG_VARIABLE, INTERRUPTED, KEPT, OK, UNREADABLE, USAGE, explain
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Found a workspace: the genesis ceremony."),
@@ -18,9 +18,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Show a model's versions, or one version stage by stage."),
     "sign": ("sign", "Sign off a model version, also from another machine."),
     "deployments": ("deployments", "What is live since when, and who approved it."),
-    "people": ("people", "List and enrol people, revoke keys."),
+    "people": ("people", "Who is enrolled: enrol, rotate and revoke keys, delegate, recover."),
+    "act": ("act_away", "Sign acts of several people, each on their own machine."),
     "key": ("key", "Create and show personal signing keys."),
     "gates": ("gates", "Adopt and show gate sets (thresholds)."),
+    "advisories": ("advisories", "Security advisories: import, show, judge a version's packages."),
     "policy": ("policy", "Check, show and adopt the release policy."),
     "ledger": ("ledger", "Verify, prove, sign, back up, restore, copy and archive the ledger."),
     "signer": ("signer", "Sign checkpoints as a process of its own."),
@@ -95,6 +97,10 @@ class Root(Group):
         """Run; a reader that went away (`| head`) gets no message, and never the code of a verdict it did not read."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # the terminal shows ^C and stays on that line
+            raise click.Abort from stop
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error at interpreter exit
             raise click.exceptions.Exit(UNREADABLE) from None
@@ -144,11 +150,19 @@ def _code(run: Callable[[], Any]) -> int:
     except click.ClickException as error:
         error.show()
         return getattr(error, "code", error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if _interrupted(error):
+            click.echo("Stopped; nothing half-written was kept.", err=True)
+            return INTERRUPTED
         click.echo("Stopped." if KEPT else "Stopped; nothing was written.", err=True)
         return BLOCKED
     except Exception as error:
         return _report(error)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C stopped the command, which click turns into the same error as the answer no."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def _report(error: Exception) -> int:
@@ -168,7 +182,8 @@ def _report(error: Exception) -> int:
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit codes: 0 holds, 1 tampered, blocked or refused, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage."
+        "Exit codes: 0 holds, 1 tampered, blocked or refused, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage, "
+        "130 stopped by Ctrl-C."
     ),
 )
 @click.version_option(package_name="cognify-dagster", prog_name="cognify")

@@ -110,8 +110,10 @@ def _guarded(config: WorkspaceConfig, probe: Callable[[WorkspaceConfig], Iterato
 
 
 def _ledger(workspace: Workspace) -> tuple[Reading | None, list[Check]]:
+    from cognify_dagster.governance import judge_acts
+
     try:
-        report = workspace.ledger.verify(workspace.trust())
+        report = workspace.ledger.verify(workspace.trust(), acts=judge_acts)
     except Exception as error:
         return None, [Check("ledger", "fail", explain(error)[0], "run `cognify ledger verify`")]
     if report.findings:

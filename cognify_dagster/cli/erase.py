@@ -9,12 +9,11 @@ import click
 from cognify_dagster.cli.app import Command
 from cognify_dagster.cli.inputs import (
     DIGEST,
-    IN_FILE,
     confirm,
-    json_option,
     open_workspace,
-    passphrase_option,
-    yes_option,
+    signature_options,
+    signers_option,
+    unlock_all,
 )
 from cognify_dagster.cli.output import as_json, clean, moment, say, table, trial_banner
 
@@ -26,13 +25,9 @@ from cognify_dagster.cli.output import as_json, clean, moment, say, table, trial
     help="Encrypted evidence of these entries, whose data key goes.",
 )  # fmt: skip
 @click.option("--basis", help="The duty or request, without personal data: it stays for ever.")
-@click.option(
-    "--as", "key_files", type=IN_FILE, multiple=True, metavar="KEYFILE", help="Key of a person who signs; repeat it."
-)
+@signers_option(required=False)
 @click.option("--resume", is_flag=True, help="Finish erasures that were cut off; nobody needs to sign again.")
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -57,7 +52,6 @@ def command(
     """
     from datetime import datetime, timezone
 
-    from cognify_dagster.cli.ledger.group import unlock_all
     from cognify_dagster.governance import ErasureRefused, erase, erasure_refusals, resume_erasures
 
     if resume:

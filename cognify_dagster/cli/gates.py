@@ -15,9 +15,8 @@ from cognify_dagster.cli.inputs import (
     confirm,
     json_option,
     open_workspace,
-    passphrase_option,
+    signature_options,
     unlock,
-    yes_option,
 )
 from cognify_dagster.cli.output import as_json, clean, heading, moment, say, table, trial_banner
 
@@ -41,9 +40,7 @@ def command() -> None:
 @click.option(
     "--key", type=IN_FILE, required=True, metavar="FILE", help="Key of a person whose role may adopt gate sets."
 )
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 @click.pass_context
 def adopt(
     ctx: click.Context,

@@ -12,9 +12,10 @@ from cognify_dagster.cli.inputs import (
     confirm,
     json_option,
     open_workspace,
-    passphrase_option,
+    signature_options,
+    signing_options,
     unlock,
-    yes_option,
+    unlock_all,
 )
 from cognify_dagster.cli.output import as_json, clean, pairs, say, table, trial_banner
 
@@ -39,9 +40,7 @@ def command() -> None:
 @click.option(
     "--as", "key_file", type=IN_FILE, required=True, metavar="KEYFILE", help="Key of the person who places it."
 )
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 @click.pass_context
 def place(
     ctx: click.Context,
@@ -85,18 +84,7 @@ def place(
 @command.command("lift")
 @click.argument("name")
 @click.option("--reason", required=True, help="Why; it stands in the ledger.")
-@click.option(
-    "--as",
-    "key_files",
-    type=IN_FILE,
-    multiple=True,
-    required=True,
-    metavar="KEYFILE",
-    help="Key of a person who signs; repeat it.",
-)
-@yes_option
-@passphrase_option
-@json_option
+@signing_options
 @click.pass_context
 def lift(
     ctx: click.Context,
@@ -113,7 +101,6 @@ def lift(
     Example:
       cognify hold lift case-2026-17 --reason "settled" --as carl.key.json --as ada.key.json
     """
-    from cognify_dagster.cli.ledger.group import unlock_all
     from cognify_dagster.governance import lift_hold
 
     keys = unlock_all(key_files, passphrase_files)

@@ -19,11 +19,9 @@ from cognify_dagster.cli.inputs import (
     PERSON,
     check_yaml,
     confirm,
-    json_option,
     passphrase,
-    passphrase_option,
+    signature_options,
     unlock,
-    yes_option,
 )
 from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, trial_banner
 
@@ -73,16 +71,16 @@ class _Named:
     help="Public half kept offline; default: the founders' keys.",
 )
 @click.option(
-    "--recovery-threshold", type=click.IntRange(1), default=1, show_default=True, help="How many of them recover."
+    "--recovery-threshold",
+    type=click.IntRange(1),
+    help="How many of them recover a person; at least and by default 2, with --trial 1.",
 )
 @click.option(
     "--ledger-url",
     metavar="URL",
     help="Keep the ledger in Postgres: env:NAME of a variable that holds the URL (made by `cognify ledger init`).",
 )
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 def command(
     directory: Path,
     trial: bool,
@@ -91,7 +89,7 @@ def command(
     aliases: tuple[str, ...],
     policy_file: Path | None,
     recovery_files: tuple[Path, ...],
-    recovery_threshold: int,
+    recovery_threshold: int | None,
     ledger_url: str | None,
     yes: bool,
     passphrase_files: tuple[Path, ...],
@@ -111,6 +109,9 @@ def command(
       cognify init --trial
     In Postgres, after `cognify ledger init`:
       cognify init --ledger-url env:COGNIFY_LEDGER_URL --founder "Ada=ada.key.json" --founder "Finn=finn.key.json"
+
+    To have dependencies judged for known vulnerabilities, add `security` to the gates of the automated stage in the file of
+    --policy, and import advisories afterwards (cognify advisories import --help; docs/security-gate.md).
     """
     from cognify_dagster.governance import found_workspace
     from cognify_dagster.ledger import EntryError, check_origin

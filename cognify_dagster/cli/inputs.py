@@ -354,5 +354,35 @@ def confirm(question: str, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+def unlock_all(key_files: Sequence[Path], passphrase_files: Sequence[Path]) -> list[PersonalKey]:
+    """Unlock the keys of all who sign, before anything is shown."""
+    return [unlock(path, passphrase_files, index) for index, path in enumerate(key_files)]
+
+
+def signers_option(function: F | None = None, *, required: bool = True, names: Sequence[str] = ("--as",)) -> Any:
+    """Add `--as KEYFILE`, once for every person who signs; used bare, or called for an option that may be left out."""
+    option = click.option(
+        *names,
+        "key_files",
+        type=IN_FILE,
+        multiple=True,
+        required=required,
+        metavar="KEYFILE",
+        help="Key of a person who signs this; repeat it for each.",
+    )
+    return option if function is None else option(function)
+
+
+def signature_options(function: F) -> F:
+    """Add what every command takes that signs with a person's key: `--yes`, `--passphrase-file` and `--json`."""
+    return yes_option(passphrase_option(json_option(function)))
+
+
+def signing_options(function: F) -> F:
+    """Add what acts that people sign together take: `--as` for each of them, and the `signature_options`."""
+    signed: F = signers_option(signature_options(function))
+    return signed
+
+
 yes_option = click.option("--yes", is_flag=True, help="Do not ask before signing (what is signed is still shown).")
 json_option = click.option("--json", "json_", is_flag=True, help="Print JSON for a program.")

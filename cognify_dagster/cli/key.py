@@ -49,8 +49,10 @@ def new(person: str, out: Path, passphrase_files: tuple[Path, ...], json_: bool)
         return
     say(f"Key written to {clean(out)}. There is no way to recover the pass phrase; keep a copy of the file offline.")
     pairs([("Person", person), ("Key id", key.key_id)])
-    say("An admin of the workspace enrols it with:")
-    say(f"  cognify people enrol --name NAME --role ROLE --public-key {clean(out.name)} --voucher ADMIN.key.json")
+    say("A workspace admin and a second person enrol it with:")
+    say(
+        f"  cognify people enrol --name NAME --role ROLE --public-key {clean(out.name)} --as ADMIN.key.json --as SECOND.key.json"
+    )
     say(f"To hand over the public half only: cognify key show {clean(out.name)} --json > {clean(out.stem)}.pub.json")
 
 

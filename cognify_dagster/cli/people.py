@@ -1,38 +1,42 @@
-"""`cognify people`: who is enrolled, with which roles and keys; also the machines that write entries."""
+"""`cognify people`: who is enrolled, with which roles, keys and delegations; also the machines that write entries."""
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.exits import BLOCKED, Failure
 from cognify_dagster.cli.inputs import (
-    HOLDER,
     IN_FILE,
-    KEY_ID,
     OUT_FILE,
-    PERSON,
     WORKLOAD,
     confirm,
     json_option,
     open_workspace,
-    passphrase_option,
+    signature_options,
     unlock,
-    yes_option,
 )
 from cognify_dagster.cli.output import as_json, clean, pairs, say, table, trial_banner
+
+if TYPE_CHECKING:
+    from cognify_dagster.governance import Delegation
 
 
 @click.group(cls=Group, name="people")
 def command() -> None:
-    """List and enrol people, admit machines, revoke keys.
+    """Who is enrolled: people, their roles and keys, who may sign for whom; also the machines that write entries.
+
+    Acts that need several people take the key of each (--as, repeated), or a draft that each signs on their own machine
+    (--export, then `cognify act sign` and `cognify act submit`).
 
     \b
     Example:
       cognify people list
+      cognify people enrol --name "Vera" --role model_validator --public-key vera.pub.json --as ada.key.json --as finn.key.json
     """
 
 
@@ -40,7 +44,7 @@ def command() -> None:
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, json_: bool) -> None:
-    """List everyone with roles, aliases and keys.
+    """List everyone with roles, aliases, keys and delegations.
 
     \b
     Example:
@@ -71,14 +75,27 @@ def list_(ctx: click.Context, json_: bool) -> None:
                 ],
                 "entry": standing.since,
                 "vouched_by": standing.vouched_by,
+                "witnesses": list(standing.witnesses),
+                "roles_count_until": _moment(people.recertification_due_us(person.person, reading.size)),
             }
         )
+    delegations = [_delegation(item, reading.size) for item in people.delegations]
+    disregarded = [{"entry": seq, "by_entry": by} for seq, by in sorted(people.disregarded.items())]
     workloads = [
         {"workload": item.workload, "key_id": item.key.key_id, "entry": since} for since, item in people.workloads
     ]
     problems = [{"entry": seq, "problem": text} for seq, text in people.problems]
     if json_:
-        as_json({"trial": reading.trial, "people": rows, "workloads": workloads, "problems": problems})
+        as_json(
+            {
+                "trial": reading.trial,
+                "people": rows,
+                "workloads": workloads,
+                "delegations": delegations,
+                "disregarded": disregarded,
+                "problems": problems,
+            }
+        )
         return
     trial_banner(reading.trial)
     table(
@@ -90,144 +107,47 @@ def list_(ctx: click.Context, json_: bool) -> None:
                 "\n".join(row["roles"]),
                 "\n".join(row["aliases"]),
                 "\n".join(
-                    f"{key['key_id']}" + ("" if key["valid"] else f" revoked by entry {key['revoked_entry']}")
+                    f"{key['key_id']}" + ("" if key["valid"] else f"\nrevoked by entry {key['revoked_entry']}")
                     for key in row["keys"]
                 ),
-                f"{people.name(row['vouched_by'])} (entry {row['entry']})",
+                "\n".join(people.name(who) for who in (row["vouched_by"], *row["witnesses"]))
+                + f"\nentry {row['entry']}"
+                + (f"\nroles count until {row['roles_count_until']}" if row["roles_count_until"] else ""),
             )
             for row in rows
         ],
     )
+    for item in delegations:
+        if item["ended_entry"] is None:
+            say(
+                f"Entry {item['entry']}: {clean(people.name(item['delegate']))} may sign as {item['role']} for "
+                f"{clean(people.name(item['delegator']))} from {item['starts']} until {item['expires']}"
+            )
+    for gone in disregarded:
+        say(f"Entry {gone['entry']} is disregarded by decisions since entry {gone['by_entry']}")
     for problem in problems:
         say(f"Entry {problem['entry']} has no effect: {clean(problem['problem'])}")
 
 
-@command.command("enrol")
-@click.option("--name", help="Name as it is printed on sign-offs; for a new person it is needed.")
-@click.option("--title", help="Job title.")
-@click.option("--role", "roles", multiple=True, help="A role of the policy. May be repeated; replaces the roles held.")
-@click.option(
-    "--alias", "aliases", multiple=True, help="git:MAIL or user:LOGIN that maps to the person. Added to those known."
-)
-@click.option(
-    "--public-key",
-    "key_files",
-    type=IN_FILE,
-    multiple=True,
-    help="Key file, or public half of one. Added to those known.",
-)
-@click.option("--person", type=PERSON, help="Person id; by default the one the key file names.")
-@click.option(
-    "--voucher", type=IN_FILE, required=True, metavar="KEYFILE", help="Key of the workspace admin who vouches."
-)
-@yes_option
-@passphrase_option
-@json_option
-@click.pass_context
-def enrol(
-    ctx: click.Context,
-    name: str | None,
-    title: str | None,
-    roles: tuple[str, ...],
-    aliases: tuple[str, ...],
-    key_files: tuple[Path, ...],
-    person: str | None,
-    voucher: Path,
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
-) -> None:
-    """Enrol a person, or change one: what is not given stays as it is. A second person vouches with their key.
-
-    \b
-    Example:
-      cognify people enrol --name "Vera Validator" --role model_validator \\
-          --public-key vera.pub.json --voucher ada.key.json
-      cognify people enrol --person person/ben --alias git:ben@bank.example --voucher ada.key.json
-    """
-    from cognify_dagster.governance import GovernanceError, directory, enrol_person, read_public
-    from cognify_dagster.records import Person
-
-    found = [read_public(path) for path in key_files]
-    for path, (holder, _) in zip(key_files, found, strict=True):
-        if holder != (person or holder):
-            raise GovernanceError(f"{path}: this key belongs to {holder}, not to {person}")
-    who = person or (found[0][0] if found else None)
-    if who is None or any(holder != who for holder, _ in found):
-        raise click.UsageError("name one person: with --public-key of their key, or with --person")
-    workspace = open_workspace(ctx)
-    reading = workspace.read()
-    known = directory(reading).person_at(who, reading.size)
-    if known is None and not (name and roles and found):
-        raise click.UsageError(f"{who} is not enrolled yet: --name, --role and --public-key are needed")
-    keys = {key.key_id: key for key in ((*known.keys, *(k for _, k in found)) if known else [k for _, k in found])}
-    record = Person(
-        person=who,
-        name=name or (known.name if known else ""),
-        title=title if title is not None else (known.title if known else ""),
-        roles=roles or (known.roles if known else ()),
-        aliases=tuple(dict.fromkeys((*(known.aliases if known else ()), *aliases))),
-        keys=tuple(keys.values()),
+def _moment(time_us: int | None) -> str | None:
+    return (
+        None if time_us is None else datetime.fromtimestamp(time_us / 1e6, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     )
-    key = unlock(voucher, passphrase_files)
-    if not json_:
-        trial_banner(reading.trial)
-        say("This changes who counts in this workspace:" if known else "This person will be enrolled:")
-        pairs(
-            [
-                ("Person", record.person),
-                ("Name", record.name),
-                ("Roles", ", ".join(record.roles)),
-                ("Aliases", ", ".join(record.aliases) or "none"),
-                ("Keys", ", ".join(key.key_id for key in record.keys)),
-                ("Vouched by", key.person),
-            ]
-        )
-    confirm("Vouch that you know this person and that the key is theirs?", yes)
-    receipt = enrol_person(workspace, record, key)
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "person": record.model_dump(mode="json")})
-        return
-    say(f"Recorded as entry {receipt.seq}, leaf {receipt.leaf.hex()}")
 
 
-@command.command("revoke-key")
-@click.argument("holder", type=HOLDER)
-@click.argument("key_id", type=KEY_ID)
-@click.option("--reason", required=True, help="Why; it stands in the ledger.")
-@click.option("--key", type=IN_FILE, required=True, metavar="FILE", help="Key of the holder, or of a workspace admin.")
-@yes_option
-@passphrase_option
-@json_option
-@click.pass_context
-def revoke(
-    ctx: click.Context,
-    holder: str,
-    key_id: str,
-    reason: str,
-    key: Path,
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
-) -> None:
-    """Revoke the key of a person or workload from now on. Approvals made with it stop counting for releases.
-
-    \b
-    Example:
-      cognify people revoke-key person/vera 0123456789abcdef --reason "laptop lost" --key ada.key.json
-    """
-    from cognify_dagster.governance import revoke_key
-
-    workspace = open_workspace(ctx)
-    by = unlock(key, passphrase_files)
-    if not json_:
-        say(f"Key {key_id} of {holder} is revoked by {by.person}: {clean(reason)}")
-    confirm("Revoke this key?", yes)
-    receipt = revoke_key(workspace, holder, key_id, reason, by)
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex()})
-        return
-    say(f"Recorded as entry {receipt.seq}, leaf {receipt.leaf.hex()}")
+def _delegation(item: Delegation, size: int) -> dict[str, Any]:
+    return {
+        "entry": item.seq,
+        "delegator": item.delegator,
+        "delegate": item.delegate,
+        "role": item.role,
+        "models": list(item.models),
+        "stages": list(item.stages),
+        "starts": item.starts,
+        "expires": item.expires,
+        "running": item.runs_at(size, datetime.now(timezone.utc)),
+        "ended_entry": item.ended,
+    }
 
 
 @command.command("enrol-workload")
@@ -243,11 +163,15 @@ def revoke(
 )
 @click.option("--all-kinds", is_flag=True, help="It may write every kind that a machine may.")
 @click.option(
-    "--voucher", type=IN_FILE, required=True, metavar="KEYFILE", help="Key of the workspace admin who admits it."
+    "--as",
+    "--voucher",
+    "voucher",
+    type=IN_FILE,
+    required=True,
+    metavar="KEYFILE",
+    help="Key of the workspace admin who admits it.",
 )
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 @click.pass_context
 def enrol_workload_(
     ctx: click.Context,
@@ -269,9 +193,9 @@ def enrol_workload_(
 
     \b
     Example:
-      cognify people revoke-key workload/pipeline 0123456789abcdef --reason "host stolen" --key ada.key.json
+      cognify people revoke workload/pipeline 0123456789abcdef --reason "host stolen" --as ada.key.json
       mv .cognify/keys/workload.key .cognify/keys/workload.key.revoked
-      cognify people enrol-workload workload/pipeline --new-key .cognify/keys/workload.key --voucher ada.key.json
+      cognify people enrol-workload workload/pipeline --new-key .cognify/keys/workload.key --as ada.key.json
     """
     from cognify_dagster.cli.workloads import kinds_for, machine_key
     from cognify_dagster.governance import directory, enrol_workload, public_key
@@ -313,3 +237,8 @@ def enrol_workload_(
         as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "workload": record.model_dump(mode="json")})
         return
     say(f"Recorded as entry {receipt.seq}, leaf {receipt.leaf.hex()}")
+
+
+from cognify_dagster.cli import people_acts as _people_acts  # noqa: E402  (its commands belong to this group)
+
+_people_acts.add_to(command)

@@ -14,9 +14,9 @@ from cognify_dagster.cli.inputs import (
     confirm,
     json_option,
     open_workspace,
-    passphrase_option,
-    unlock,
-    yes_option,
+    signature_options,
+    signers_option,
+    unlock_all,
 )
 from cognify_dagster.cli.output import as_json, clean, heading, moment, say, table, trial_banner
 
@@ -94,25 +94,15 @@ def show(ctx: click.Context, json_: bool) -> None:
 
 @command.command("adopt")
 @click.argument("file", type=IN_FILE)
-@click.option(
-    "--key",
-    "keys",
-    type=IN_FILE,
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Key of each signer; may be repeated.",
-)
 @click.option("--reason", required=True, help="Why the policy changes; it stands in the ledger.")
-@yes_option
-@passphrase_option
-@json_option
+@signers_option(names=("--as", "--key"))
+@signature_options
 @click.pass_context
 def adopt(
     ctx: click.Context,
     file: Path,
-    keys: tuple[Path, ...],
     reason: str,
+    key_files: tuple[Path, ...],
     yes: bool,
     passphrase_files: tuple[Path, ...],
     json_: bool,
@@ -121,7 +111,7 @@ def adopt(
 
     \b
     Example:
-      cognify policy adopt policy.yaml --key ada.key.json --key finn.key.json --reason "yearly review"
+      cognify policy adopt policy.yaml --as ada.key.json --as finn.key.json --reason "yearly review"
     """
     from cognify_dagster.governance import adopt_policy, load_policy, policy_in_force
 
@@ -135,7 +125,7 @@ def adopt(
         if json_:
             as_json({"entry": current.seq, "digest": policy.digest, "duplicate": True})
         return
-    signers = [unlock(path, passphrase_files, index) for index, path in enumerate(keys)]
+    signers = unlock_all(key_files, passphrase_files)
     if not json_:
         trial_banner(reading.trial)
         heading(f"{policy.title}, {policy.digest}")

@@ -17,8 +17,8 @@ from cognify_dagster.cli.inputs import (
     confirm,
     json_option,
     open_workspace,
-    passphrase_option,
-    yes_option,
+    signing_options,
+    unlock_all,
 )
 from cognify_dagster.cli.output import as_json, clean, say, table, trial_banner
 
@@ -104,18 +104,7 @@ def _print(rules: tuple[RetentionRule, ...]) -> None:
 @command.command("adopt")
 @click.argument("file", type=IN_FILE)
 @click.option("--reason", required=True, help="Why; it stands in the ledger.")
-@click.option(
-    "--as",
-    "key_files",
-    type=IN_FILE,
-    multiple=True,
-    required=True,
-    metavar="KEYFILE",
-    help="Key of a person who signs; repeat it.",
-)
-@yes_option
-@passphrase_option
-@json_option
+@signing_options
 @click.pass_context
 def adopt(
     ctx: click.Context,
@@ -134,7 +123,6 @@ def adopt(
     Example:
       cognify retention adopt retention.yaml --reason "schedule 2027" --as carl.key.json --as ada.key.json
     """
-    from cognify_dagster.cli.ledger.group import unlock_all
     from cognify_dagster.governance import adopt_retention
 
     rules = _rules(file)

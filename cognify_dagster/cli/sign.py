@@ -16,11 +16,9 @@ from cognify_dagster.cli.inputs import (
     TARGET,
     TIME,
     VERSION,
-    json_option,
     open_workspace,
     parse_time,
-    passphrase_option,
-    yes_option,
+    signature_options,
 )
 from cognify_dagster.cli.output import trial_banner
 from cognify_dagster.cli.sign_away import export, import_signed, sign_elsewhere
@@ -74,9 +72,7 @@ _DECISIONS = [word.replace("_", "-") for word in WORDS]
     metavar="FILE",
     help="The PDF you read; it is checked. Default: MODEL-VERSION-review.pdf here, written by --open if missing.",
 )
-@yes_option
-@passphrase_option
-@json_option
+@signature_options
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Sign off a model version with your personal key.

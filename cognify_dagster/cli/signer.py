@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cognify_dagster.cli.app import Group
-from cognify_dagster.cli.exits import UNREADABLE, Failure, explain, finish
+from cognify_dagster.cli.exits import BLOCKED, UNREADABLE, Failure, explain, finish
 from cognify_dagster.cli.inputs import open_workspace
 from cognify_dagster.cli.output import clean, say
 
 if TYPE_CHECKING:
+    from cognify_dagster.ledger import LogSigner
     from cognify_dagster.workspace import Workspace
 
 _POLL_S = 0.25
@@ -71,6 +72,7 @@ def run(ctx: click.Context, every: float, entries: int, anchoring: bool) -> None
     if unknown:
         raise Failure(f"the log key here is not in {workspace.config.trust}: {unknown[0]}", UNREADABLE)
     workspace.ledger.signer = signer
+    _require_good_key(workspace, signer)
     stop = threading.Event()
     previous = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
     say(
@@ -85,6 +87,25 @@ def run(ctx: click.Context, every: float, entries: int, anchoring: bool) -> None
     finish(code)
 
 
+def _require_good_key(workspace: Workspace, signer: LogSigner) -> None:
+    """See that not every key here was revoked; name acts about log keys that count for nothing."""
+    from cognify_dagster.governance import judge_acts
+    from cognify_dagster.ledger import LedgerError
+
+    try:
+        acts = signer.acts(workspace.ledger.store, judge_acts)
+    except (LedgerError, ValueError):
+        return  # signing reads everything again and says what is wrong
+    for seq, text in acts.void:
+        say(f"Warning: entry {seq} counts for nothing: {clean(text)}", err=True)
+    if all(str(key) in acts.revoked for key in signer.verifiers):
+        raise Failure(
+            f"the log key here ({signer.verifier.key_id.hex()}) was revoked by two workspace admins; what it signs counts for "
+            "nothing. Run `cognify ledger rotate-key`",
+            BLOCKED,
+        )
+
+
 class _Loop:
     def __init__(
         self, workspace: Workspace, every: float, entries: int, anchoring: bool, stop: threading.Event
@@ -96,6 +117,7 @@ class _Loop:
 
     def run(self) -> int:
         """Sign until stopped; return the exit code."""
+        from cognify_dagster.governance import judge_acts
         from cognify_dagster.ledger import LedgerError, Tampered
 
         pause = min(_POLL_S, self.every)
@@ -109,7 +131,7 @@ class _Loop:
                 wait = pause
             except Tampered as error:
                 say(f"Error: nothing is signed any more: {clean(error)}", err=True)
-                return self.proven or int(self.ledger.verify(self.workspace.trust()).outcome) or 1
+                return self.proven or int(self.ledger.verify(self.workspace.trust(), acts=judge_acts).outcome) or 1
             except (LedgerError, OSError) as error:
                 text, code = explain(error)
                 say(f"Not signed: {clean(text)}", err=True)
@@ -146,11 +168,12 @@ class _Loop:
     def _prove_alarm(self) -> None:
         """A witness says that it knows another history. That alone is a claim; its cosigned head is the proof, and ends this."""
         from cognify_dagster.cli.ledger.external import ask_witnesses, joined
+        from cognify_dagster.governance import judge_acts
         from cognify_dagster.ledger import Tampered
 
         trust = self.workspace.trust()
         heads = joined(head for said in ask_witnesses(trust, self.workspace.origin) for head in said.heads)
-        report = self.ledger.verify(trust, remembered=heads)
+        report = self.ledger.verify(trust, remembered=heads, acts=judge_acts)
         wrong = [finding for finding in report.findings if finding.outcome.name in ("TAMPERED", "ROLLED_BACK")]
         if wrong:
             self.proven = int(wrong[0].outcome)

@@ -35,16 +35,20 @@ def command(ctx: click.Context, target: Path | None, json_: bool) -> None:
       cognify upgrade --backup /backup/before-upgrade.sqlite
     """
     from cognify_dagster.cli.ledger.backups import back_up
+    from cognify_dagster.cli.ledger.group import Progress
+    from cognify_dagster.governance import judge_acts
 
     workspace = open_workspace(ctx)
-    before = workspace.ledger.verify(workspace.trust())
+    with Progress("Entries verified") as progress:
+        before = workspace.ledger.verify(workspace.trust(), acts=judge_acts, progress=progress)
     if before.findings:
         say(f"Error: {clean(before.findings[0])}; nothing was done. Run `cognify ledger verify`", err=True)
         finish(int(before.outcome))
     path = target.expanduser() if target is not None else _default(workspace)
     report = back_up(workspace, path)
     done = _migrate()
-    after = workspace.ledger.verify(workspace.trust())
+    with Progress("Entries verified again") as progress:
+        after = workspace.ledger.verify(workspace.trust(), acts=judge_acts, progress=progress)
     if json_:
         as_json(
             {

@@ -33,14 +33,22 @@ def command() -> None:
 @click.option("--name", required=True, help="The witness's name, such as risk.bank.example/w1. It stays for ever.")
 @click.option("--key", "key_file", type=OUT_FILE, required=True, metavar="FILE", help="Where to write the key (0600).")
 @click.option("--state", "state_file", type=OUT_FILE, required=True, metavar="FILE", help="Where to begin its memory.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["ed25519", "ml-dsa-44"]),
+    default="ed25519",
+    show_default=True,
+    help="ml-dsa-44 also withstands quantum computers; the offline verifier cannot check it.",
+)
 @json_option
-def new_key(name: str, key_file: Path, state_file: Path, json_: bool) -> None:
+def new_key(name: str, key_file: Path, state_file: Path, algorithm: str, json_: bool) -> None:
     """Create a witness's key and its empty memory, which belong together for ever.
 
     \b
     Example:
       cognify witness new-key --name risk.bank.example/w1 --key witness.key --state witness.db
     """
+    from cognify_dagster.ledger.note import COSIGNATURE, MLDSA_COSIGNATURE
     from cognify_dagster.ledger.witness import WitnessKey, WitnessStore
 
     for path in (key_file, state_file):
@@ -48,7 +56,7 @@ def new_key(name: str, key_file: Path, state_file: Path, json_: bool) -> None:
             raise click.UsageError(f"{path}: there is already a file; it is never overwritten")
         if not path.parent.is_dir():
             raise click.UsageError(f"{path.parent}: no such folder; create it first")
-    key = WitnessKey.create(key_file, name)
+    key = WitnessKey.create(key_file, name, COSIGNATURE if algorithm == "ed25519" else MLDSA_COSIGNATURE)
     try:
         WitnessStore.create(state_file, key.verifier)
     except BaseException:

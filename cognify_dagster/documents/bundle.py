@@ -33,6 +33,7 @@ MAX_RELIED_ON = 62  # an entry has at most 64 subjects; two are the model and th
 SHOWN_SENSITIVITIES = ("public", "internal")
 GOVERNANCE_KINDS = frozenset(
     {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted", "gate_set_adopted"}
+    | {"log_key_rotated", "log_key_revoked", "clock_floor_corrected"}  # a checkpoint's worth and times depend on them
 )
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 

@@ -14,7 +14,7 @@ from cognify_dagster.documents.coverage_people import HUMAN_FIELDS, approval_day
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts import DatasetFact, Statement, VersionFacts
 from cognify_dagster.documents.labels import section_title
-from cognify_dagster.records import EvidenceItem, utc
+from cognify_dagster.records import EvidenceItem, GateResult, utc
 from cognify_dagster.workspace import Recorded
 
 Json = dict[str, Any]
@@ -203,10 +203,24 @@ def gates_part(facts: VersionFacts) -> Json:
             "before_training": started is not None and facts.gate_set.seq < started,
         }
     results = [
-        {"entry": entry_of(item), "family": item.record.family, "status": item.record.status}
+        {
+            "entry": entry_of(item),
+            "family": item.record.family,
+            "status": item.record.status,
+            **({"note": _security_note(item.record)} if item.record.family == "security" else {}),
+        }
         for item in facts.gate_results
     ]
     return {"set": gate_set, "outcomes": outcomes, "results": results}
+
+
+def _security_note(record: GateResult) -> str:
+    """What was found, by which advisories (and that they are partial, where they are), and what was accepted."""
+    accepted = [
+        f"Accepted until {item['expires']}: {item['id']} in {item['package']} {item['version']} ({item['reason']})."
+        for item in record.detail.get("accepted") or ()
+    ]
+    return " ".join([*(item.message for item in record.outcomes), *accepted])
 
 
 def stages_part(facts: VersionFacts) -> Json:

@@ -223,8 +223,11 @@ def _control(package: Json, signed: SignOffs) -> list[Block]:
         [label(g["family"]), status_words("pass" if g["status"] == "pass" else "fail"), f"entry {g['entry']['seq']}"]
         for g in package["gates"]["results"]
     ]
-    return blocks + table(
-        ["Automated gate", "Result", "Recorded"], [46, 27, 27], rows, empty="no gate result on record"
+    notes = [paragraph(f"Gate {g['family']}: {clean(g['note'])}") for g in package["gates"]["results"] if g.get("note")]
+    return (
+        blocks
+        + table(["Automated gate", "Result", "Recorded"], [46, 27, 27], rows, empty="no gate result on record")
+        + notes
     )
 
 

@@ -5,7 +5,7 @@ Pure: nothing here reads or writes a ledger. numpy, pandas and fairlearn are imp
 
 from __future__ import annotations
 
-from cognify_dagster.evaluation._errors import EvaluationError, GateSetError
+from cognify_dagster.evaluation._errors import AdvisoryError, EvaluationError, GateSetError
 from cognify_dagster.evaluation._json import json_safe, metric_json
 from cognify_dagster.evaluation.fairness import (
     Disparity,
@@ -36,6 +36,7 @@ from cognify_dagster.evaluation.suite import DecisionThreshold, EvalArtifact, Ev
 
 __all__ = [
     "INSUFFICIENT_DATA",
+    "AdvisoryError",
     "CalibrationBin",
     "DecisionThreshold",
     "Disparity",

@@ -9,3 +9,7 @@ class EvaluationError(ValueError):
 
 class GateSetError(EvaluationError):
     """A gate set is unusable; the message names the file and the field."""
+
+
+class AdvisoryError(EvaluationError):
+    """A file of security advisories is unusable; the message names the file and the entry."""

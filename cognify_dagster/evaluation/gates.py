@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cognify_dagster.evaluation._errors import GateSetError
 from cognify_dagster.evaluation._json import json_safe, metric_json
-from cognify_dagster.records import YamlError, load_yaml
+from cognify_dagster.records import SecurityTerms, YamlError, load_yaml
 
-Family = Literal["performance", "fairness", "data_quality", "completeness"]
+Family = Literal["performance", "fairness", "data_quality", "completeness", "security"]
 Operator = Literal[">=", "<=", ">", "<"]
 Source = Literal["policy", "convention", "law"]
 GateStatus = Literal["pass", "fail", "insufficient_data", "missing"]
@@ -56,6 +56,8 @@ class Gate(BaseModel):
         source: Where the threshold comes from: the firm's policy, a convention of the trade, or law.
         reason: Why this metric and this threshold, in a sentence.
         on_insufficient: What too few records mean for this gate.
+        security: Only for family ``security``, whose metric is ``vulnerabilities``: from which severity on they count, how old
+            the advisories may be, which ones are accepted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +70,15 @@ class Gate(BaseModel):
     source: Source
     reason: str = Field(min_length=1, max_length=1000)
     on_insufficient: Literal["fail", "pass_with_note"] = "fail"
+    security: SecurityTerms | None = None
+
+    @model_validator(mode="after")
+    def _security_apart(self) -> Gate:
+        if self.family != "security" and self.security is not None:
+            raise ValueError("security: only a gate of family security has these terms")
+        if self.family == "security" and (self.metric != "vulnerabilities" or self.op not in ("<=", "<")):
+            raise ValueError("a gate of family security judges metric: vulnerabilities with op: <= (or <)")
+        return self
 
     @field_validator("threshold", mode="before")
     @classmethod

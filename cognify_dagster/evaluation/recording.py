@@ -164,7 +164,9 @@ def family_status(outcomes: Sequence[OutcomeRecord], family: str) -> tuple[bool,
 
 
 def _gate_set(record: GateSetAdopted) -> GateSet:
-    gates = tuple(Gate.model_validate({**g.model_dump(), "reason": g.reason or "adopted"}) for g in record.gates)
+    """The gates that an evaluation's numbers are judged by; dependencies are judged apart, see `security_recording`."""
+    own = (rule for rule in record.gates if rule.family != "security")
+    gates = tuple(Gate.model_validate({**g.model_dump(), "reason": g.reason or "adopted"}) for g in own)
     return GateSet.model_construct(name=record.name, gates=gates)
 
 

@@ -181,6 +181,8 @@ class LocalFolder:
             try:
                 fd = os.open(target, os.O_WRONLY | _NOFOLLOW | _CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
+                if target.parent.is_dir():  # an earlier call may have removed it and failed to flush that
+                    fsync_folder(target.parent)
                 return False
             try:
                 write_all(fd, bytes(os.fstat(fd).st_size))

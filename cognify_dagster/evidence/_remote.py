@@ -114,7 +114,7 @@ class RemoteFolder:
         if versioned:
             raise EvidenceError(
                 f"bucket {bucket} keeps old versions, so a data key deleted there would still be readable. Give "
-                "keys_root a bucket without versioning and without object lock"
+                "keys_root (evidence_keys in cognify.toml) a bucket without versioning and without object lock"
             )
 
     def delete(self, name: str) -> bool:

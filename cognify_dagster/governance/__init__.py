@@ -3,16 +3,42 @@
 This room imports no documents and no orchestrator: gate and coverage results reach it as ledger entries.
 """
 
-from cognify_dagster.governance.case import Reason, Signed, StageState
+from cognify_dagster.governance.approvals import check_sign_off
+from cognify_dagster.governance.authority import Authority, Delegation
+from cognify_dagster.governance.case import Lineage, Reason, Signed, StageState
+from cognify_dagster.governance.classification import Classification, classification_of
 from cognify_dagster.governance.decision import Decision, decide
+from cognify_dagster.governance.delegation import (
+    delegate,
+    delegating,
+    delegation_end,
+    end_delegation,
+    recertification,
+    recertify,
+)
+from cognify_dagster.governance.drafts import (
+    ActDraft,
+    ActForm,
+    merge_drafts,
+    perform_act,
+    propose_act,
+    read_draft,
+    register_form,
+    sign_draft,
+    submit_draft,
+)
 from cognify_dagster.governance.enrol import (
     adopt_gate_set,
     adopt_policy,
     enrol_person,
     enrol_workload,
+    enrolment,
     gate_digest,
     policy_in_force,
+    revocation,
     revoke_key,
+    rotate_key,
+    rotated,
 )
 from cognify_dagster.governance.erasure import (
     ErasureRefused,
@@ -24,8 +50,11 @@ from cognify_dagster.governance.erasure import (
     resume_erasures,
 )
 from cognify_dagster.governance.errors import GovernanceError, KeyFileError, PolicyError, SignatureError, SignOffDenied
+from cognify_dagster.governance.findings import Finding, findings_about
 from cognify_dagster.governance.genesis import Founder, found_workspace
+from cognify_dagster.governance.history import live
 from cognify_dagster.governance.holds import Hold, Holds, holds, lift_hold, place_hold
+from cognify_dagster.governance.in_use import LiveState, live_state
 from cognify_dagster.governance.keeping import (
     continue_ledger,
     manifest_keys,
@@ -34,9 +63,35 @@ from cognify_dagster.governance.keeping import (
     record_restored,
 )
 from cognify_dagster.governance.keys import PersonalKey, create_key, public_key, read_public, unlock_key
+from cognify_dagster.governance.ledger_keys import (
+    LedgerActs,
+    check_admins,
+    clock_correction,
+    correct_clock,
+    judge_acts,
+    ledger_acts,
+    revoke_log_key,
+    rotate_log_key,
+)
+from cognify_dagster.governance.model_acts import (
+    adopt_change_plan,
+    adopt_model,
+    break_glass,
+    classify_model,
+    close_condition,
+    complete_review,
+    end_change_plan,
+    lift_block,
+    open_finding,
+    order_rollback,
+    report_event,
+    resolve_finding,
+)
 from cognify_dagster.governance.people import Directory, directory
 from cognify_dagster.governance.policy import DEFAULT_POLICY_YAML, ROLES, Policy, load_policy, parse_policy
-from cognify_dagster.governance.release import Grant, ReleaseBlocked, complete, fail, live, request_release
+from cognify_dagster.governance.proposing import Choice, propose
+from cognify_dagster.governance.recovery import disregard_entry, disregarding, recover_person, recovery_record
+from cognify_dagster.governance.release import Grant, ReleaseBlocked, complete, fail, request_release
 from cognify_dagster.governance.retention import (
     Retention,
     Schedule,
@@ -45,8 +100,7 @@ from cognify_dagster.governance.retention import (
     retention_list,
     schedule_in_force,
 )
-from cognify_dagster.governance.signoff import Choice, propose, sign_off, submit
-from cognify_dagster.governance.stages import check_sign_off
+from cognify_dagster.governance.signoff import sign_off, submit
 from cognify_dagster.governance.statements import (
     Condition,
     EntryRef,
@@ -57,7 +111,48 @@ from cognify_dagster.governance.statements import (
 )
 
 __all__ = [
+    "adopt_change_plan",
+    "adopt_model",
+    "break_glass",
+    "classify_model",
+    "close_condition",
+    "complete_review",
+    "end_change_plan",
+    "lift_block",
+    "open_finding",
+    "order_rollback",
+    "report_event",
+    "resolve_finding",
+    "Classification",
+    "classification_of",
+    "Finding",
+    "findings_about",
     "DEFAULT_POLICY_YAML",
+    "ActDraft",
+    "ActForm",
+    "Authority",
+    "Delegation",
+    "delegate",
+    "delegating",
+    "delegation_end",
+    "end_delegation",
+    "recertification",
+    "recertify",
+    "merge_drafts",
+    "perform_act",
+    "propose_act",
+    "read_draft",
+    "register_form",
+    "sign_draft",
+    "submit_draft",
+    "enrolment",
+    "revocation",
+    "rotate_key",
+    "rotated",
+    "disregard_entry",
+    "disregarding",
+    "recover_person",
+    "recovery_record",
     "ROLES",
     "Choice",
     "Condition",
@@ -68,9 +163,13 @@ __all__ = [
     "Founder",
     "GovernanceError",
     "Grant",
+    "Lineage",
+    "LiveState",
+    "live_state",
     "Hold",
     "Holds",
     "KeyFileError",
+    "LedgerActs",
     "PersonalKey",
     "Policy",
     "PolicyError",
@@ -86,9 +185,12 @@ __all__ = [
     "adopt_gate_set",
     "adopt_policy",
     "adopt_retention",
+    "check_admins",
     "check_sign_off",
+    "clock_correction",
     "complete",
     "continue_ledger",
+    "correct_clock",
     "create_key",
     "decide",
     "directory",
@@ -104,6 +206,8 @@ __all__ = [
     "found_workspace",
     "gate_digest",
     "holds",
+    "judge_acts",
+    "ledger_acts",
     "lift_hold",
     "live",
     "load_policy",
@@ -122,6 +226,8 @@ __all__ = [
     "resume_erasures",
     "retention_list",
     "revoke_key",
+    "revoke_log_key",
+    "rotate_log_key",
     "schedule_in_force",
     "seal",
     "sign_off",

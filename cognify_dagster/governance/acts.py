@@ -1,11 +1,12 @@
-"""Acts about the ledger that several people sign together, and whether such an act counts.
+"""Acts that people sign, together or alone, here or each on their own machine, and whether such an act counts.
 
 Invariants: an act counts only with valid signatures of as many different people as it needs, each holding one of the roles it needs
-at that point; a signed statement has its effect once.
+at that point; a signed statement has its effect once; what is appended was judged right before as the entry it becomes.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
@@ -37,9 +38,14 @@ def role_of(people: Directory, person: str, key_id: str, seq: int, roles: Sequen
         GovernanceError: if they hold none, or the key does not count.
     """
     standing = people.person_at(person, seq)
-    if standing is None or people.key_at(person, key_id, seq) is None:
+    if standing is None or people.signing_key(person, key_id, seq) is None:
         raise GovernanceError(f"{person} is not enrolled here with the key {key_id}; see `cognify people list`")
-    held = [role for role in roles if role in standing.roles]
+    counting = people.roles_at(person, seq, time.time_ns() // 1000)
+    held = [role for role in roles if role in counting]
+    if not held and set(roles) & set(standing.roles):
+        raise GovernanceError(
+            f"the roles of {standing.name} were not recertified in time; see `cognify people recertify`"
+        )
     if not held:
         raise GovernanceError(f"{standing.name} may not do this: one of the roles {', '.join(roles)} is needed")
     return held[0]
@@ -53,23 +59,28 @@ def sign_jointly(
     Raises:
         GovernanceError: if there are too few different people, or one of them may not sign this.
     """
+    held = check_signers(reading, signers, roles, needed=needed)
+    head = reading.view.checkpoint()
+    return tuple(
+        sign_act(record, key, ledger=reading.origin, role=role, meaning=meaning, head=head)
+        for key, role in zip(signers, held, strict=True)
+    )
+
+
+def check_signers(
+    reading: Reading, signers: Sequence[PersonalKey], roles: Sequence[str], *, needed: int
+) -> tuple[str, ...]:
+    """Return the role in which each signs, before anything is signed or made.
+
+    Raises:
+        GovernanceError: if there are too few different people, or one of them may not sign this.
+    """
     if len({key.person for key in signers}) < needed:
         raise GovernanceError(
             f"this needs the signatures of {needed} different people, each with one of: {', '.join(roles)}"
         )
     people = directory(reading)
-    head = reading.view.checkpoint()
-    return tuple(
-        sign_act(
-            record,
-            key,
-            ledger=reading.origin,
-            role=role_of(people, key.person, key.key_id, reading.size, roles),
-            meaning=meaning,
-            head=head,
-        )
-        for key in signers
-    )
+    return tuple(role_of(people, key.person, key.key_id, reading.size, roles) for key in signers)
 
 
 def act_problem(
@@ -88,15 +99,14 @@ def act_problem(
     everyone: set[str] = set()
     for envelope in envelopes:
         try:
-            predicate = read_act(item, envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
+            predicate = read_act(item, envelope, reading.origin, lambda p, k: people.signing_key(p, k, item.seq))
             if statement_digest(envelope) in used:
                 return "the same signed statement had its effect in an earlier entry"
         except SignatureError as error:
             return str(error)
         everyone.add(str(predicate["person"]))
-        person = people.person_at(str(predicate["person"]), item.seq)
-        if person is not None and set(person.roles) & set(roles):
-            signed.add(person.person)
+        if people.roles_at(str(predicate["person"]), item.seq, item.time_us) & set(roles):
+            signed.add(str(predicate["person"]))
     if len(signed) < needed:
         return f"it is signed by {len(signed)} people with one of the roles {', '.join(sorted(roles))}; {needed} are needed"
     if everyone != set(claimed):

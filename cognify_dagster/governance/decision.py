@@ -8,24 +8,33 @@ replay a release from the size and time that its entry names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cognify_dagster.governance.case import Case, Reason, StageState
-from cognify_dagster.governance.enrol import check_gate_set
-from cognify_dagster.governance.stages import judge_stages
+from cognify_dagster.governance.approvals import Terms, counting_approvals
+from cognify_dagster.governance.case import Case, Lineage, Reason, StageState
+from cognify_dagster.governance.classification import Classification, classification_of
+from cognify_dagster.governance.conditions import OpenCondition, conditions, unenforced
+from cognify_dagster.governance.exceptions import broken_glass, rollback_order
+from cognify_dagster.governance.findings import Finding, findings_about
+from cognify_dagster.governance.history import completed_on, live, requirement_problem, was_live
+from cognify_dagster.governance.involvement import excluded_people
+from cognify_dagster.governance.lineage_checks import check_lineage
+from cognify_dagster.governance.plans import PlanCover, covering_plan
+from cognify_dagster.governance.provable import unproven
+from cognify_dagster.governance.reviews import Review, review
+from cognify_dagster.governance.stages import Waiver, judge_stages
+from cognify_dagster.governance.voids import changed_data, voids
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import (
-    DatasetSnapshot,
     DeploymentCompleted,
     Evaluation,
-    GateSetAdopted,
     ModelRegistered,
     Package,
     ReleaseGranted,
+    RollbackOrdered,
     TrainingRun,
-    VersionOpened,
 )
 from cognify_dagster.workspace import Reading, Recorded
 
@@ -44,15 +53,35 @@ class Decision:
     stages: tuple[StageState, ...]
     tier: str
     policy_digest: str
-    package: Recorded[Package] | None
-    training: Recorded[TrainingRun] | None
-    evaluation: Recorded[Evaluation] | None
+    lineage: Lineage
+    classified: Classification
     gate_seqs: tuple[int, ...]
     relied_on: tuple[str, ...]
     round: str
     notes: tuple[str, ...]
+    conditions: tuple[OpenCondition, ...]
+    findings: tuple[Finding, ...]
+    review: Review
+    plan: PlanCover | None
+    rollback: Recorded[RollbackOrdered] | None
+    glass_seq: int | None
     grant: Recorded[ReleaseGranted] | None
     completed: Recorded[DeploymentCompleted] | None
+
+    @property
+    def package(self) -> Recorded[Package] | None:
+        """The version's newest package."""
+        return self.lineage.package
+
+    @property
+    def training(self) -> Recorded[TrainingRun] | None:
+        """The version's sealed training run."""
+        return self.lineage.training
+
+    @property
+    def evaluation(self) -> Recorded[Evaluation] | None:
+        """The version's newest evaluation."""
+        return self.lineage.evaluation
 
     @property
     def sign_off_seqs(self) -> tuple[int, ...]:
@@ -64,8 +93,15 @@ class Decision:
         """The first stage that is not done."""
         return next((stage for stage in self.stages if not stage.done), None)
 
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """The stages that are done without the signatures they usually need."""
+        return tuple(stage.name for stage in self.stages if stage.waived)
 
-def decide(reading: Reading, model: str, version: str, target: str, now: datetime) -> Decision:
+
+def decide(
+    reading: Reading, model: str, version: str, target: str, now: datetime, *, enforces: Collection[str] = ()
+) -> Decision:
     """Decide whether a version may be released to a target.
 
     Args:
@@ -74,6 +110,7 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
         version: model version.
         target: deployment target such as "production".
         now: the time the decision is made for, with time zone.
+        enforces: kinds of condition that the deployment says it enforces (`use_cap`, `population`).
 
     Returns:
         The decision with every reason. It does not raise for what entries after the genesis entry hold.
@@ -81,33 +118,30 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
     Raises:
         RecordError, PolicyError: if the ledger has no genesis entry that this release can read.
     """
-    case = Case(reading, model, version, now)
-    for seq, problem in (*case.people.problems, *case.in_force.problems):
-        if seq == 0:
-            case.block("genesis_unsigned", f"entry 0: {problem}", "the founders")
-        case.notes.append(f"entry {seq} has no effect: {problem}")
-    for seq, problem in case.in_force.unreadable:
-        case.block("policy_unreadable", f"the policy of entry {seq} cannot be read: {problem}", "a workspace admin")
-    registered = reading.latest(ModelRegistered, f"model/{model}")
-    tier = registered.record.risk_tier if registered else ""
-    _tier_kept(case, tier)
-    training = _training(case)
-    evaluation = _evaluation(case, training)
-    package = _package(case, training, evaluation)
-    if registered is None:
-        case.block("model_unknown", f"no model {model!r} is registered in this ledger", "the model's engineer")
-    _datasets(case, training, evaluation)
-    stages, gate_seqs = judge_stages(case, tier, training, evaluation, package, target)
-    _attribution(case, training, package)
-    relied_on = _relied_on(case, training, evaluation, stages)
-    round_id = _round(package, stages)
-    grant, completed = _earlier(case, target, round_id, package, stages)
-    _readable(case, relied_on)
-    if completed is not None:
+    case = Case(reading, model, version, now, target, enforces)
+    _foundations(case)
+    classified = classification_of(reading, case.people, case.policy, model)
+    _classified(case, classified)
+    lineage = check_lineage(case, classified.gate_set)
+    excluded = excluded_people(case.policy, lineage)
+    waived, plan, glass_seq = _waivers(case, classified.tier, lineage, excluded)
+    counted = counting_approvals(case, _terms(case, classified.tier, lineage, excluded))
+    stages, gate_seqs = judge_stages(case, classified.tier, lineage, counted, excluded, waived)
+    open_conditions = _conditions(case, stages, excluded)
+    found = _findings(case)
+    reviewed = _review(case, classified.tier)
+    _target(case)
+    relied_on = _relied_on(case, lineage, stages)
+    current = live(reading, model, target)
+    order = _order(case, current)
+    round_id = _round(lineage.package, stages, plan, glass_seq, order)
+    grant, completed = _earlier(case, round_id, lineage.package, stages)
+    _readable(case, relied_on, lineage)
+    if completed is not None and order is None and all(stage.done for stage in stages):
         case.block(
             "already_released",
             f"these approvals were used on {target} already (entry {completed.seq}); a new release needs a new version "
-            "or new sign-offs",
+            "or new sign-offs, going back to this one an order (`cognify model rollback`)",
         )
     return Decision(
         model=model,
@@ -118,166 +152,158 @@ def decide(reading: Reading, model: str, version: str, target: str, now: datetim
         released=not case.reasons,
         reasons=tuple(case.reasons),
         stages=tuple(stages),
-        tier=tier,
+        tier=classified.tier,
         policy_digest=case.in_force.digest,
-        package=package,
-        training=training,
-        evaluation=evaluation,
+        lineage=lineage,
+        classified=classified,
         gate_seqs=gate_seqs,
         relied_on=tuple(sorted(relied_on)),
         round=round_id,
         notes=tuple(case.notes),
+        conditions=tuple(open_conditions),
+        findings=tuple(found),
+        review=reviewed,
+        plan=plan,
+        rollback=order,
+        glass_seq=glass_seq,
         grant=grant,
         completed=completed,
     )
 
 
-def _tier_kept(case: Case, tier: str) -> None:
-    """Registering a model is no signed act, so it may add sign-off stages but not take any away."""
-    tiers = case.policy.tiers
-
-    def signed(name: str) -> set[str]:
-        stages = tiers[name].stages if name in tiers else ()
-        return {stage for stage in stages if case.policy.stages[stage].kind == "sign_off"}
-
-    for item in case.reading.all(ModelRegistered, f"model/{case.model}"):
-        lost = signed(item.record.risk_tier) - signed(tier)
-        if lost:
-            case.block(
-                "tier_lowered",
-                f"entry {item.seq} registered the model as {item.record.risk_tier!r}, now it is {tier!r}: that would skip "
-                f"{', '.join(sorted(lost))}",
-                "the model's engineer (register the former tier again)",
-            )
-            return
+def _foundations(case: Case) -> None:
+    for seq, problem in (*case.people.problems, *case.in_force.problems):
+        if seq == 0:
+            case.block("genesis_unsigned", f"entry 0: {problem}", "the founders")
+        case.notes.append(f"entry {seq} has no effect: {problem}")
+    for seq, problem in case.in_force.unreadable:
+        case.block("policy_unreadable", f"the policy of entry {seq} cannot be read: {problem}", "a workspace admin")
 
 
-def _training(case: Case) -> Recorded[TrainingRun] | None:
-    runs = case.reading.all(TrainingRun, case.subject)
-    if not case.reading.all(VersionOpened, case.subject):
-        case.block(
-            "version_unknown", f"version {case.version} of {case.model} was never opened", "the model's engineer"
+def _classified(case: Case, found: Classification) -> None:
+    case.without_effect(found.problems)
+    if found.registered is None:
+        case.block("model_unknown", f"no model {case.model!r} is registered in this ledger", "the model's engineer")
+    elif found.registered_tier not in case.policy.tiers and found.signed is None:
+        tiers = ", ".join(sorted(case.policy.tiers))
+        text = f"the policy has no tier {found.registered_tier!r}; it has {tiers}"
+        case.block("tier_unknown", text, "the model's engineer")
+    elif found.signed is None and found.tier != found.registered_tier:
+        case.notes.append(
+            f"the code says tier {found.registered_tier!r}, but nobody signed that: the stages of tier {found.tier!r} apply until "
+            "the model is classified (`cognify model classify`)"
         )
+    elif found.signed is not None and found.tier != found.registered_tier:
+        case.notes.append(f"the code says tier {found.registered_tier!r}; the classification {found.tier!r} applies")
+
+
+def _terms(case: Case, tier: str, lineage: Lineage, excluded: frozenset[str]) -> Terms:
+    reported, problems = voids(case.reading, case.people, case.policy, case.model, case.version)
+    case.without_effect(problems)
+    days = case.policy.tiers[tier].approval_days if tier in case.policy.tiers else 0
+    changed = changed_data(case.reading, lineage.training, case.policy)
+    return Terms(lineage.package, days, excluded, tuple(sorted([*reported, *changed], key=lambda item: item.seq)))
+
+
+def _waivers(
+    case: Case, tier: str, lineage: Lineage, excluded: frozenset[str]
+) -> tuple[dict[str, Waiver], PlanCover | None, int | None]:
+    """Return which sign-off stages are waived by a change plan or by broken glass."""
+    waived: dict[str, Waiver] = {}
+    plan = covering_plan(case, tier, lineage)
+    if plan is not None and plan.covered:
+        waived |= dict.fromkeys(plan.item.record.stages, "plan")
+    version = (case.model, case.version)
+    glass, problems = broken_glass(case.reading, case.people, case.policy, version, case.target, case.now, excluded)
+    case.without_effect(problems)
+    if glass is None or not glass.active:
+        return waived, plan, None
+    case.notes.append(f"the glass was broken (entry {glass.item.seq}): {glass.item.record.reason}")
+    return {**dict.fromkeys(glass.item.record.waived, "break_glass"), **waived}, plan, glass.item.seq
+
+
+def _conditions(case: Case, stages: Sequence[StageState], excluded: frozenset[str]) -> list[OpenCondition]:
+    signed = [item for stage in stages for item in stage.signed]
+    found, problems = conditions(case.reading, case.people, case.subject, signed, excluded)
+    case.without_effect(problems)
+    for item in found:
+        if item.overdue(case.now):
+            text = f"the condition {item.condition.text!r} of {item.name} (entry {item.sign_off_seq}) was due {item.condition.due}"
+            case.block("condition_overdue", text, f"{item.name} (`cognify model close-condition`)")
+    for item in unenforced(found, case.enforces):
+        text = f"{item.name} approved with a {item.condition.kind} condition, which this deployment does not say it enforces"
+        case.block("condition_unenforced", f"{text}: {item.condition.text}", "the model's engineer")
+    return [item for item in found if item.open]
+
+
+def _findings(case: Case) -> list[Finding]:
+    found = findings_about(case.reading, case.people, case.policy, case.model, case.version, case.now)
+    case.without_effect(found.problems)
+    for item in found.blocking(case.policy):
+        roles = ", ".join(sorted({*case.policy.findings.close_roles, *case.policy.findings.accept_roles}))
+        case.block(
+            "finding_open",
+            f"finding {item.seq} ({item.severity}) is open: {item.title}",
+            f"one of the roles {roles} (`cognify finding resolve {item.seq}`)",
+        )
+    return [item for item in found.items if item.open or item.accepted_until]
+
+
+def _review(case: Case, tier: str) -> Review:
+    found = review(case.reading, case.people, case.policy, case.model, case.target, tier, case.now)
+    case.without_effect(found.problems)
+    if found.blocking:
+        case.block("review_overdue", f"the periodic review of {case.model} was due {found.due}", "a model validator")
+    return found
+
+
+def _target(case: Case) -> None:
+    for code, text in requirement_problem(case.reading, case.policy, case.model, case.version, case.target, case.now):
+        case.block(code, text, "the model's engineer")
+
+
+def _order(case: Case, current: Recorded[DeploymentCompleted] | None) -> Recorded[RollbackOrdered] | None:
+    """Return the order to go back to this version; it can only name one that was live on the target before."""
+    if not was_live(case.reading, case.model, case.version, case.target):
         return None
-    if not runs:
-        case.block("not_trained", "the version has no sealed training run", "the model's engineer")
-        return None
-    if len(runs) > 1:
-        seqs = ", ".join(str(item.seq) for item in runs)
-        case.block("trained_twice", f"two sealed training runs claim this version (entries {seqs})", "a new version")
-    return runs[0]
+    version = (case.model, case.version)
+    order, problems = rollback_order(case.reading, case.people, case.policy, version, case.target, current)
+    case.without_effect(problems)
+    return order
 
 
-def _evaluation(case: Case, training: Recorded[TrainingRun] | None) -> Recorded[Evaluation] | None:
-    evaluation = case.reading.latest(Evaluation, case.subject)
-    if training is None:
-        return None
-    if evaluation is None:
-        case.block("not_evaluated", "the version has no evaluation", "the model's engineer")
-        return None
-    record = evaluation.record
-    if record.training_seq != training.seq or record.model_digest != training.record.model_file.digest:
-        case.block("evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes")
-    gate_set = case.reading.at(record.gate_set_seq) if record.gate_set_seq < case.reading.size else None
-    if gate_set is None or not isinstance(gate_set.record, GateSetAdopted):
-        case.block("no_gate_set", f"evaluation entry {evaluation.seq} names no adopted gate set", "a validator")
-        return evaluation
-    adopted = next(
-        item for item in case.reading.all(GateSetAdopted, f"gates/{gate_set.record.name}") if item.seq == gate_set.seq
-    )
-    problem = check_gate_set(case.reading, adopted, case.people, case.policy)
-    if problem:
-        case.block("gate_set_invalid", problem, "a validator")
-    started = min(training.record.started_after_seq, training.seq)
-    if gate_set.seq >= started:
-        case.block("gate_set_late", "the thresholds were adopted after training had started", "a new version")
-    newer = [
-        item.seq
-        for item in case.reading.all(GateSetAdopted, f"gates/{gate_set.record.name}")
-        if gate_set.seq < item.seq < started
-        and item.record.model == case.model
-        and check_gate_set(case.reading, item, case.people, case.policy) is None
-    ]
-    if newer:
-        case.block("gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started")
-    if gate_set.record.model != case.model or gate_set.record.digest != record.gate_set_digest:
-        case.block("gate_set_other", "the evaluation used other thresholds than those adopted for this model")
-    return evaluation
-
-
-def _package(
-    case: Case, training: Recorded[TrainingRun] | None, evaluation: Recorded[Evaluation] | None
-) -> Recorded[Package] | None:
-    package = case.reading.latest(Package, case.subject)
-    if package is None:
-        case.block("no_package", "no compliance package has been built for this version", "the model's engineer")
-        return None
-    record = package.record
-    if training is not None and (
-        record.training_seq != training.seq or record.model_digest != training.record.model_file.digest
-    ):
-        case.block("package_of_other_model", f"package entry {package.seq} is about other model bytes")
-    if evaluation is not None and record.evaluation_seq != evaluation.seq:
-        case.block("package_stale", "there is a newer evaluation than the one in the package", "rebuild the package")
-    return package
-
-
-def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Recorded[Evaluation] | None) -> None:
-    """Every dataset that the version names must be a snapshot entry with exactly that root, older than its use."""
-    uses = [(item, training.seq) for item in training.record.datasets] if training else []
-    uses += [(evaluation.record.dataset, evaluation.seq)] if evaluation else []
-    for ref, used_at in uses:
-        found = case.reading.at(ref.seq) if ref.seq < used_at else None
-        if found is None or not isinstance(found.record, DatasetSnapshot):
-            case.block(
-                "dataset_unknown", f"dataset {ref.name} is not a snapshot in this ledger", "the model's engineer"
-            )
-        elif found.record.name != ref.name or found.record.root != ref.root:
-            case.block("dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used")
-
-
-def _attribution(case: Case, training: Recorded[TrainingRun] | None, package: Recorded[Package] | None) -> None:
-    known = case.people.standings
-    unknown = list(training.record.unattributed) if training else []
-    if training is not None:
-        unknown += [person for person in training.record.touched_by if person not in known]
-        if training.record.launched_by not in known:
-            unknown.append("the training run's launcher")
-    if package is not None and package.record.built_by not in known:
-        unknown.append("the package's builder")
-    if not unknown:
-        return
-    text = f"not mapped to an enrolled person: {', '.join(sorted(set(unknown)))}"
-    if case.policy.unattributed == "warn":
-        case.notes.append(text)
-        return
-    case.block("unattributed", text, "a workspace admin (add the alias with `cognify people enrol`)")
-
-
-def _relied_on(
-    case: Case,
-    training: Recorded[TrainingRun] | None,
-    evaluation: Recorded[Evaluation] | None,
-    stages: Sequence[StageState],
-) -> set[str]:
+def _relied_on(case: Case, lineage: Lineage, stages: Sequence[StageState]) -> set[str]:
     subjects = set(case.relied_on)
-    if training is not None:
-        subjects |= {f"dataset/{item.name}" for item in training.record.datasets}
-    if evaluation is not None:
-        subjects |= {f"dataset/{evaluation.record.dataset.name}", f"gates/{evaluation.record.gate_set}"}
-    subjects |= {signed.person for stage in stages for signed in stage.signed}
+    if lineage.training is not None:
+        subjects |= {f"dataset/{item.name}" for item in lineage.training.record.datasets}
+    if lineage.evaluation is not None:
+        record = lineage.evaluation.record
+        subjects |= {f"dataset/{record.dataset.name}", f"gates/{record.gate_set}"}
+    subjects |= {person for stage in stages for signed in stage.signed for person in signed.people}
     return subjects
 
 
-def _round(package: Recorded[Package] | None, stages: Sequence[StageState]) -> str:
-    """Identify an approval round: the package and the statements that count."""
+def _round(
+    package: Recorded[Package] | None,
+    stages: Sequence[StageState],
+    plan: PlanCover | None,
+    glass_seq: int | None,
+    order: Recorded[RollbackOrdered] | None,
+) -> str:
+    """Identify an approval round: the package, the statements that count, and the exceptions it rests on."""
     statements = sorted(signed.seq for stage in stages for signed in stage.signed)
-    value = {"package": package.leaf if package else "", "sign_offs": statements}
+    value: dict[str, object] = {"package": package.leaf if package else "", "sign_offs": statements}
+    if any(stage.by == "plan" for stage in stages) and plan is not None:
+        value["plan"] = plan.item.seq
+    if any(stage.by == "break_glass" for stage in stages):
+        value["break_glass"] = glass_seq
+    if order is not None:
+        value["rollback"] = order.seq
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def _earlier(
-    case: Case, target: str, round_id: str, package: Recorded[Package] | None, stages: Sequence[StageState]
+    case: Case, round_id: str, package: Recorded[Package] | None, stages: Sequence[StageState]
 ) -> tuple[Recorded[ReleaseGranted] | None, Recorded[DeploymentCompleted] | None]:
     """Return the grant that this round continues, and the deployment that used these approvals up.
 
@@ -289,7 +315,7 @@ def _earlier(
         item
         for item in case.reading.all(ReleaseGranted, case.subject)
         if (item.record.model, item.record.version) == (case.model, case.version)
-        and item.record.target == target
+        and item.record.target == case.target
         and (item.record.round == round_id or approvals <= set(item.record.sign_off_seqs))
         and package is not None
         and item.record.package_seq == package.seq
@@ -297,32 +323,41 @@ def _earlier(
         and item.record.model_digest == package.record.model_digest
     ]
     grants = [item for item in used if item.record.round == round_id]
-    done = [
-        item
-        for item in case.reading.all(DeploymentCompleted, case.subject)
-        if item.record.grant_seq in {grant.seq for grant in used}
-    ]
+    done = completed_on(case.reading, case.subject, {item.seq for item in used})
     return grants[-1] if grants else None, done[-1] if done else None
 
 
-def _readable(case: Case, relied_on: set[str]) -> None:
+# what changes a person's authority has the subject `people`, what concerns a model as a whole `oversight/…`: the histories of a
+# person or of a model, which grow with every version, need not be walked
+_WHOLE_HISTORY = ("oversight/", "gates/", "policy", "people", "ledger")
+
+
+def _readable(case: Case, relied_on: set[str], lineage: Lineage) -> None:
     """Refuse on entries of unknown kinds, erased ones that may have said no, and those by writers who may not write them."""
-    seen: set[int] = set()
     erased = case.reading.erased(case.subject)
-    erased += [item for item in case.reading.erased(f"model/{case.model}") if item.entry.kind == ModelRegistered.kind]
+    erased += [
+        item for item in case.reading.erased(f"oversight/{case.model}") if item.entry.kind == ModelRegistered.kind
+    ]
     for item in erased:
         case.block(
             "erased_entry", f"entry {item.entry.seq} ({item.entry.kind}) was erased, so nobody knows what it said"
         )
-    for subject in sorted(relied_on):
-        for seq, text in case.reading.unreadable(subject).items():
-            if seq not in seen:
-                case.block("unreadable_entry", f"entry {seq} cannot be judged: {text}", "upgrade this installation")
-            seen.add(seq)
-        for item in case.reading.view.history(subject):
-            if item.entry.seq in seen:
-                continue
-            seen.add(item.entry.seq)
-            problem = case.people.writer_problem(item.entry)
-            if problem and item.entry.seq != 0:
-                case.block("unproven_writer", problem, "a workspace admin")
+    seen: set[int] = set()
+    whole = {subject for subject in relied_on if subject.startswith(_WHOLE_HISTORY)} | {case.subject}
+    for subject in sorted(whole):
+        _provable(case, subject, 0, seen)
+    for ref in lineage.training.record.datasets if lineage.training else ():
+        _provable(case, f"dataset/{ref.name}", ref.seq, seen)
+
+
+def _provable(case: Case, subject: str, since: int, seen: set[int]) -> None:
+    """Block on each entry about a subject, from `since` on, that cannot be read or whose writer may not have written it."""
+    for item in unproven(case.reading, case.people, subject):
+        if item.seq < since or item.seq in seen or case.people.lifted(subject, item.seq):
+            continue
+        seen.add(item.seq)
+        if item.unreadable:
+            who = "upgrade this installation, or disregard it: `cognify people disregard --help`"
+            case.block("unreadable_entry", f"entry {item.seq} cannot be judged: {item.unreadable}", who)
+        else:
+            case.block("unproven_writer", item.writer, "a workspace admin")

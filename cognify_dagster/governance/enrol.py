@@ -1,268 +1,210 @@
-"""Signed governance acts: enrolling people, adopting gate sets and policies, revoking keys."""
+"""Signed acts about who is who: people join, change and rotate keys, machines are admitted, keys are revoked."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from cognify_dagster.governance.errors import GovernanceError, PolicyError, SignatureError
-from cognify_dagster.governance.keys import PersonalKey
-from cognify_dagster.governance.people import ADMIN, Directory, directory, key_problem
-from cognify_dagster.governance.policy import Policy, parse_policy
-from cognify_dagster.governance.statements import read_act, sign_act, statement_digest
-from cognify_dagster.ledger import Receipt, canonical_json
-from cognify_dagster.records import (
-    Envelope,
-    EnvelopeSignature,
-    GateRule,
-    GateSetAdopted,
-    KeyRevoked,
-    Person,
-    PersonEnrolled,
-    PolicyAdopted,
-    Record,
-    Workload,
-    WorkloadEnrolled,
+from cognify_dagster.governance.acts import UNSIGNED
+from cognify_dagster.governance.adoption import (
+    adopt_gate_set,
+    adopt_policy,
+    check_gate_set,
+    gate_digest,
+    policy_in_force,
 )
-from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+from cognify_dagster.governance.authority import ADMIN, RECOVERY, PolicyInForce
+from cognify_dagster.governance.drafts import ActForm, perform_act, register_form
+from cognify_dagster.governance.errors import GovernanceError, SignatureError
+from cognify_dagster.governance.keys import PersonalKey
+from cognify_dagster.governance.people import apply, directory, rule_problem
+from cognify_dagster.ledger import Receipt
+from cognify_dagster.records import KeyRevoked, Person, PersonEnrolled, PublicKey, Record, Workload, WorkloadEnrolled
+from cognify_dagster.workspace import Reading, Recorded, Workspace
 
-_UNSIGNED = Envelope(payload="", payloadType="", signatures=(EnvelopeSignature(keyid="", sig=""),))
+__all__ = [
+    "PolicyInForce",
+    "adopt_gate_set",
+    "adopt_policy",
+    "check_gate_set",
+    "enrol_person",
+    "enrol_workload",
+    "enrolment",
+    "gate_digest",
+    "people_form",
+    "policy_in_force",
+    "revoke_key",
+    "rotate_key",
+    "rotated",
+]
+_UNSIGNED = UNSIGNED
+R = TypeVar("R", bound=Record)
 
 
-def enrol_person(workspace: Workspace, person: Person, voucher: PersonalKey) -> Receipt:
-    """Enrol a person, or change their roles and keys; a second person vouches with their key.
+def enrol_person(workspace: Workspace, person: Person, *vouchers: PersonalKey) -> Receipt:
+    """Enrol a person, or change their roles and keys. Keys of theirs that are not listed end.
+
+    Args:
+        workspace: where.
+        person: the new state.
+        vouchers: keys of those who vouch: a workspace admin and, as the policy demands, others who are enrolled; the person's own
+            valid key may be one of them where only keys are added. One admin suffices where something is only taken away.
 
     Raises:
-        GovernanceError: if the voucher may not vouch, a role is unknown or a key belongs to somebody else.
+        GovernanceError: if they may not vouch or are too few, a role is unknown, or a key or alias belongs to somebody else.
     """
-    reading = workspace.read()
+    names = [key.person for key in vouchers]
+    return perform_act(workspace, lambda reading: enrolment(reading, person, names), vouchers)
+
+
+def enrolment(reading: Reading, person: Person, vouchers: Sequence[str]) -> PersonEnrolled:
+    """Return the record of an enrolment or change, for `propose_act`. The first admin among the vouchers is the one who enrols.
+
+    Raises:
+        GovernanceError: if a role is not in the policy, or nobody is named.
+    """
+    check_roles(reading, person)
+    people = directory(reading)
+    if not vouchers:
+        raise GovernanceError(f"{people.vouchers_at(reading.size)} people vouch for a person; name them")
+    for voucher in vouchers:
+        if people.person_at(voucher, reading.size) is None:
+            raise GovernanceError(f"{voucher} is not enrolled in this workspace, so they cannot vouch")
+
+    def admin(voucher: str) -> bool:
+        standing = people.person_at(voucher, reading.size)
+        return standing is not None and ADMIN in standing.roles
+
+    first = min(vouchers, key=lambda voucher: (voucher == person.person, not admin(voucher)))
+    rest = list(vouchers)
+    rest.remove(first)
+    return PersonEnrolled(person=person, vouched_by=first, witnesses=tuple(rest), envelope=UNSIGNED)
+
+
+def check_roles(reading: Reading, person: Person) -> None:
+    """Refuse roles that the policy in force does not have.
+
+    Raises:
+        GovernanceError: naming the role.
+    """
     policy = policy_in_force(reading).policy
     unknown = [role for role in person.roles if role not in policy.roles]
     if unknown:
         raise GovernanceError(f"role {unknown[0]!r} is not in the policy; it has {', '.join(policy.roles)}")
-    people = directory(reading)
-    _require_role(people, voucher, (ADMIN,), reading.size, "enrol people")
-    if voucher.person == person.person:
-        raise GovernanceError("nobody can vouch for themselves; ask a second workspace admin")
-    for other in people.people():
-        if other.person != person.person and {k.key_id for k in other.keys} & {k.key_id for k in person.keys}:
-            raise GovernanceError(f"this key belongs to {other.name} already; every person has their own")
-    for key in person.keys:
-        problem = key_problem(key)
-        if problem:
-            raise GovernanceError(problem)
-    record = PersonEnrolled(person=person, vouched_by=voucher.person, envelope=_UNSIGNED)
-    envelope = _sign(reading, record, voucher, ADMIN, f"I know {person.name} and that this key is theirs.")
-    return workspace.append(
-        record.model_copy(update={"envelope": envelope}),
-        actor=voucher.person,
-        idem=_once(reading, "people", record),
-        checkpoint=True,
+
+
+def rotate_key(
+    workspace: Workspace, who: str, new: PublicKey, signers: Sequence[PersonalKey], *, retire_others: bool = True
+) -> Receipt:
+    """Give a person a new key; with `retire_others` their older ones end with the entry.
+
+    Args:
+        workspace: where.
+        who: the person.
+        new: the new public key.
+        signers: the person's own valid key and an admin's, or two others' as for an enrolment.
+        retire_others: whether the new key replaces all others.
+
+    Raises:
+        GovernanceError: if the person is not enrolled, or too few sign.
+    """
+    names = [key.person for key in signers]
+    return perform_act(
+        workspace, lambda reading: enrolment(reading, rotated(reading, who, new, retire_others), names), signers
     )
 
 
+def rotated(reading: Reading, who: str, new: PublicKey, retire_others: bool) -> Person:
+    """Return a person's state with a new key.
+
+    Raises:
+        GovernanceError: if the person is not enrolled, or has the key already.
+    """
+    people = directory(reading)
+    person = people.person_at(who, reading.size)
+    if person is None:
+        raise GovernanceError(f"{who} is not enrolled in this workspace; see `cognify people list`")
+    if new.key_id in {span.key.key_id for span in people.keys.get(who, ())}:
+        raise GovernanceError(f"{who} has or had the key {new.key_id}; a rotation brings a new one")
+    kept = () if retire_others else tuple(people.valid_keys(who, reading.size).values())
+    return person.model_copy(update={"keys": (*kept, new)})
+
+
 def enrol_workload(workspace: Workspace, workload: Workload, by: PersonalKey) -> Receipt:
-    """Admit a machine key, or replace one that was revoked; signed by a workspace admin.
+    """Admit a machine key, or replace one that was revoked; signed by a workspace admin. A machine can never sign off.
 
     Raises:
         GovernanceError: if the person is no workspace admin, or the key is malformed or somebody else's.
     """
-    reading = workspace.read()
-    people = directory(reading)
-    _require_role(people, by, (ADMIN,), reading.size, "enrol workloads")
-    problem = key_problem(workload.key)
-    if problem:
-        raise GovernanceError(problem)
-    for holder, spans in people.keys.items():
-        if holder != workload.workload and any(span.key.public == workload.key.public for span in spans):
-            raise GovernanceError(f"the key {workload.key.key_id} belongs to {holder} already")
-    record = WorkloadEnrolled(workload=workload, enrolled_by=by.person, envelope=_UNSIGNED)
-    envelope = _sign(reading, record, by, ADMIN, f"I admit this key as {workload.workload}.")
-    return workspace.append(
-        record.model_copy(update={"envelope": envelope}),
-        actor=by.person,
-        idem=_once(reading, "people", record),
-        checkpoint=True,
-    )
+    record = WorkloadEnrolled(workload=workload, enrolled_by=by.person, envelope=UNSIGNED)
+    return perform_act(workspace, lambda reading: record, [by])
 
 
 def revoke_key(workspace: Workspace, holder: str, key_id: str, reason: str, by: PersonalKey) -> Receipt:
-    """Revoke a key with effect from this entry on. The holder may do it, or a workspace admin."""
-    reading = workspace.read()
-    people = directory(reading)
-    if people.key_at(holder, key_id, reading.size) is None:
-        raise GovernanceError(f"{holder} has no valid key {key_id}; `cognify people list` shows the keys")
-    if by.person != holder:
-        _require_role(people, by, (ADMIN,), reading.size, "revoke somebody else's key")
-    record = KeyRevoked(holder=holder, key_id=key_id, reason=reason, revoked_by=by.person, envelope=_UNSIGNED)
-    envelope = _sign(reading, record, by, ADMIN, f"The key {key_id} must not be trusted any more.")
-    return workspace.append(
-        record.model_copy(update={"envelope": envelope}),
-        actor=by.person,
-        idem=_once(reading, holder, record),
-        checkpoint=True,
-    )
-
-
-def adopt_gate_set(workspace: Workspace, name: str, model: str, gates: Sequence[GateRule], by: PersonalKey) -> Receipt:
-    """Adopt thresholds for a model with a person's signature.
+    """Revoke a key with effect from this entry on. The holder may do it, or a workspace admin.
 
     Raises:
-        GovernanceError: if the person has none of the roles that may adopt gate sets.
+        GovernanceError: if the holder has no such valid key, or the signer may not revoke it.
     """
-    reading = workspace.read()
-    policy = policy_in_force(reading).policy
-    role = _require_role(directory(reading), by, policy.gate_set_adopters, reading.size, "adopt gate sets")
-    record = GateSetAdopted(
-        name=name, model=model, gates=tuple(gates), digest=gate_digest(gates), adopted_by=by.person, envelope=_UNSIGNED
-    )
-    envelope = _sign(reading, record, by, role, "I adopt these thresholds before results exist.")
-    return workspace.append(
-        record.model_copy(update={"envelope": envelope}),
-        actor=by.person,
-        idem=_once(reading, f"gates/{name}", record),
-        checkpoint=True,
-    )
+    return perform_act(workspace, lambda reading: revocation(reading, holder, key_id, reason, by.person), [by])
 
 
-def gate_digest(gates: Sequence[GateRule]) -> str:
-    """Return `sha256:` and the digest of the canonical list of gates."""
-    return "sha256:" + hashlib.sha256(canonical_json([gate.model_dump(mode="json") for gate in gates])).hexdigest()
+def revocation(reading: Reading, holder: str, key_id: str, reason: str, by: str) -> KeyRevoked:
+    """Return the record of a revocation, for `propose_act`.
 
-
-def adopt_policy(workspace: Workspace, policy: Policy, reason: str, signers: Sequence[PersonalKey]) -> Receipt:
-    """Adopt a new policy, signed by as many adopters as the policy in force demands."""
-    reading = workspace.read()
-    current = policy_in_force(reading).policy
-    people = directory(reading)
-    roles = [_require_role(people, key, current.adopters, reading.size, "adopt a policy") for key in signers]
-    if len({key.person for key in signers}) < _policy_quorum(reading, current):
-        raise GovernanceError(f"a policy is adopted by {_policy_quorum(reading, current)} different people")
-    record = PolicyAdopted(policy=policy.as_json(), policy_digest=policy.digest, reason=reason, envelopes=())
-    envelopes = tuple(
-        _sign(reading, record, key, role, "I adopt this policy for this workspace.")
-        for key, role in zip(signers, roles, strict=True)
-    )
-    return workspace.append(
-        record.model_copy(update={"envelopes": envelopes}),
-        actor=signers[0].person,
-        idem=_once(reading, "policy", record),
-        checkpoint=True,
-    )
-
-
-@dataclass(frozen=True)
-class PolicyInForce:
-    """The policy that counts, the entry that established it, and why later ones do not count.
-
-    `unreadable` names entries that may hold a newer policy which cannot be read here; a decision must then refuse.
+    Raises:
+        GovernanceError: if the holder has no such valid key.
     """
-
-    policy: Policy
-    seq: int
-    digest: str
-    problems: tuple[tuple[int, str], ...] = ()
-    unreadable: tuple[tuple[int, str], ...] = ()
+    if directory(reading).key_at(holder, key_id, reading.size) is None:
+        raise GovernanceError(f"{holder} has no valid key {key_id}; `cognify people list` shows the keys")
+    return KeyRevoked(holder=holder, key_id=key_id, reason=reason, revoked_by=by, envelope=UNSIGNED)
 
 
-def policy_in_force(reading: Reading) -> PolicyInForce:
-    """Return the policy in force at the end of a reading, walking the history of `policy`."""
-    genesis = reading.genesis.record
-    current, seq, digest = parse_policy(genesis.policy, "the genesis policy"), 0, genesis.policy_digest
-    problems: list[tuple[int, str]] = []
-    unreadable = [
-        (item.entry.seq, "its payload was erased")
-        for item in reading.erased("policy")
-        if item.entry.kind == PolicyAdopted.kind
-    ]
-    if _digest(genesis.policy) != genesis.policy_digest:
-        problems.append((0, "its policy digest is not that of its policy"))
-    people: Directory | None = None
-    used: set[str] = set()
-    for item in reading.history("policy"):
-        record = item.record
-        if not isinstance(record, PolicyAdopted):
-            continue
-        people = people or directory(reading)
-        problem = _adoption_problem(reading, item, record, current, people, used)
-        if problem:
-            problems.append((item.seq, problem))
-            continue
-        used |= {statement_digest(envelope) for envelope in record.envelopes}
+# --- forms ---------------------------------------------------------------------------------------------------------------
+
+
+def people_form(
+    record: type[R], signers: Callable[[R], Sequence[str]], meaning: Callable[[R], str], *, roles: Sequence[str] = ()
+) -> ActForm[R]:
+    """Return the form of an act that changes the directory: the rules of `people_rules` judge it, before and after signing."""
+
+    def check(reading: Reading, item: R, names: Sequence[str]) -> str | None:
+        keys = {name.partition(":")[2] for name in names if name.startswith(f"{RECOVERY}:")}
+        persons = {name for name in names if not name.startswith(f"{RECOVERY}:")}
+        now = max(reading.view.entries[-1].entry.time_us, time.time_ns() // 1000)
+        return rule_problem(reading, item, persons, keys, now)
+
+    def judge(reading: Reading, item: Recorded[R]) -> str | None:
+        plain: Recorded[Record] = Recorded(
+            item.seq, item.time_us, item.leaf, item.actor, item.key_id, item.record, item.entry
+        )
         try:
-            current, seq, digest = parse_policy(record.policy, "the policy"), item.seq, record.policy_digest
-        except PolicyError as error:
-            unreadable.append((item.seq, str(error)))
-    return PolicyInForce(current, seq, digest, tuple(problems), tuple(unreadable))
-
-
-def _digest(policy: Mapping[str, object]) -> str:
-    """The digest of a policy as it stands in the ledger, whatever fields today's schema has."""
-    return "sha256:" + hashlib.sha256(canonical_json(policy)).hexdigest()
-
-
-def _adoption_problem(
-    reading: Reading,
-    item: Recorded[Record],
-    record: PolicyAdopted,
-    current: Policy,
-    people: Directory,
-    used: Collection[str],
-) -> str | None:
-    signers: set[str] = set()
-    for envelope in record.envelopes:
-        try:
-            predicate = read_act(item, envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
-            if statement_digest(envelope) in used:
-                return "the same signed statement had its effect in an earlier entry"
+            apply(directory(reading).copy(), reading, plain)
         except SignatureError as error:
             return str(error)
-        person = people.person_at(str(predicate["person"]), item.seq)
-        if person is not None and set(person.roles) & set(current.adopters):
-            signers.add(person.person)
-    if len(signers) < _policy_quorum(reading, current):
-        return "not enough people with the right role signed it"
-    if _digest(record.policy) != record.policy_digest:
-        return "its digest is not that of its policy"
-    return None
+        return None
+
+    return ActForm(record, signers, lambda reading, item, person: roles, meaning, judge, check)
 
 
-def _policy_quorum(reading: Reading, policy: Policy) -> int:
-    return 1 if reading.trial else policy.policy_quorum
+def _meaning(record: PersonEnrolled) -> str:
+    return f"I know {record.person.name}, and these are their roles and keys."
 
 
-def check_gate_set(reading: Reading, item: Recorded[GateSetAdopted], people: Directory, policy: Policy) -> str | None:
-    """Say why a gate set does not count, or None."""
-    record = item.record
-    try:
-        predicate = read_act(item, record.envelope, reading.origin, lambda p, k: people.key_at(p, k, item.seq))
-    except SignatureError as error:
-        return f"gate set entry {item.seq}: {error}"
-    person = people.person_at(str(predicate["person"]), item.seq)
-    if person is None or person.person != record.adopted_by or not set(person.roles) & set(policy.gate_set_adopters):
-        return f"gate set entry {item.seq}: its signer may not adopt gate sets"
-    if gate_digest(record.gates) != record.digest:
-        return f"gate set entry {item.seq}: its digest is not that of its gates"
-    return None
-
-
-def _require_role(people: Directory, key: PersonalKey, roles: Sequence[str], size: int, act: str) -> str:
-    person = people.person_at(key.person, size)
-    if person is None:
-        raise GovernanceError(f"{key.person} is not enrolled in this workspace; see `cognify people enrol --help`")
-    if people.key_at(key.person, key.key_id, size) is None:
-        raise GovernanceError(f"the key {key.key_id} of {person.name} is not valid here (not enrolled, or revoked)")
-    held = [role for role in roles if role in person.roles]
-    if not held:
-        raise GovernanceError(f"{person.name} may not {act}: one of the roles {', '.join(roles)} is needed")
-    return held[0]
-
-
-def _sign(reading: Reading, record: Record, key: PersonalKey, role: str, meaning: str) -> Envelope:
-    return sign_act(record, key, ledger=reading.origin, role=role, meaning=meaning, head=reading.view.checkpoint())
-
-
-def _once(reading: Reading, subject: str, record: Record) -> str:
-    """Key an act by the state it changes, so that the same change can be made again later but never twice at once."""
-    return idempotency_key(record.kind, subject, record.facts_digest(), reading.view.heads.get(subject, -1))
+register_form(people_form(PersonEnrolled, lambda record: (record.vouched_by, *record.witnesses), _meaning))
+register_form(
+    people_form(
+        WorkloadEnrolled,
+        lambda record: (record.enrolled_by,),
+        lambda record: f"I admit this key as {record.workload.workload}.",
+        roles=(ADMIN,),
+    )
+)
+register_form(
+    people_form(
+        KeyRevoked,
+        lambda record: (record.revoked_by,),
+        lambda record: f"The key {record.key_id} must not be trusted any more.",
+    )
+)

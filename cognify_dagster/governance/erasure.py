@@ -52,6 +52,7 @@ PROTECTED_KINDS = frozenset(
         "release_refused", "deployment_completed", "bundle_exported", "payload_erased", "legal_hold_placed",
         "legal_hold_lifted", "retention_adopted", "segment_archived", "log_key_rotated", "log_key_revoked",
         "ledger_continued", "clock_floor_corrected", "restored",
+        "delegated", "delegation_ended", "person_recertified", "person_recovered", "entry_disregarded",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.keys import PersonalKey, public_key
-from cognify_dagster.governance.people import ADMIN
+from cognify_dagster.governance.people import ADMIN, key_problem
 from cognify_dagster.governance.policy import Policy
 from cognify_dagster.governance.statements import sign_act
 from cognify_dagster.ledger import Checkpoint, TrustFile
@@ -43,7 +43,7 @@ def found_workspace(
     policy: Policy,
     policy_text: str,
     recovery_keys: Sequence[PublicKey] = (),
-    recovery_threshold: int = 1,
+    recovery_threshold: int | None = None,
     trial: bool = False,
     ledger_url: str | None = None,
 ) -> Workspace:
@@ -51,6 +51,9 @@ def found_workspace(
 
     Writes `.cognify/`, `trust.txt`, `policy.yaml` and, last, `cognify.toml`. A process killed before the end leaves no
     workspace. With `ledger_url` the ledger is an empty one in Postgres (see `prepare`).
+
+    Recovery keys are best keys of their own, kept offline; unless given they are the founders' keys. `recovery_threshold` says how
+    many of them set a person's keys anew: two unless given, and never one in a real ledger (one in a trial ledger).
 
     Raises:
         GovernanceError: if there are too few founders, or one person twice.
@@ -72,8 +75,7 @@ def found_workspace(
     if not any(ADMIN in founder.roles for founder in founders):
         raise GovernanceError(f"at least one founder has the role {ADMIN}, or nobody could ever be enrolled")
     recovery = tuple(recovery_keys) or tuple(founder.key.public for founder in founders)
-    if not 1 <= recovery_threshold <= len(recovery):
-        raise GovernanceError(f"recovery needs between 1 and {len(recovery)} keys")
+    threshold = _threshold(recovery, recovery_threshold, trial)
     config = prepare(folder, origin, ledger_url=ledger_url)
     workspace = open_prepared(config)
     writer, signer = workspace.writer, workspace.ledger.signer
@@ -98,7 +100,7 @@ def found_workspace(
         workloads=(Workload(workload=writer.workload, key=public_key(writer.public), kinds=allowed),),
         policy=policy.as_json(),
         policy_digest=policy.digest,
-        recovery_threshold=recovery_threshold,
+        recovery_threshold=threshold,
         recovery_keys=recovery,
         created=utc(),
     )
@@ -113,3 +115,19 @@ def found_workspace(
     trust = TrustFile((signer.verifier,), receipt.leaf)
     path = publish(config, {"trust.txt": trust.text(), "policy.yaml": policy_text})
     return Workspace.open(path)
+
+
+def _threshold(recovery: Sequence[PublicKey], wanted: int | None, trial: bool) -> int:
+    """How many recovery keys sign. With one, a single person could reset anybody's credential and sign with it."""
+    least = 1 if trial else 2
+    problem = next((text for key in recovery if (text := key_problem(key))), None)
+    if problem or any(key.algorithm != "ed25519" for key in recovery):
+        raise GovernanceError(f"recovery keys are Ed25519 keys: {problem or 'one of these is a passkey'}")
+    if len({key.key_id for key in recovery}) != len(recovery):
+        raise GovernanceError("each recovery key is another key")
+    if len(recovery) < least:
+        raise GovernanceError(f"recovery takes at least {least} keys; {len(recovery)} given")
+    threshold = least if wanted is None else wanted
+    if not least <= threshold <= len(recovery):
+        raise GovernanceError(f"recovery needs between {least} and {len(recovery)} keys")
+    return threshold

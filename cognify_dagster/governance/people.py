@@ -1,178 +1,204 @@
-"""Who is who: people, their keys and roles, and workload keys, as the ledger's entries establish them.
+"""Builds the directory of people, keys and policy from what the ledger's entries say, one entry after the other.
 
-Invariants: a person counts only if the genesis entry names them or an enrolled second person vouched with a valid signature;
-a key is valid only for entries after its enrolment and before its revocation; an enrolment or revocation whose signature
-fails has no effect and is reported; a signed act has its effect once, so an old enrolment cannot be replayed to bring roles
-back; where the payload of such an entry was erased, the keys of the holder it was about count no more.
+Invariants: a person counts only if the genesis entry names them, others vouched with valid signatures, or the founders' recovery keys
+set them; a key is valid only for entries after its enrolment and before its end; an act whose signatures fail has no
+effect and is reported; a signed act has its effect once, so an old one cannot be replayed to bring roles back; where the payload
+of such an entry was erased or cannot be read, the keys of the holders it was about count no more; a policy adoption is judged by the
+people and the policy before it, an act about people by the policy before it. An entry that is disregarded takes nothing away from
+these rules: decisions only cease to stop at it.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Collection, Mapping, Sequence
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from cognify_dagster.governance.errors import SignatureError
+from cognify_dagster.governance.authority import (
+    ADMIN,
+    RECOVERY,
+    SHARED,
+    Authority,
+    Delegation,
+    Directory,
+    KeySpan,
+    PolicyInForce,
+    Standing,
+)
+from cognify_dagster.governance.errors import PolicyError, SignatureError
+from cognify_dagster.governance.people_rules import (
+    RULES,
+    Act,
+    close_keys,
+    end_delegations,
+    key_problem,
+    require_recovery,
+)
+from cognify_dagster.governance.policy import parse_policy
 from cognify_dagster.governance.statements import read_act, statement_digest
-from cognify_dagster.ledger import Entry
+from cognify_dagster.ledger import Entry, canonical_json
 from cognify_dagster.records import (
+    DelegationEnded,
+    EntryDisregarded,
     Envelope,
     Genesis,
-    KeyRevoked,
-    Person,
-    PersonEnrolled,
+    PersonRecovered,
+    PolicyAdopted,
     PublicKey,
     Record,
-    Workload,
-    WorkloadEnrolled,
 )
 from cognify_dagster.workspace import Reading, Recorded
 
-ADMIN = "workspace_admin"
-_PERSON_SIGNED = frozenset({"person_enrolled", "workload_enrolled", "key_revoked"})
-
-
-@dataclass(frozen=True)
-class KeySpan:
-    """A key and the entries for which it is valid: after `since`, before `until` (None: still valid)."""
-
-    key: PublicKey
-    since: int
-    until: int | None = None
-
-    def valid_at(self, seq: int) -> bool:
-        """Whether the key may have signed entry `seq`. An enrolment's own entry is not covered, genesis's is."""
-        return (self.since < seq or seq == self.since == 0) and (self.until is None or seq < self.until)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A person's state from entry `since` on."""
-
-    since: int
-    person: Person
-    vouched_by: str
-
-
-@dataclass
-class Directory:
-    """People and workloads as of the end of a reading. `problems` lists entries that had no effect, with the reason."""
-
-    standings: dict[str, list[Standing]] = field(default_factory=dict)
-    keys: dict[str, list[KeySpan]] = field(default_factory=dict)
-    workloads: list[tuple[int, Workload]] = field(default_factory=list)
-    problems: list[tuple[int, str]] = field(default_factory=list)
-    used: set[str] = field(default_factory=set, repr=False)
-
-    def person_at(self, person: str, seq: int) -> Person | None:
-        """Return who the person was just before entry `seq`."""
-        found = [item.person for item in self.standings.get(person, ()) if item.since < seq or seq == item.since == 0]
-        return found[-1] if found else None
-
-    def key_at(self, holder: str, key_id: str, seq: int) -> PublicKey | None:
-        """Return a holder's key if it is valid for entry `seq`."""
-        for span in self.keys.get(holder, ()):
-            if span.key.key_id == key_id and span.valid_at(seq):
-                return span.key
-        return None
-
-    def name(self, person: str) -> str:
-        """Return the newest name of a person, or the id itself."""
-        found = self.standings.get(person)
-        return found[-1].person.name if found else person
-
-    def people(self) -> list[Person]:
-        """Return everyone, in their newest state."""
-        return [items[-1].person for items in self.standings.values()]
-
-    def with_role(self, role: str) -> list[Person]:
-        """Return the people who hold a role now."""
-        return [person for person in self.people() if role in person.roles]
-
-    def resolve(self, aliases: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Map aliases such as `git:ben@bank.example` or `user:ben` to people; return (person ids, unmapped aliases)."""
-        table = {alias.lower(): person.person for person in self.people() for alias in person.aliases}
-        found: set[str] = set()
-        unknown: list[str] = []
-        for alias in aliases:
-            person = alias if alias in self.standings else table.get(alias.lower())
-            if person is None:
-                unknown.append(alias)
-            else:
-                found.add(person)
-        return sorted(found), unknown
-
-    def writer_problem(self, entry: Entry) -> str | None:
-        """Say why an entry's writer does not count, or None: it must be signed by an enrolled workload for this kind.
-
-        Enrolments and revocations are exempt: they have effect only through the person's signature inside, and a revoked
-        workload key could otherwise never be replaced.
-        """
-        if entry.kind in _PERSON_SIGNED:
-            return None
-        if not entry.key_id:
-            return f"entry {entry.seq} ({entry.kind}) is not signed by a workload"
-        known = [item for since, item in self.workloads if item.key.key_id == entry.key_id and since <= entry.seq]
-        if not known:
-            return f"entry {entry.seq} ({entry.kind}): no workload enrolled before it has the key {entry.key_id}"
-        workload = known[-1]
-        if self.key_at(workload.workload, entry.key_id, entry.seq) is None:
-            return f"entry {entry.seq} ({entry.kind}): the workload key {entry.key_id} was not valid then"
-        if entry.kind not in workload.kinds:
-            return f"entry {entry.seq}: {workload.workload} may not write {entry.kind} entries"
-        try:
-            key = Ed25519PublicKey.from_public_bytes(base64.b64decode(workload.key.public))
-            key.verify(entry.signature, entry.signing_input())
-        except (InvalidSignature, ValueError):
-            return f"entry {entry.seq} ({entry.kind}): the workload's signature does not verify"
-        return None
+__all__ = [
+    "ADMIN",
+    "RECOVERY",
+    "Authority",
+    "Delegation",
+    "Directory",
+    "KeySpan",
+    "PolicyInForce",
+    "Standing",
+    "act_of",
+    "apply",
+    "directory",
+    "envelopes_of",
+    "key_problem",
+    "policy_digest",
+    "rule_problem",
+]
+_ENDS_KEYS = frozenset({"person_enrolled", "workload_enrolled", "key_revoked", PersonRecovered.kind})
+_built: weakref.WeakKeyDictionary[Reading, Directory] = weakref.WeakKeyDictionary()
 
 
 def directory(reading: Reading) -> Directory:
-    """Build the directory from the genesis entry and the history of `people`."""
+    """Return the directory at the end of a reading. It is built once a reading and must not be changed: see `Directory.copy`."""
+    found = _built.get(reading)
+    if found is None:
+        found = _built[reading] = _build(reading)
+    return found
+
+
+def _build(reading: Reading) -> Directory:
     result = Directory()
     _found(result, reading.genesis, reading.origin)
-    for entry in (found.entry for found in reading.view.history("people")):
-        item = reading.at(entry.seq)
+    entries = {item.entry.seq: item.entry for name in ("people", "policy") for item in reading.view.history(name)}
+    for seq in sorted(entries):
+        item = reading.at(seq)
+        if item is None:
+            _forget(result, entries[seq], erased=reading.view.entries[seq].payload is None)
+            continue
         try:
-            if item is None:
-                _forget(result, entry)
-            elif isinstance(item.record, PersonEnrolled):
-                _enrol(result, item, item.record, reading.origin)
-            elif isinstance(item.record, WorkloadEnrolled):
-                _enrol_workload(result, item, item.record, reading.origin)
-            elif isinstance(item.record, KeyRevoked):
-                _revoke(result, item, item.record, reading.origin)
+            apply(result, reading, item)
         except SignatureError as error:
-            result.problems.append((entry.seq, str(error)))
+            problems = result.policy_problems if isinstance(item.record, PolicyAdopted) else result.problems
+            problems.append((seq, str(error)))
     return result
 
 
-def key_problem(key: PublicKey) -> str | None:
-    """Say why a public key cannot be enrolled, or None: its id must be that of its bytes."""
+def apply(people: Directory, reading: Reading, item: Recorded[Record]) -> None:
+    """Let an entry have its effect on a directory of what stands before it; entries of other kinds have none.
+
+    Raises:
+        SignatureError: if the act does not count; the directory is then as it was.
+    """
+    record = item.record
+    if isinstance(record, PolicyAdopted):
+        _adopt(people, reading, item, record)
+        return
+    if type(record) not in RULES and not isinstance(record, EntryDisregarded):
+        return
+    act, digests = act_of(people, item, envelopes_of(record), reading.origin)
+    _judge(people, reading, record, act)
+    people.used |= digests
+
+
+def rule_problem(
+    reading: Reading, record: Record, signers: Collection[str], recovery: Collection[str], time_us: int
+) -> str | None:
+    """Say why an act about people would not count as the next entry if these people, or recovery keys, signed it; or None."""
+    act = Act(reading.size, time_us, "", frozenset(signers), frozenset(recovery), reading.size)
     try:
-        public = base64.b64decode(key.public, validate=True)
-    except ValueError:
-        return f"key {key.key_id} is not base64"
-    if len(public) != 32 or hashlib.sha256(public).hexdigest()[:16] != key.key_id:
-        return f"key {key.key_id}: the id is not that of the key"
+        _judge(directory(reading).copy(), reading, record, act)
+    except SignatureError as error:
+        return str(error)
     return None
+
+
+def _judge(people: Directory, reading: Reading, record: Record, act: Act) -> None:
+    if isinstance(record, EntryDisregarded):
+        _disregard(people, reading, record, act)
+    else:
+        RULES[type(record)](people, record, act)
+
+
+def envelopes_of(record: Record) -> tuple[Envelope, ...]:
+    """Return the signed envelopes inside a record, in order."""
+    one, several = getattr(record, "envelope", None), getattr(record, "envelopes", None) or ()
+    return tuple(item for item in (one, *several) if item is not None)
+
+
+def act_of(
+    people: Directory, item: Recorded[Record], envelopes: Sequence[Envelope], origin: str
+) -> tuple[Act, set[str]]:
+    """Verify every envelope of an act; return who signed and what they saw, and the digests of the statements.
+
+    Raises:
+        SignatureError: if one does not verify, is by somebody who signed already, or had its effect before.
+    """
+
+    def find(person: str, key_id: str) -> PublicKey | None:
+        if person == RECOVERY:
+            return next((key for key in people.recovery_keys if key.key_id == key_id), None)
+        return people.signing_key(person, key_id, item.seq)
+
+    signers, recovery, digests = set[str](), set[str](), set[str]()
+    seen = item.seq
+    for envelope in envelopes:
+        predicate = read_act(item, envelope, origin, find)
+        digest = statement_digest(envelope)
+        if digest in people.used:
+            raise SignatureError("the same signed statement had its effect in an earlier entry")
+        person, key_id = str(predicate["person"]), str(predicate["key_id"])
+        into, name = (recovery, key_id) if person == RECOVERY else (signers, person)
+        if name in into or digest in digests:
+            raise SignatureError(f"{name} signed twice; different people have to sign")
+        into.add(name)
+        digests.add(digest)
+        seen = min(seen, _seen(predicate, item.seq))
+    if not digests:
+        raise SignatureError("nobody signed it")
+    return Act(item.seq, item.time_us, item.leaf, frozenset(signers), frozenset(recovery), seen), digests
+
+
+def _seen(predicate: Mapping[str, object], seq: int) -> int:
+    """How many entries the signer says to have seen."""
+    head = predicate.get("checkpoint")
+    size = head.get("size") if isinstance(head, dict) else None
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= seq:
+        raise SignatureError("the statement does not say which entries its signer saw")
+    return size
+
+
+# --- genesis and what cannot be read -------------------------------------------------------------------------------------
 
 
 def _found(result: Directory, item: Recorded[Genesis], origin: str) -> None:
     genesis = item.record
-    problems = [key_problem(key) for founder in genesis.founders for key in founder.keys]
-    problems += [key_problem(workload.key) for workload in genesis.workloads]
+    holders = [(founder.person, founder.keys) for founder in genesis.founders]
+    holders += [(workload.workload, (workload.key,)) for workload in genesis.workloads]
+    problems = [key_problem(key) for _, keys in holders for key in keys]
+    publics = [key.public for _, keys in holders for key in keys]
+    if len(set(publics)) != len(publics):
+        problems.append("the genesis entry gives two holders the same key")
     if genesis.origin != origin:
         problems.append(f"the genesis entry founds {genesis.origin!r}, not {origin!r}")
     if len({founder.person for founder in genesis.founders}) < (1 if genesis.trial else 2):
         problems.append("the genesis entry has too few founders")
+    result.trial = genesis.trial
+    result.recovery_keys = tuple(key for key in genesis.recovery_keys if key_problem(key) is None)
+    result.recovery_threshold = genesis.recovery_threshold
     for founder in genesis.founders:
-        result.standings[founder.person] = [Standing(0, founder, "genesis")]
+        result.standings[founder.person] = [Standing(0, founder, "genesis", time_us=item.time_us)]
         result.keys[founder.person] = [KeySpan(key, 0) for key in founder.keys]
     for workload in genesis.workloads:
         result.workloads.append((0, workload))
@@ -180,93 +206,102 @@ def _found(result: Directory, item: Recorded[Genesis], origin: str) -> None:
     signed: set[str] = set()
     for envelope in genesis.envelopes:
         try:
-            signed.add(_signer(result, item, envelope, origin))
+            signed.add(str(read_act(item, envelope, origin, lambda p, k: result.signing_key(p, k, 0))["person"]))
         except SignatureError as error:
             problems.append(str(error))
     missing = [founder.person for founder in genesis.founders if founder.person not in signed]
     if missing:
         problems.append(f"the genesis entry is not signed by {', '.join(missing)}")
     result.problems += [(0, problem) for problem in problems if problem]
+    if policy_digest(genesis.policy) != genesis.policy_digest:
+        result.policy_problems.append((0, "its policy digest is not that of its policy"))
+    try:
+        result.policies.append((0, parse_policy(genesis.policy, "the genesis policy"), genesis.policy_digest))
+    except PolicyError as error:
+        result.policy_unreadable.append((0, str(error)))
 
 
-def _signer(result: Directory, item: Recorded[Record], envelope: Envelope, origin: str) -> str:
-    """Verify an act's envelope and return who signed it."""
-    predicate = read_act(item, envelope, origin, lambda person, key: result.key_at(person, key, item.seq))
-    if statement_digest(envelope) in result.used:
-        raise SignatureError("the same signed statement had its effect in an earlier entry")
-    return str(predicate["person"])
-
-
-def _require_admin(result: Directory, person: str, seq: int, act: str) -> None:
-    standing = result.person_at(person, seq)
-    if standing is None or ADMIN not in standing.roles:
-        raise SignatureError(f"{person} may not {act}: the role {ADMIN} is needed")
-
-
-def _check_keys(result: Directory, holder: str, keys: Iterable[PublicKey]) -> None:
-    taken = {span.key.public: owner for owner, spans in result.keys.items() for span in spans}
-    for key in keys:
-        problem = key_problem(key)
-        if problem:
-            raise SignatureError(problem)
-        if taken.get(key.public, holder) != holder:
-            raise SignatureError(f"key {key.key_id} belongs to {taken[key.public]} already")
-
-
-def _enrol(result: Directory, item: Recorded[Record], record: PersonEnrolled, origin: str) -> None:
-    person = record.person
-    voucher = _signer(result, item, record.envelope, origin)
-    if voucher != record.vouched_by:
-        raise SignatureError("the voucher named is not the one who signed")
-    if voucher == person.person:
-        raise SignatureError(f"{voucher} cannot vouch for themselves")
-    _require_admin(result, voucher, item.seq, "enrol people")
-    _check_keys(result, person.person, person.keys)
-    result.used.add(statement_digest(record.envelope))
-    result.standings.setdefault(person.person, []).append(Standing(item.seq, person, voucher))
-    _add_keys(result, person.person, person.keys, item.seq)
-
-
-def _enrol_workload(result: Directory, item: Recorded[Record], record: WorkloadEnrolled, origin: str) -> None:
-    signer = _signer(result, item, record.envelope, origin)
-    if signer != record.enrolled_by:
-        raise SignatureError("the admin named is not the one who signed")
-    _require_admin(result, signer, item.seq, "enrol workloads")
-    workload = record.workload
-    _check_keys(result, workload.workload, (workload.key,))
-    result.used.add(statement_digest(record.envelope))
-    result.workloads.append((item.seq, workload))
-    _add_keys(result, workload.workload, (workload.key,), item.seq)
-
-
-def _add_keys(result: Directory, holder: str, keys: Iterable[PublicKey], seq: int) -> None:
-    """Keys once known keep their span: enrolling a revoked key again does not bring it back."""
-    spans = result.keys.setdefault(holder, [])
-    known = {span.key.key_id for span in spans}
-    spans.extend(KeySpan(key, seq) for key in keys if key.key_id not in known)
-
-
-def _revoke(result: Directory, item: Recorded[Record], record: KeyRevoked, origin: str) -> None:
-    revoker = _signer(result, item, record.envelope, origin)
-    if revoker != record.revoked_by:
-        raise SignatureError("the revoker named is not the one who signed")
-    if revoker != record.holder:
-        _require_admin(result, revoker, item.seq, f"revoke the key of {record.holder}")
-    _close(result, record.holder, item.seq, record.key_id)
-
-
-def _close(result: Directory, holder: str, seq: int, key_id: str | None = None) -> None:
-    result.keys[holder] = [
-        KeySpan(span.key, span.since, seq) if span.until is None and key_id in (None, span.key.key_id) else span
-        for span in result.keys.get(holder, [])
-    ]
-
-
-def _forget(result: Directory, entry: Entry) -> None:
-    """What an entry said is gone: whoever it was about may have lost a role or a key by it."""
-    if entry.kind not in _PERSON_SIGNED:
+def _forget(result: Directory, entry: Entry, *, erased: bool) -> None:
+    """What an entry said is gone: whoever it was about may have lost a role, a key or a delegation by it."""
+    if entry.kind == PolicyAdopted.kind and erased:
+        result.policy_unreadable.append((entry.seq, "its payload was erased"))
+    if entry.kind == DelegationEnded.kind:
+        about = set(entry.subjects)
+        end_delegations(result, entry.seq, lambda item: {item.delegator, item.delegate} <= about)
+    if entry.kind not in _ENDS_KEYS or "people" not in entry.subjects:
         return
     for holder in entry.subjects:
         if holder in result.keys:
-            _close(result, holder, entry.seq)
+            close_keys(result, holder, entry.seq)
             result.problems.append((entry.seq, f"it cannot be read; the keys of {holder} count no more"))
+
+
+# --- policy --------------------------------------------------------------------------------------------------------------
+
+
+def policy_digest(policy: Mapping[str, object]) -> str:
+    """Return the digest of a policy as it stands in the ledger, whatever fields today's schema has."""
+    return "sha256:" + hashlib.sha256(canonical_json(policy)).hexdigest()
+
+
+def _adopt(people: Directory, reading: Reading, item: Recorded[Record], record: PolicyAdopted) -> None:
+    current = people.policy_at(item.seq)
+    if current is None:
+        raise SignatureError("the policy before it cannot be read, so nobody knows who may adopt one")
+    act, digests = act_of(people, item, record.envelopes, reading.origin)
+    adopters = [who for who in act.signers if people.roles_at(who, item.seq, item.time_us) & set(current.adopters)]
+    if len(adopters) < (1 if people.trial else current.policy_quorum):
+        raise SignatureError("not enough people with the right role signed it")
+    if policy_digest(record.policy) != record.policy_digest:
+        raise SignatureError("its digest is not that of its policy")
+    people.used |= digests
+    try:
+        people.policies.append((item.seq, parse_policy(record.policy, "the policy"), record.policy_digest))
+    except PolicyError as error:
+        people.policy_unreadable.append((item.seq, str(error)))
+
+
+# --- disregarding --------------------------------------------------------------------------------------------------------
+
+
+def _disregard(people: Directory, reading: Reading, record: EntryDisregarded, act: Act) -> None:
+    """Let decisions go on without an entry that cannot be read, proven or given an effect.
+
+    It is safe because nothing takes effect by it and nothing valid loses its effect: it lifts only the stop. People whom the entry
+    is about do not sign (it may have revoked their key), and a release that can read the entry judges anew.
+    """
+    if not 0 < record.seq < act.seq:
+        raise SignatureError(f"entry {record.seq} is not an earlier entry")
+    try:
+        entry = reading.view.entries[record.seq].entry
+    except LookupError:  # a view of some subjects only, which cannot judge this and relies on nothing that it names
+        return
+    shared = [name for name in entry.subjects if name in SHARED or name.startswith("person/")]
+    if not shared:
+        raise SignatureError(
+            f"entry {record.seq} is not about people or policy; those it is about have to deal with it"
+        )
+    if reading.at(record.seq) is not None and people.writer_problem(entry) is None:
+        listed = (*people.problems, *people.policy_problems)
+        if record.seq not in {seq for seq, _ in listed}:
+            raise SignatureError(f"entry {record.seq} is valid; what is valid cannot be disregarded")
+    if act.recovery:
+        require_recovery(people, record.recovery_keys, act)
+    else:
+        _disregarders(people, record, entry, act)
+    people.disregarded.setdefault(record.seq, act.seq)
+
+
+def _disregarders(people: Directory, record: EntryDisregarded, entry: Entry, act: Act) -> None:
+    if set(record.signers) != act.signers or len(record.signers) != len(act.signers):
+        raise SignatureError("the people named are not those who signed")
+    about = act.signers & set(entry.subjects)
+    if about:
+        raise SignatureError(f"{', '.join(sorted(about))} cannot disregard an entry about themselves")
+    policy, needed, roles = people.policy_at(act.seq), 2, {ADMIN}
+    if "policy" in entry.subjects and policy is not None:
+        needed, roles = max(2, policy.policy_quorum), set(policy.adopters)
+    needed = 1 if people.trial else needed
+    able = [who for who in act.signers if people.roles_at(who, act.seq, act.time_us) & roles]
+    if len(able) < needed:
+        raise SignatureError(f"{needed} different people with one of the roles {', '.join(sorted(roles))} have to sign")

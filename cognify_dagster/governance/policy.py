@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cognify_dagster.governance.errors import PolicyError
 from cognify_dagster.ledger import canonical_json
+from cognify_dagster.records.base import PersonId, TargetName
 
 ROLES = (
     "data_scientist",
@@ -34,13 +35,18 @@ class _Model(BaseModel):
 
 
 class Stage(_Model):
-    """One stage. An `automated` stage is met by gate results, a `sign_off` stage by people."""
+    """One stage. An `automated` stage is met by gate results, a `sign_off` stage by people.
+
+    `role` and `quorum` say who signs; `further_roles` adds people of other roles to the same stage (for example one `legal`
+    beside one `compliance_officer`), each with their own signature.
+    """
 
     kind: Literal["automated", "sign_off"]
     title: str = ""
     gates: tuple[Literal["performance", "fairness", "data_quality", "completeness", "security"], ...] = ()
     role: str = ""
     quorum: int = Field(1, ge=1, le=20)
+    further_roles: dict[str, int] = {}
     min_strength: Literal["S2", "S3", "S4"] = "S3"
     meaning: str = ""
 
@@ -50,25 +56,84 @@ class Stage(_Model):
             raise ValueError("an automated stage names at least one gate")
         if self.kind == "sign_off" and not (self.role and self.meaning):
             raise ValueError("a sign_off stage needs a role and a meaning")
+        if self.role in self.further_roles or any(not 1 <= count <= 20 for count in self.further_roles.values()):
+            raise ValueError("further_roles: other roles than the stage's own, each with a number from 1 to 20")
         return self
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """How many signatures the stage needs, by role."""
+        return {self.role: self.quorum, **self.further_roles} if self.kind == "sign_off" else {}
 
 
 class Tier(_Model):
-    """The stages, in order, that a model of this tier passes, and how long approvals last."""
+    """The stages, in order, that a model of this tier passes, and how long approvals last.
+
+    `review_days` is the interval of periodic reviews of what is live (none unless given); an overdue one is shown, and with
+    `overdue_review: block` it holds back further releases and counts as a suspension. `change_plans` says whether a change
+    plan may stand in for sign-offs.
+    """
 
     stages: tuple[str, ...] = Field(min_length=1)
     approval_days: int = Field(365, ge=1, le=3650)
+    review_days: int | None = Field(None, ge=1, le=3650)
+    overdue_review: Literal["show", "block"] = "show"
+    change_plans: bool = True
 
 
 class SeparationOfDuties(_Model):
-    """Who may not sign off."""
+    """Who may not sign off: everyone who had a hand in the version in one of these ways, and people with a conflict.
 
-    exclude: tuple[Literal["run_launcher", "commit_authors", "package_builder"], ...] = (
+    `conflicts` are groups of people who may not judge each other's work: who shares a group with somebody who had a hand in
+    the version may not sign it off.
+    """
+
+    exclude: tuple[Literal["run_launcher", "commit_authors", "package_builder", "gate_set_adopter"], ...] = (
         "run_launcher",
         "commit_authors",
         "package_builder",
     )
     distinct_people_across_stages: bool = True
+    conflicts: tuple[tuple[PersonId, ...], ...] = ()
+
+
+class People(_Model):
+    """How people and their authority are looked after.
+
+    `vouchers` is how many people sign an enrolment or a change of roles or keys, a workspace admin among them.
+    `recertify_days`: a role counts for new signatures only if the person was enrolled or recertified within that time.
+    """
+
+    vouchers: int = Field(default=2, ge=1, le=5)
+    recertify_days: int | None = Field(default=None, ge=1, le=3650)
+    max_delegation_days: int = Field(default=30, ge=0, le=366, description="0 forbids delegation")
+
+
+class Target(_Model):
+    """What a deployment target demands besides the stages: targets that the version must have been live on before."""
+
+    after: tuple[TargetName, ...] = ()
+    min_hours: int = Field(default=0, ge=0, le=24 * 365)
+
+
+class Findings(_Model):
+    """Which open findings hold back a release, who may open and close them, and who may accept their risk for how long."""
+
+    blocking: tuple[Literal["low", "medium", "high", "critical"], ...] = ("high", "critical")
+    open_roles: tuple[str, ...] = ("model_validator", "compliance_officer", "auditor", "business_owner")
+    close_roles: tuple[str, ...] = ("model_validator", "compliance_officer")
+    accept_roles: tuple[str, ...] = ("compliance_officer", "business_owner")
+    max_acceptance_days: int = Field(default=180, ge=1, le=3650)
+
+
+class BreakGlass(_Model):
+    """Emergency releases without some sign-offs. Off unless enabled. Automated gates and blocks are never waived."""
+
+    enabled: bool = False
+    roles: tuple[str, ...] = ("business_owner", "compliance_officer")
+    extra_role: str = Field(default="compliance_officer", description="at least one signer holds this role")
+    quorum: int = Field(default=2, ge=2, le=20)
+    max_hours: int = Field(default=72, ge=1, le=24 * 30)
 
 
 class Policy(_Model):
@@ -85,6 +150,19 @@ class Policy(_Model):
     gate_set_adopters: tuple[str, ...] = ("model_validator", "compliance_officer", "workspace_admin")
     blockers: tuple[str, ...] = ("compliance_officer",)
     policy_quorum: int = Field(2, ge=1)
+    classifiers: tuple[str, ...] = ("compliance_officer", "model_validator", "business_owner")
+    unclassified_tier: str = Field("", description="tier of a model nobody classified; empty: the one with most stages")
+    people: People = People()
+    targets: dict[TargetName, Target] = {}
+    findings: Findings = Findings()
+    break_glass: BreakGlass = BreakGlass()
+    rollback_roles: tuple[str, ...] = ("ml_engineer", "business_owner", "compliance_officer")
+    review_roles: tuple[str, ...] = ("model_validator",)
+    voids: tuple[
+        Literal["data_change", "base_model_change", "drift_breach", "incident", "framework_change", "policy_change"],
+        ...,
+    ] = ("base_model_change", "drift_breach", "incident", "framework_change")
+    blocked_live: Literal["report", "suspend"] = "suspend"
     required_fields: tuple[Literal["intended_use", "out_of_scope", "limitations", "failure_modes"], ...] = (
         "intended_use",
         "limitations",
@@ -101,11 +179,35 @@ class Policy(_Model):
         for name, stage_def in self.stages.items():
             if stage_def.role and stage_def.role not in self.roles:
                 raise ValueError(f"stages.{name}.role: role {stage_def.role!r} is not in roles")
-        for field in ("adopters", "gate_set_adopters", "blockers"):
-            for role in getattr(self, field):
+            for role in stage_def.further_roles:
                 if role not in self.roles:
+                    raise ValueError(f"stages.{name}.further_roles: role {role!r} is not in roles")
+        for field, roles in self._named_roles().items():
+            for role in roles:
+                if role not in self.roles and role not in ROLES:
                     raise ValueError(f"{field}: role {role!r} is not in roles")
+        if self.unclassified_tier and self.unclassified_tier not in self.tiers:
+            raise ValueError(f"unclassified_tier: there is no tier {self.unclassified_tier!r}")
         return self
+
+    def _named_roles(self) -> dict[str, tuple[str, ...]]:
+        """The fields that name roles, as they are written in the file."""
+        top = ("adopters", "gate_set_adopters", "blockers", "classifiers", "rollback_roles", "review_roles")
+        found: dict[str, tuple[str, ...]] = {field: getattr(self, field) for field in top}
+        for field in ("open_roles", "close_roles", "accept_roles"):
+            found[f"findings.{field}"] = getattr(self.findings, field)
+        if self.break_glass.enabled:
+            found["break_glass.roles"] = (*self.break_glass.roles, self.break_glass.extra_role)
+        return found
+
+    @property
+    def strictest_tier(self) -> str:
+        """The tier of a model that nobody classified."""
+        if self.unclassified_tier:
+            return self.unclassified_tier
+        return max(
+            self.tiers, key=lambda name: (sum(self.stages[s].kind == "sign_off" for s in self.tiers[name].stages), name)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the policy as JSON values, defaults included."""

@@ -7,13 +7,16 @@ a run; a retry of a started deployment continues under the same grant; the model
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any, Literal
 
 from cognify_dagster.evidence import EvidenceError
 from cognify_dagster.governance.case import Reason
 from cognify_dagster.governance.decision import Decision, decide
 from cognify_dagster.governance.errors import GovernanceError
+from cognify_dagster.governance.history import live
 from cognify_dagster.ledger import IdempotencyConflict, SizeChanged
 from cognify_dagster.records import (
     DeploymentCompleted,
@@ -23,7 +26,7 @@ from cognify_dagster.records import (
     ReleaseRefused,
     utc,
 )
-from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+from cognify_dagster.workspace import Workspace, idempotency_key
 
 _RETRIES = 10
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
@@ -58,26 +61,20 @@ class Grant:
     package_digest: str
     supersedes: str | None
     continued: bool
+    purpose: str = "release"
+    conditions: tuple[dict[str, Any], ...] = ()
 
 
-def live(reading: Reading, model: str, target: str) -> Recorded[DeploymentCompleted] | None:
-    """Return the deployment that is live on a target: the newest completed one that follows from a grant."""
-    for item in reversed(reading.all(DeploymentCompleted, f"release/{model}.{target}")):
-        found = reading.at(item.record.grant_seq)
-        if found is None or found.seq >= item.seq or not isinstance(found.record, ReleaseGranted):
-            continue
-        grant, done = found.record, item.record
-        if (grant.model, grant.version, grant.target, grant.model_digest) == (
-            done.model,
-            done.version,
-            done.target,
-            done.model_digest,
-        ):
-            return item
-    return None
-
-
-def request_release(workspace: Workspace, model: str, version: str, target: str, run: str, requested_by: str) -> Grant:
+def request_release(
+    workspace: Workspace,
+    model: str,
+    version: str,
+    target: str,
+    run: str,
+    requested_by: str,
+    *,
+    enforces: Collection[str] = (),
+) -> Grant:
     """Grant a release or refuse it; both leave an entry.
 
     Args:
@@ -87,6 +84,7 @@ def request_release(workspace: Workspace, model: str, version: str, target: str,
         target: deployment target.
         run: root run id; a refusal is recorded once per run.
         requested_by: person id of the launcher, or "unattributed".
+        enforces: kinds of condition that the deployment enforces; see `decide`.
 
     Raises:
         ReleaseBlocked: with every reason.
@@ -96,7 +94,7 @@ def request_release(workspace: Workspace, model: str, version: str, target: str,
         raise GovernanceError(f"target {target[:80]!r}: use up to 30 of A-Z a-z 0-9 _ . -, for example production")
     for _ in range(_RETRIES):
         reading = workspace.read()
-        decision = decide(reading, model, version, target, datetime.now(timezone.utc))
+        decision = decide(reading, model, version, target, datetime.now(timezone.utc), enforces=enforces)
         reasons = decision.reasons + (_model_bytes(workspace, decision) if decision.released else ())
         if reasons:
             raise _refuse(workspace, decision, reasons, run, requested_by)
@@ -150,7 +148,29 @@ def _new_grant(decision: Decision, supersedes: str | None) -> ReleaseGranted:
         policy_digest=decision.policy_digest,
         relied_on=decision.relied_on,
         supersedes=supersedes,
+        purpose=_purpose(decision),
+        order_seq=_order_seq(decision),
+        plan_seq=decision.plan.item.seq if decision.plan and _waived_by(decision, "plan") else None,
+        waived=decision.waived,
+        conditions=tuple(item.as_json() for item in decision.conditions),
     )
+
+
+def _waived_by(decision: Decision, by: str) -> bool:
+    return any(stage.by == by for stage in decision.stages)
+
+
+def _purpose(decision: Decision) -> Literal["release", "rollback", "break_glass"]:
+    if _waived_by(decision, "break_glass"):
+        return "break_glass"
+    return "rollback" if decision.rollback is not None else "release"
+
+
+def _order_seq(decision: Decision) -> int | None:
+    """The entry that ordered what is not a usual release."""
+    if _waived_by(decision, "break_glass"):
+        return decision.glass_seq
+    return decision.rollback.seq if decision.rollback is not None else None
 
 
 def _grant(seq: int, leaf: str, record: ReleaseGranted, *, continued: bool) -> Grant:
@@ -164,6 +184,8 @@ def _grant(seq: int, leaf: str, record: ReleaseGranted, *, continued: bool) -> G
         package_digest=record.package_digest,
         supersedes=record.supersedes,
         continued=continued,
+        purpose=record.purpose,
+        conditions=record.conditions,
     )
 
 
@@ -184,8 +206,9 @@ def _refuse(
     try:
         receipt = workspace.append(record, idem=idem, checkpoint=True)
     except IdempotencyConflict:  # this run was refused before, on an earlier state of the ledger
-        first = next(item.entry.seq for item in workspace.read().view.entries if item.entry.idem == idem)
-        return ReleaseBlocked(decision, reasons, first)
+        first = workspace.read().view.find(idem, f"model/{decision.model}@{decision.version}")
+        assert first is not None  # the store's answer is about this very key
+        return ReleaseBlocked(decision, reasons, first.entry.seq)
     return ReleaseBlocked(decision, reasons, receipt.seq)
 
 

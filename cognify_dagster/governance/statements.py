@@ -14,14 +14,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cognify_dagster.governance.errors import SignatureError
 from cognify_dagster.governance.keys import PersonalKey
+from cognify_dagster.governance.passkeys import verify_passkey
+from cognify_dagster.governance.signatures import verifies
 from cognify_dagster.ledger import CanonicalJsonError, Checkpoint, canonical_json, pae, parse_canonical
 from cognify_dagster.records import Envelope, EnvelopeSignature, PublicKey, Record, RecordError, build, utc
-from cognify_dagster.records.base import Digest, Hex64, ModelKey, Part, PersonId, Utc, VersionId
+from cognify_dagster.records.base import Digest, Hex64, Json, ModelKey, Part, PersonId, Utc, VersionId, parse_utc
 from cognify_dagster.workspace import Recorded
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -40,10 +41,30 @@ class PackageRef(Part):
 
 
 class Condition(Part):
-    """A condition of an approval; `due` is when it must be met, if at all dated."""
+    """A condition of an approval; `due` is when it must be met, if at all dated.
+
+    `kind` says what a program can check: `use_cap` and `population` are enforced by the deployment that declares so, `expiry`
+    ends the approval at `limit["until"]`, `monitoring` and `remediation` are met by a signed closure, at the latest when due.
+    """
 
     text: str = Field(min_length=1)
     due: Utc | None = None
+    kind: Literal["text", "use_cap", "population", "expiry", "monitoring", "remediation"] = "text"
+    limit: dict[str, Json] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _dated(self) -> Condition:
+        if self.kind == "expiry":
+            until = self.limit.get("until")
+            if set(self.limit) != {"until"} or not isinstance(until, str):
+                raise ValueError('an expiry condition has the limit {"until": "2027-01-31T00:00:00Z"}')
+            parse_utc(until)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plain conditions stand as they always did."""
+        return _without(handler(self), {"kind": "text", "limit": {}})
 
 
 class Viewed(Part):
@@ -65,6 +86,18 @@ class EntryRef(Part):
 
     entry_seq: int
     entry_leaf: Hex64
+
+
+class OnBehalf(Part):
+    """For whom a delegate signs, and the entry of the delegation that allows it."""
+
+    person: PersonId
+    delegation: EntryRef
+
+
+def _without(data: dict[str, Any], absent: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out members that say nothing, so that a statement from before they existed keeps its bytes."""
+    return {name: value for name, value in data.items() if name not in absent or value != absent[name]}
 
 
 class SignOffPredicate(Part):
@@ -93,6 +126,11 @@ class SignOffPredicate(Part):
     key_id: str
     signed_at: Utc
     reference: EntryRef | None = None
+    on_behalf_of: OnBehalf | None = None
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), {"on_behalf_of": None})
 
 
 def sign_off_statement(predicate: SignOffPredicate) -> bytes:
@@ -209,6 +247,18 @@ def _claimed_signer(envelope: Envelope) -> tuple[str, str]:
         raise SignatureError("the statement does not name its signer") from error
 
 
+def act_predicate(envelope: Envelope) -> Mapping[str, Any]:
+    """Return what a statement about a governance record says, unverified.
+
+    Raises:
+        SignatureError: if it is no such statement.
+    """
+    predicate = _read_statement(_payload(envelope), ACT)["predicate"]
+    if not isinstance(predicate, dict):
+        raise SignatureError("the statement is malformed")
+    return predicate
+
+
 def seal(statement: bytes, key_id: str, sign: Callable[[bytes], bytes]) -> Envelope:
     """Sign statement bytes into an envelope."""
     signature = base64.b64encode(sign(pae(PAYLOAD_TYPE, statement))).decode()
@@ -232,11 +282,23 @@ def open_envelope(envelope: Envelope, key: PublicKey) -> bytes:
     statement = _payload(envelope)
     try:
         signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
-        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.public, validate=True))
-        public.verify(signature, pae(PAYLOAD_TYPE, statement))
+        _verify_signature(key, envelope.signatures[0], signature, pae(PAYLOAD_TYPE, statement))
     except (InvalidSignature, ValueError) as error:
+        if isinstance(error, SignatureError):
+            raise
         raise SignatureError("the signature does not verify") from error
     return statement
+
+
+def _verify_signature(key: PublicKey, member: EnvelopeSignature, signature: bytes, message: bytes) -> None:
+    """The enrolled key says what kind of signature counts, never the envelope."""
+    if key.algorithm == "webauthn":
+        verify_passkey(key, member.webauthn, signature, message)
+        return
+    if member.webauthn is not None:
+        raise SignatureError("the signature of a personal key has no assertion")
+    if not verifies(base64.b64decode(key.public, validate=True), signature, message):
+        raise SignatureError("the signature does not verify")
 
 
 def envelope_statement(envelope: Envelope) -> bytes:

@@ -76,13 +76,15 @@ class _Slow(Exception):
 _ATOMS = frozenset({str, int, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
 _FIRST_SURROGATE = "\ud800"
+_SAME_FROM, _SAME_BELOW = 1e-4, 1e15  # well within the range that both write without an exponent
 
 
 def _fast(value: Any) -> bytes:
     """Serialize with orjson where it writes the same bytes as RFC 8785; raise `_Slow` or TypeError elsewhere.
 
-    Three things differ: floats (written here and embedded as fragments), keys beyond the basic plane (sorted by code point,
-    not by UTF-16 unit), and types that orjson accepts but JSON does not have.
+    Three things differ: floats that are whole, small or large (written here and embedded as fragments; for the others both
+    write the shortest digits, as decimals), keys beyond the basic plane (sorted by code point, not by UTF-16 unit), and types
+    that orjson accepts but JSON does not have.
     """
     kind = type(value)
     if kind is dict:
@@ -112,6 +114,8 @@ def _dict(value: dict[Any, Any], depth: int) -> dict[Any, Any]:
             continue
         other: Any
         if kind is float:
+            if (_SAME_FROM <= item < _SAME_BELOW or -_SAME_BELOW < item <= -_SAME_FROM) and not item.is_integer():
+                continue
             other = _fragment(item)
         elif kind is dict:
             other = _dict(item, depth + 1)
@@ -137,6 +141,8 @@ def _list(value: Any, depth: int) -> Any:
             continue
         other: Any
         if kind is float:
+            if (_SAME_FROM <= item < _SAME_BELOW or -_SAME_BELOW < item <= -_SAME_FROM) and not item.is_integer():
+                continue
             other = _fragment(item)
         elif kind is dict:
             other = _dict(item, depth + 1)

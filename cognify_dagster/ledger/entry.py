@@ -28,6 +28,7 @@ except ImportError:  # pragma: no cover - only slower without it
     _loads = json.loads
 
 VERSION = 1
+CLOCK_KIND = "clock_floor_corrected"
 MAX_ENTRY = 65_535
 MAX_PAYLOAD = 4 * 1024 * 1024
 MAX_SUBJECTS = 64
@@ -109,6 +110,19 @@ class Draft:
     evidence: tuple[str, ...] = ()
     key_id: str = ""
     sign: BodySigner | None = None
+
+
+def time_floor(draft: Draft, before: int) -> int:
+    """Return the least time that an entry may have, microseconds since 1970 UTC: `before`, that of the entry before it.
+
+    A correction of the clock may lie before that, but not before the `floor_us` that it names. Stores apply this as it stands;
+    whether enough people signed the correction is for verification to say.
+    """
+    if draft.kind != CLOCK_KIND:
+        return before
+    facts = parse_canonical(draft.payload).get("facts")
+    named = facts.get("floor_us") if isinstance(facts, dict) else None
+    return min(before, named) if type(named) is int and named >= 0 else before
 
 
 @dataclass(frozen=True)

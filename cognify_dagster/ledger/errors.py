@@ -35,6 +35,10 @@ class ClockError(LedgerError):
     """The machine's clock lies too far before the ledger's last entry."""
 
 
+class WriterRefused(LedgerError):
+    """The key that signed an entry is not enrolled for its kind; nothing was appended."""
+
+
 class LedgerUnreadable(LedgerError):
     """The ledger file is missing, foreign, damaged or on storage that cannot be trusted."""
 

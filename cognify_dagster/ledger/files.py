@@ -33,7 +33,18 @@ def read_secret(path: Path, size: int = 32) -> bytes:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 durably: temporary file, fsync, rename, fsync of the folder."""
+    """Write a file of mode 0600 durably: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        OSError: naming the file; what was there before stays, unless the folder's flush failed last.
+    """
+    try:
+        _write_durably(path, data)
+    except OSError as error:  # that of a flush or write names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

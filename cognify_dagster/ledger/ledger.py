@@ -3,65 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from cognify_dagster.ledger.canonical import parse_canonical
-from cognify_dagster.ledger.entry import Draft, Entry, seal_body
-from cognify_dagster.ledger.errors import LedgerError, ProofError, Tampered
+from cognify_dagster.ledger.entry import Draft, seal_body
+from cognify_dagster.ledger.errors import LedgerError, ProofError
 from cognify_dagster.ledger.merkle import consistency_proof, inclusion_proof, root_at
 from cognify_dagster.ledger.note import Checkpoint, ProofFile, TrustFile, parse_note
 from cognify_dagster.ledger.signer import LogSigner
-from cognify_dagster.ledger.store import Receipt, Store, StoredPayload
+from cognify_dagster.ledger.store import Receipt, Store
+from cognify_dagster.ledger.verification.acts import ActJudge
+from cognify_dagster.ledger.verification.index import Index
 from cognify_dagster.ledger.verification.report import Report
-from cognify_dagster.ledger.verification.scan import ERASURE_KIND, Depth, Seam, erased_by, scan
+from cognify_dagster.ledger.verification.scan import Depth
 from cognify_dagster.ledger.verification.state import StateFile
 from cognify_dagster.ledger.verification.verify import Anchored, verify_store
+from cognify_dagster.ledger.view import VerifiedEntry, VerifiedView
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger.witness import Finding as WitnessFinding
     from cognify_dagster.ledger.witness import Remote
 
+__all__ = ["Ledger", "VerifiedEntry", "VerifiedView"]
+
 WITNESS_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class VerifiedEntry:
-    """An entry whose bytes, chain and payload commitment were checked, with its payload (None if erased)."""
-
-    entry: Entry
-    payload: Mapping[str, Any] | None
-    salt: bytes | None
-
-
-@dataclass(frozen=True)
-class VerifiedView:
-    """The first `size` entries, all checked, with the index of subjects rebuilt from their bytes.
-
-    `root` is recomputed; `heads` gives each subject's newest entry.
-    """
-
-    origin: str
-    size: int
-    root: bytes
-    entries: tuple[VerifiedEntry, ...]
-    heads: Mapping[str, int]
-
-    def history(self, subject: str) -> list[VerifiedEntry]:
-        """Walk a subject's heads backwards through verified bytes; return its entries oldest first."""
-        found = []
-        seq = self.heads.get(subject, -1)
-        while seq >= 0:
-            item = self.entries[seq]
-            found.append(item)
-            seq = item.entry.heads[subject]
-        found.reverse()
-        return found
-
-    def checkpoint(self) -> Checkpoint:
-        """Return this view's head, unsigned."""
-        return Checkpoint(self.origin, self.size, self.root)
 
 
 class Ledger:
@@ -73,6 +38,7 @@ class Ledger:
         clock_us: the clock, microseconds since 1970 UTC.
         witnesses: asked to cosign each checkpoint that is signed here.
         guard: called before every append; raises where nothing may be appended (a ledger known to be rolled back).
+        index: what was verified before, so that `view` verifies only new entries. Without one each view verifies all.
     """
 
     def __init__(
@@ -83,9 +49,11 @@ class Ledger:
         clock_us: Callable[[], int] | None = None,
         witnesses: Sequence[Remote] = (),
         guard: Callable[[], None] | None = None,
+        index: Index | None = None,
     ) -> None:
         self.store = store
         self.signer = signer
+        self.index = index
         self.witnesses = tuple(witnesses)
         self.witnessing: tuple[WitnessFinding, ...] = ()
         """What became of asking each witness the last time."""
@@ -124,40 +92,21 @@ class Ledger:
         return self.store.append_many(sealed, self._clock(), expected_size)
 
     def view(self, size: int | None = None) -> VerifiedView:
-        """Read and check the first `size` entries (all, unless given).
+        """Verify the first `size` entries (all, unless given) and return a view that reads them; see the module `view`.
 
+        With an index only what is new is verified here; other rows are compared with what was verified when they are read.
         Payloads that a later entry erased are None, also where that entry is not among the first `size`.
 
         Raises:
             Tampered: naming the first entry that does not check.
+            RolledBack: if the ledger is shorter than what the index knows.
         """
-        total = self.store.size() if size is None else size
-        depth = Depth(nodes=False, keep=True)
-        seam, verified = Seam(), []
-        for part in scan(self.store, 0, total, depth=depth):
-            seam.add(part, depth)
-            if seam.findings:
-                raise Tampered(f"{seam.findings[0]}; run `cognify ledger verify` for the whole picture")
-            verified += [_verified(entry, row) for entry, row in zip(part.entries, part.payloads, strict=True)]
-        if len(verified) != total:
-            raise Tampered(f"the ledger says it has {total} entries but {len(verified)} could be read")
-        unaccounted = seam.missing - seam.erased()
-        if unaccounted:
-            unaccounted -= self._erased_later(total)
-        if unaccounted:
-            text = "its payload is missing and no erasure entry accounts for it"
-            raise Tampered(f"entry {min(unaccounted)}: {text}; run `cognify ledger verify` for the whole picture")
-        return VerifiedView(self.origin, total, seam.position.root, tuple(verified), dict(seam.heads))
-
-    def _erased_later(self, size: int) -> set[int]:
-        """Return what entries from `size` on erased; they are checked as any other."""
-        depth = Depth(nodes=False)
-        erased: set[int] = set()
-        for part in scan(self.store, size, self.store.size(), depth=depth):
-            if part.findings:
-                raise Tampered(f"{part.findings[0]}; run `cognify ledger verify` for the whole picture")
-            erased |= erased_by(facts for _, kind, facts in part.noted if kind == ERASURE_KIND)
-        return erased
+        if self.index is not None:
+            self.index.advance()
+            return self.index.view(size)
+        index, total = Index(self.store, payloads=True), self.store.size() if size is None else size
+        index.advance(to=total)
+        return index.view(total)
 
     def sign_checkpoint(self) -> str:
         """Sign the present head and keep the signed note.
@@ -223,6 +172,7 @@ class Ledger:
         remembered: Iterable[tuple[str, str]] = (),
         anchored: Sequence[Anchored] = (),
         since: StateFile | None = None,
+        acts: ActJudge | None = None,
         depth: Depth = Depth(),
         processes: int = 1,
         progress: Callable[[int, int], None] | None = None,
@@ -235,6 +185,7 @@ class Ledger:
             anchored=anchored,
             signer_head=self.signer.last_signed() if self.signer is not None else None,
             since=since,
+            acts=acts,
             depth=depth,
             processes=processes,
             progress=progress,
@@ -244,8 +195,3 @@ class Ledger:
 def _weight(kept: tuple[int, str]) -> tuple[int, int]:
     """Of kept checkpoints prefer the largest, and of one size the one with the most signatures."""
     return kept[0], kept[1].count("\n\u2014 ")
-
-
-def _verified(entry: Entry, row: StoredPayload | None) -> VerifiedEntry:
-    data = row.data if row else None
-    return VerifiedEntry(entry, None if data is None else parse_canonical(data), row.salt if row else None)

@@ -21,6 +21,9 @@ from cognify_dagster.ledger.merkle import HASH_SIZE, verify_inclusion
 
 ED25519 = 0x01
 COSIGNATURE = 0x04
+MLDSA_COSIGNATURE = 0x06
+COSIGNATURES = (COSIGNATURE, MLDSA_COSIGNATURE)
+_PUBLIC_SIZES = {ED25519: 32, COSIGNATURE: 32, MLDSA_COSIGNATURE: 1312}
 MAX_NOTE = 1_000_000
 MAX_SIGNATURES = 100
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
@@ -29,9 +32,10 @@ _GENESIS_COMMENT = "# cognify-genesis "
 
 @dataclass(frozen=True)
 class VerifierKey:
-    """A named Ed25519 public key in C2SP vkey form: `name+<8 hex key id>+base64(type ‖ 32-byte key)`.
+    """A named public key in C2SP vkey form: `name+<8 hex key id>+base64(type ‖ key)`.
 
-    `algorithm` is 0x01 for keys that sign notes and 0x04 for witnesses' cosignature keys.
+    `algorithm` is 0x01 for the Ed25519 keys that sign notes, 0x04 for witnesses' Ed25519 cosignature keys and 0x06 for their
+    ML-DSA-44 ones. Keys of 0x01 and 0x04 have 32 bytes, those of 0x06 have 1312.
     """
 
     name: str
@@ -47,8 +51,8 @@ class VerifierKey:
         return f"{self.name}+{self.key_id.hex()}+{_b64(bytes([self.algorithm]) + self.public)}"
 
     @classmethod
-    def parse(cls, text: str, algorithm: int = ED25519) -> VerifierKey:
-        """Parse a vkey of one type.
+    def parse(cls, text: str, *algorithms: int) -> VerifierKey:
+        """Parse a vkey of one of the given types, by default 0x01.
 
         Raises:
             NoteError: if it is malformed, of another type, or its key id is wrong.
@@ -59,9 +63,12 @@ class VerifierKey:
         name, key_id, encoded = parts
         _check_name(name)
         raw = _unb64(encoded, "verifier key")
-        if len(raw) != 33 or raw[0] != algorithm:
-            raise NoteError(f"verifier key {name!r} is not an Ed25519 key of type {algorithm:#04x}")
-        key = cls(name, raw[1:], algorithm)
+        wanted = algorithms or (ED25519,)
+        if not raw or raw[0] not in wanted or len(raw) != 1 + _PUBLIC_SIZES[raw[0]]:
+            raise NoteError(
+                f"verifier key {name!r} is not a key of type {' or '.join(f'{one:#04x}' for one in wanted)}"
+            )
+        key = cls(name, raw[1:], raw[0])
         if key.key_id.hex() != key_id:
             raise NoteError(f"verifier key {name!r}: the key id does not match name and key")
         return key
@@ -306,7 +313,7 @@ class TrustFile:
                 elif words[0] == "log" and len(words) in (2, 3):
                     logs.append(_new_key(VerifierKey.parse(words[1]), logs))
                 elif words[0] == "witness" and len(words) in (3, 4):
-                    key = VerifierKey.parse(words[2], COSIGNATURE)
+                    key = VerifierKey.parse(words[2], *COSIGNATURES)
                     witnesses.append((_new_name(words[1], names), _new_key(key, [known for _, known in witnesses])))
                     urls += [(words[1], url) for url in words[3:]]
                 elif words[0] == "group" and len(words) >= 4:

@@ -2,7 +2,6 @@
 """Verify an exported bundle offline: one file, Python 3.10+ and its standard library only, no network, no product.
 
     python -I verify.py BUNDLE --trust trust.txt [--json]
-
 BUNDLE is the exported folder or a zip of it. The trust file must reach you apart from the bundle: keys inside a bundle
 are never trusted. Without it only internal consistency (L0) is checked and the result is "unproven".
 Exit codes: 0 holds, 1 tampered, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage.
@@ -37,6 +36,7 @@ BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cogni
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
 ABOUT, NEVER, STRENGTHS = ("model", "version", "model_digest"), 2**63, ("S3",)  # STRENGTHS: what `_accept` knows
 GOVERNANCE = {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted"}
+ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
 SIGNER = {"person_enrolled": "vouched_by", "workload_enrolled": "enrolled_by", "key_revoked": "revoked_by",
           "gate_set_adopted": "adopted_by"}  # records that one person signs, and the member that names the person
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
@@ -47,7 +47,6 @@ NOT_CHECKED = (
     "whether the policy's stages, quorums and separation of duties were met: that needs a replay of the decision",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
     "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
-
 class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
     def __init__(self, message: str, outcome: int = TAMPERED) -> None:
         super().__init__(message)
@@ -55,8 +54,7 @@ class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
 def need(condition: object, message: str, outcome: int = TAMPERED) -> None:  # raise `Bad` unless the condition is true
     if not condition:
         raise Bad(message, outcome)
-
-# --- Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
+# ------ Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
 HEX64, SAFE = "[0-9a-f]{64}", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # the name of a file
 SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
 BODY = {"actor": SUBJECT, "evidence": list, "idem": HEX64, "key": "([0-9a-f]{16})?", "kind": "[a-z][a-z0-9_]{0,59}",
@@ -73,8 +71,7 @@ def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad`
         fits = type(value[name]) is (str if isinstance(form, str) else form)
         matches = not isinstance(form, str) or (fits and re.fullmatch(form, value[name]))
         need(fits and matches, f"{where}: {name} has not the form that it must have")
-
-# --- Canonical JSON (RFC 8785) and small things
+# ------ Canonical JSON (RFC 8785) and small things
 BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 SCALAR = json.JSONEncoder(ensure_ascii=False).encode
 def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes of a parsed JSON value
@@ -100,8 +97,7 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
     if shape:
         check(value, shape, where)
     return value
-def unbase64(text: str, what: str) -> bytes:
-    """Decode standard base64 strictly (the only encoding of its bytes)."""
+def unbase64(text: str, what: str) -> bytes:  # decode standard base64 strictly (the only encoding of its bytes)
     need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")
     return base64.b64decode(text)
 def sha256(data: bytes) -> str:
@@ -110,8 +106,7 @@ def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
 def plain(text: Any) -> str:  # without control or formatting characters, for printing what others wrote
     return "".join(c if c.isprintable() else "?" for c in str(text))
-
-# --- Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
+# ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, ROOT_M1, ZERO = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P), (0, 1, 1, 0)
 def _sum(add: Any, zero: Any, a: int, p: Any, b: int, q: Any) -> Any:  # a·p + b·q on a curve, bit by bit
@@ -146,7 +141,6 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:
     x, y, z, _ = _sum(_ed_add, ZERO, s, BASE, h, (P - a[0], a[1], 1, P - a[3]))
     x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
     return bool((y | (x & 1) << 255).to_bytes(32, "little") == signature[:32])
-
 P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
 P256_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -163,8 +157,7 @@ def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral 
     return x, (slope * (p[0] - x) - p[1]) % P256
 def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
     """Verify ECDSA on P-256 with SHA-256; of a signature's DER only the one form of its two numbers counts."""
-    on_curve = max(x, y) < P256 and (y * y - x**3 + 3 * x - P256_B) % P256 == 0
-    if not on_curve or min(x, y) < 0 or not 8 <= len(signature) <= 72:
+    if (y * y - x**3 + 3 * x - P256_B) % P256 or min(x, y) < 0 or max(x, y) >= P256 or not 8 <= len(signature) <= 72:
         return False
     end = 4 + signature[3]
     pair = r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
@@ -178,13 +171,11 @@ def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
 def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:
     """Verify RSA PKCS#1 v1.5 with SHA-256, keys of 2,048 to 8,192 bits, by building the one block that may come out."""
     size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
-    sound = 2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1
-    if not sound or len(signature) != size or number >= n:
+    if not (2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1) or len(signature) != size or number >= n:
         return False
     info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
     return pow(number, e, n).to_bytes(size, "big") == b"\x00\x01" + b"\xff" * (size - len(info) - 3) + b"\x00" + info
-
-# --- Passkeys: the CBOR and the assertion of WebAuthn level 3
+# ------ Passkeys: the CBOR and the assertion of WebAuthn level 3
 def cbor(data: bytes, depth: int = 4) -> tuple[Any, bytes]:
     """Read one item of deterministic CBOR (RFC 8949 §4.2.1) from the front; return it and the bytes after it."""
     need(len(data) > 0 and depth, "CBOR that ends too early or is nested too deep")
@@ -235,8 +226,7 @@ def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_jso
     need(isinstance(extensions, dict) and not rest, "the authenticator data are not as long as their flags say")
     signed = authenticator_data + hashlib.sha256(client_data_json).digest()
     need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
-
-# --- Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
+# ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
@@ -257,8 +247,7 @@ def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root:
             current = _node(current, sibling)
         fn, sn = fn >> 1, sn >> 1
     need(sn == 0 and current == root, "the inclusion proof does not lead to the checkpoint's root")
-def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """Split a signed note into its text and (name, key id, signature) lines."""
+def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:  # text; name, key id, signature
     head, _, tail = text.rpartition("\n\n")
     fits = len(text) <= MAX_NOTE and not re.search(r"[\x00-\x09\x0b-\x1f]", text) and tail.endswith("\n")
     lines = [re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line) for line in tail[:-1].split("\n")]
@@ -272,19 +261,16 @@ def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint te
     need(fits and len(unbase64(lines[2], "checkpoint root")) == 32, "the checkpoint is malformed")
     return lines[0], int(lines[1]), unbase64(lines[2], "checkpoint root")
 def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
-    name, _, rest = text.partition("+")
-    key_id, _, encoded = rest.partition("+")
+    name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
     raw = unbase64(encoded, "verifier key")
     need(name and len(raw) == 33 and raw[0] == algorithm, f"the key {name!r} is not an Ed25519 key of type {algorithm}")
     true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
     need(true_id.hex() == key_id, f"the key id of {name!r} does not match")
     return name, true_id, raw[1:]
-
-class Trust:
-    """A trust file, with the leaf hash of the first entry in a comment."""
+class Trust:  # a trust file, with the leaf hash of the first entry in a comment
     def __init__(self, text: str) -> None:
         self.logs, self.witnesses = dict[tuple[str, bytes], bytes](), dict[tuple[str, bytes], tuple[str, bytes]]()
-        self.groups, self.genesis, self.quorum = dict[str, tuple[int, list[str]]](), "", ""
+        self.groups, self.genesis, self.quorum, self.vkeys = dict[str, Any](), "", "", dict[Any, str]()
         self._names = {"none": True}  # the names in use; true for one that belongs to a group, or never can
         need(len(text) <= MAX_NOTE, "it is too long: this is no trust file", UNREADABLE)
         for number, line in enumerate(text.split("\n"), 1):
@@ -300,7 +286,7 @@ class Trust:
             self.genesis = rest[1]
         elif kind == "log" and len(rest) in (1, 2):
             name, key_id, public = _vkey(rest[0], 1)
-            self.logs[name, key_id] = public
+            self.logs[name, key_id], self.vkeys[name, key_id] = public, rest[0]
         elif kind == "witness" and len(rest) in (2, 3):
             name, key_id, public = _vkey(rest[1], 4)
             need(public not in [known for _, known in self.witnesses.values()], "two witnesses have one key")
@@ -322,10 +308,8 @@ class Trust:
     def met(self, name: str, seen: set[str]) -> bool:  # whether witness or group `name` has witnessed
         k, members = self.groups.get(name, (1, []))
         return sum(self.met(member, seen) for member in members) >= k if members else name in seen
-
-# --- The files of a bundle, and its entries
-class Files:
-    """A bundle's files, read once under bounds. Bytes are kept only where they are parsed; digests of all."""
+# ------ The files of a bundle, and its entries
+class Files:  # a bundle's files, read once under bounds. Bytes are kept only where they are parsed; digests of all
     def __init__(self, path: str) -> None:
         self.kept, self.digests, total = dict[str, bytes](), dict[str, tuple[str, int]](), 0
         need(os.path.isdir(path) or os.path.isfile(path), "there is no such folder or zip file", UNREADABLE)
@@ -381,10 +365,8 @@ class Entry:  # read strictly from its bytes
         need(fits and set(self.heads) == set(self.subjects), f"{where}: subjects, heads or evidence are malformed")
         moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
         self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
-
-# --- The verification
-class Verifier:
-    """One verification of one bundle. Findings are collected; a later check runs as far as the earlier ones allow."""
+# ------ The verification
+class Verifier:  # of one bundle. Findings are collected; a later check runs as far as the earlier ones allow
     def __init__(self, path: str, trust_text: str | None) -> None:
         self.path, self.trust_text, self.manifest, self.mine = path, trust_text, dict[str, Any](), ""
         self.origin, self.size, self.root, self.level, self.trial, self.signatures = "", 0, b"", 0, False, 0
@@ -393,8 +375,8 @@ class Verifier:
         self.entries, self.keys, self.people = dict[int, Entry](), dict[str, Any](), dict[str, Any]()
         self.policies, self.policy, self.roots = dict[int, str](), dict[str, Any](), dict[int, str | None]()
         self.sign_offs, self.grants, self.deployments = dict[int, Any](), dict[int, Any](), list[dict[str, Any]]()
-        self.present, self.anchor = 0, dict[str, Any]()  # files of evidence; sequence number and time of the anchor
-        self.unproven = set[int]()  # entries that could not be proven; nor can what rests on them
+        self.present, self.anchor, self.revoked = 0, dict[str, Any](), dict[str, int]()  # evidence; last good sizes
+        self.unproven, self.back, self.log_keys = set[int](), set[int](), set[str]()  # not proven; whose time goes back
         self.absent = TAMPERED  # what an unknown key or policy means: UNPROVEN if records about them are hidden
     def expect(self, condition: object, where: str, message: str, outcome: int = TAMPERED) -> None:
         """Record a finding (a warning, if the outcome is HOLDS) unless the condition is true, and go on."""
@@ -407,10 +389,9 @@ class Verifier:
         except Bad as error:
             self.expect(False, where, str(error), error.outcome)
             return error.outcome
-        except OSError as error:
-            self.expect(False, where, f"{error.filename}: {error.strerror}", UNREADABLE)
-        except Exception as error:
-            self.expect(False, where, f"it cannot be read ({type(error).__name__}: {error})", UNREADABLE)
+        except Exception as e:
+            text = f"it cannot be read ({type(e).__name__}: {e})"
+            self.expect(False, where, f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else text, UNREADABLE)
     def run(self) -> dict[str, Any]:  # run every check and return the report
         trust = None if self.trust_text is None else self.attempt("trust file", Trust, self.trust_text)
         self.files: Any = self.findings or self.attempt(self.path, Files, self.path)
@@ -425,6 +406,7 @@ class Verifier:
         for entry in (closure := self._closure()):
             if self.attempt(entry.where, self._judge, entry) == UNPROVEN:
                 self.unproven.add(entry.seq)
+        self._acts()
         self._coverage(closure)
         self._copies()
         self._evidence()
@@ -437,8 +419,7 @@ class Verifier:
         self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
         for path in sorted({*listed, *found}):
             wrong = "it is not the one listed: it was changed" if path in listed else "it is not in the bundle's list"
-            wrong = wrong if path in found else "it is listed but missing"
-            self.expect(listed.get(path) == found.get(path), path, wrong)
+            self.expect(listed.get(path) == found.get(path), path, wrong if path in found else "listed but missing")
     def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
         where, told = "ledger/checkpoint.txt", self.manifest
         self.note = self.files.bytes(where).decode("utf-8", "replace")
@@ -449,6 +430,7 @@ class Verifier:
             if log := logs.get((name, key_id)):
                 need(ed25519_verify(log, text.encode(), signature), f"the signature of {plain(name)} does not verify")
                 self.signers.append(name)
+                self.log_keys |= {trust.vkeys[name, key_id]} if trust and name == self.origin else set()
             if witness := witnesses.get((name, key_id)):
                 time = int.from_bytes(signature[:8], "big")
                 fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
@@ -486,11 +468,12 @@ class Verifier:
         head, _, note = self.files.bytes(proof).decode("utf-8", "replace").partition("\n\n")
         need(head.split("\n")[:2] == ["c2sp.org/tlog-proof@v1", f"index {entry.seq}"], f"{proof} is for another entry")
         need(note == self.note, f"{proof} leads to another checkpoint than ledger/checkpoint.txt")
-        hashes = [unbase64(line, proof) for line in head.split("\n")[2:]]
-        check_inclusion(entry.seq, self.size, entry.leaf, hashes, self.root)
+        check_inclusion(entry.seq, self.size, entry.leaf, [unbase64(x, proof) for x in head.split("\n")[2:]], self.root)
         need(before is None or entry.prev == before.leaf.hex(), "its previous-leaf hash is not that of the one before")
         need((entry.seq == 0) == (entry.prev == "0" * 64), "only the first entry has no previous leaf")
-        need(earlier is None or entry.time_us >= earlier.time_us, "its time lies before that of an earlier entry")
+        self.back |= {entry.seq} if earlier and entry.time_us < earlier.time_us and entry.kind == CLOCK else set()
+        fits = not earlier or entry.time_us >= earlier.time_us or entry.seq in self.back
+        need(fits, "its time lies before that of an earlier entry")
         skips = [subject for subject, head in entry.heads.items() if newest.get(subject, -1) > head]
         need(not skips, f"its heads skip an earlier entry about {', '.join(skips)}")
         if payload in self.files.kept:
@@ -522,22 +505,22 @@ class Verifier:
             self._governed(entry, facts)  # first, since it brings the key of its own writer
         self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
         key = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig) if entry.key else {"kinds": None}
-        allowed = key["kinds"] is None or entry.seq == 0 or kind in key["kinds"]
-        need(allowed, f"its writer may not write {kind} entries")
+        need(key["kinds"] is None or entry.seq == 0 or kind in key["kinds"], f"its writer may not write {kind} entries")
         if facts is None:
-            needed = kind in GOVERNANCE or self.mine in entry.subjects
+            needed = kind in GOVERNANCE or kind in ACTS or self.mine in entry.subjects
             need(not needed, "its payload, about people, keys, policy or this version, is not disclosed", UNPROVEN)
             return
         about = f"model/{facts.get('model')}@{facts['version']}" if facts.get("version") else ""
         need(about in ("", *entry.subjects), f"its payload is about {about}, its subjects are not")
-        if governs and entry.seq:
+        if kind in ACTS:
+            self._act(entry, facts)
+        elif governs and entry.seq:
             self._governed(entry, facts)
         elif kind in rules and about == self.mine:  # other versions' payloads are not all disclosed
             rules[kind](entry, facts)
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes) -> dict[str, Any]:
         """The one place where a signature of a person or workload is accepted: its key counts then, and it verifies."""
-        # Passkeys join here once docs/ledger-format.md §9 says how an assertion stands in an envelope: for a key of
-        # that kind call `verify_assertion` with SHA-256 of `message` as challenge, and add "S4" to STRENGTHS.
+        # Passkeys join here: `verify_assertion` with SHA-256 of `message` as challenge, and "S4" in STRENGTHS.
         need(key_id in self.keys, f"the key {key_id} was never enrolled", self.absent)
         key: dict[str, Any] = self.keys[key_id]
         need(holder in (None, key["holder"]), f"the key {key_id} belongs to {key['holder']}, not to {holder}")
@@ -547,8 +530,7 @@ class Verifier:
         need(ed25519_verify(key["public"], message, signature), f"the signature of {key['holder']} does not verify")
         self.signatures += 1
         return key
-    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:
-        """Verify a DSSE envelope by the key of the person it names; return the statement and its bytes."""
+    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:  # of a DSSE envelope
         payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
         value = parse_canonical(payload, "statement")
         types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
@@ -578,7 +560,30 @@ class Verifier:
             need(known["holder"] == holder, f"the key {key_id} belongs to {known['holder']} already")
             known["kinds"] = item.get("kinds")
         self.people |= {holder: item} if "person" in item else {}
-    def _governed(self, entry: Entry, facts: dict[str, Any]) -> None:  # a record that people sign, and what follows
+    def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
+        try:
+            signers, about = self._governed(entry, facts), {"ledger", "clock" if entry.kind == CLOCK else "log_key"}
+            enough = sum(ADMIN in self._roles(person) for person in signers) >= 2 - self.trial
+            need(enough, "it is not signed by two workspace admins", self.absent)
+            need({*facts["approvers"]} == signers and signers | about == {*entry.subjects}, "it names other people")
+            if entry.kind == CLOCK:
+                before = getattr(self.entries.get(entry.seq - 1), "time_us", facts["wrong_us"])
+                need(before == facts["wrong_us"] and entry.time_us >= facts["floor_us"], "it is for another place")
+                self.back.discard(entry.seq)
+                self.expect(False, entry.where, "it corrects the clock: an earlier entry has a later time", HOLDS)
+            elif entry.kind == REVOCATION:
+                self.revoked[facts["vkey"]] = min(facts["last_good_size"], self.revoked.get(facts["vkey"], NEVER))
+        except Exception as e:
+            raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
+    def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
+        for seq in self.back:
+            self.expect(False, f"entry {seq}", "its time goes back", UNPROVEN if seq in self.unproven else TAMPERED)
+        bad = {k for k in self.log_keys & {*self.revoked} if self.size > self.revoked[k] or self.level < 2}
+        for key in bad:
+            wrong = f"the log key {key} was revoked: it counts for witnessed heads up to size {self.revoked[key]}"
+            self.expect(False, "ledger/checkpoint.txt", wrong, HOLDS if bad < self.log_keys else UNPROVEN)
+        self.level = 0 if bad and bad == self.log_keys else self.level
+    def _governed(self, entry: Entry, facts: dict[str, Any]) -> set[str]:  # a record people sign, and what follows
         kind, signers, founders = entry.kind, set[str](), facts.get("founders", [])
         if kind == "genesis":  # the founders' keys stand in the record that they sign
             need(facts["origin"] == self.origin, "the genesis record is of another ledger")
@@ -599,8 +604,7 @@ class Verifier:
             need(allowed, f"{signer} may not do this: the role {ADMIN} is needed", self.absent)
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
-            enough = not missing and len(signers) >= 2 - self.trial
-            need(enough, f"the genesis record is not signed by {missing or 'two founders'}")
+            need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
         elif kind == "policy_adopted":
             adopters, quorum = set(self.policy.get("adopters", [ADMIN])), max(1, self.policy.get("policy_quorum", 2))
@@ -610,18 +614,18 @@ class Verifier:
             key = self.keys[facts["key_id"]]
             need(key["holder"] == facts["holder"], f"{facts['holder']} has no key {facts['key_id']}")
             key["until"] = min(entry.seq, key["until"])
-        elif kind != "gate_set_adopted":
+        elif kind not in ("gate_set_adopted", *ACTS):
             item = facts["person" if kind == "person_enrolled" else "workload"]
             need(item.get("person") not in signers, "the enrolment is not vouched for by a second person")
             self._enrol(item, entry.seq)
         if kind in ("genesis", "policy_adopted"):
             self.policy, self.policies[entry.seq] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
             need(self.policies[entry.seq] == facts["policy_digest"], "the policy's digest is not that of the policy")
+        return signers
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
-    def _package(self, seq: int, digest: str, about: dict[str, Any], before: int) -> Any:
-        """Return the earlier entry of a package, which must be about this model, version and model file."""
+    def _package(self, seq: int, digest: str, about: dict[str, Any], before: int) -> Any:  # the entry of it
         package: Any = self.entries.get(seq)
         need(package and package.kind == "package" and seq < before, f"entry {seq} is not an earlier package entry")
         of: Any = None if seq in self.unproven else package.facts
@@ -652,8 +656,7 @@ class Verifier:
         words += [f"      Condition: {item['text']} (due {item['due'] or 'not dated'})" for item in said["conditions"]]
         self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
                                      "seq": entry.seq, "time": entry.time, "role_held": held, "words": words}
-    def _undone(self, seq: int, until: int) -> str | None:
-        """Say what undoes a sign-off before entry `until`: its withdrawal, a block of the version, a rejection."""
+    def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
         mine = self.sign_offs[seq]
         for other in (item for item in self.sign_offs.values() if item["seq"] < until):
             withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
@@ -757,8 +760,7 @@ class Verifier:
             "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
-def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[str, Any]:
-    """Verify a bundle (folder or zip) with the text of a trust file. Never raises for what the bundle holds."""
+def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[str, Any]:  # of a folder or zip
     return Verifier(os.fspath(path), trust_text).run()
 def report_text(report: dict[str, Any]) -> str:  # in plain language
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
@@ -770,16 +772,14 @@ def report_text(report: dict[str, Any]) -> str:  # in plain language
     sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
                 [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"],
                 "Notes": report["warnings"], "Not checked": report["not_checked"]}
-    trial = "*** TRIAL LEDGER: one person may have founded it; not evidence of a governed release. ***"
-    lines = [trial] * report["trial"]
+    lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * report["trial"]
     lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
     lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
     for title, found in sections.items() if report["model"] is not None else ():  # else no bundle was read
         texts = ["  - " * (str(text)[:1] != " ") + str(text) for text in found]
         lines += ["", f"{title}:" if texts else f"{title}: none", *texts]
     return "\n".join(map(plain, lines)) + "\n"
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+def main(arguments: list[str] | None = None) -> int:  # run the command; return the exit code
     parser = argparse.ArgumentParser(description="Verify an exported bundle offline.")
     parser.error = lambda message: parser.exit(USAGE, f"verify: {message}\n")  # type: ignore[method-assign]
     parser.add_argument("bundle", help="the bundle: a folder or a zip file")

@@ -1,4 +1,4 @@
-"""Witness cosignatures (C2SP tlog-cosignature, Ed25519) and the quorum of a trust file (C2SP tlog-policy). Pure functions.
+"""Witness cosignatures (C2SP tlog-cosignature, Ed25519 and ML-DSA-44) and the quorum of a trust file (C2SP tlog-policy). Pure functions.
 
 Invariants: keys come from the trust file only; a line of an unknown key is ignored, also if its name is one that is trusted;
 a line of a known key that does not verify rejects the whole note; a witness counts once however many lines it has. The
@@ -9,23 +9,45 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from cognify_dagster.ledger.errors import NoteError
-from cognify_dagster.ledger.note import COSIGNATURE, Checkpoint, Note, NoteSignature, TrustFile, VerifierKey, parse_note
+from cognify_dagster.ledger.mldsa import SIGNATURE_SIZE, cosigned_message, verifies
+from cognify_dagster.ledger.note import (
+    COSIGNATURE,
+    COSIGNATURES,
+    MLDSA_COSIGNATURE,
+    Checkpoint,
+    Note,
+    NoteSignature,
+    TrustFile,
+    VerifierKey,
+    parse_note,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 MAX_TIME = 2**63 - 1
-_SIGNATURE_SIZE = 72  # 8-byte time, 64-byte signature
+_TIME_SIZE = 8
+_SIGNATURE_SIZES = {COSIGNATURE: 64, MLDSA_COSIGNATURE: SIGNATURE_SIZE}
 
 
 def cosignature_message(text: str, time: int) -> bytes:
-    """Return the bytes that a witness signs for checkpoint text at a POSIX time in seconds."""
+    """Return the bytes that a witness signs with Ed25519 for checkpoint text at a POSIX time in seconds."""
     return f"cosignature/v1\ntime {time}\n{text}".encode()
 
 
-def cosign(text: str, name: str, private: Ed25519PrivateKey, time: int) -> str:
+def cosigner_key(name: str, private: Ed25519PrivateKey | MLDSA44PrivateKey) -> VerifierKey:
+    """Return the public half of a cosignature key."""
+    algorithm = COSIGNATURE if isinstance(private, Ed25519PrivateKey) else MLDSA_COSIGNATURE
+    return VerifierKey(name, private.public_key().public_bytes_raw(), algorithm)
+
+
+def cosign(text: str, name: str, private: Ed25519PrivateKey | MLDSA44PrivateKey, time: int) -> str:
     """Return a witness's signature line, newline included, over checkpoint text.
 
     Args:
@@ -39,9 +61,15 @@ def cosign(text: str, name: str, private: Ed25519PrivateKey, time: int) -> str:
     """
     if not text.endswith("\n") or not 0 <= time <= MAX_TIME:
         raise NoteError("a cosignature is over text that ends in a newline, at a time from 1970 on")
-    key = VerifierKey(name, private.public_key().public_bytes_raw(), COSIGNATURE)
-    blob = time.to_bytes(8, "big") + private.sign(cosignature_message(text, time))
+    key = cosigner_key(name, private)
+    blob = time.to_bytes(_TIME_SIZE, "big") + private.sign(_message(text, key, time))
     return signature_line(NoteSignature(name, key.key_id, blob))
+
+
+def _message(text: str, key: VerifierKey, time: int) -> bytes:
+    if key.algorithm == COSIGNATURE:
+        return cosignature_message(text, time)
+    return cosigned_message(key.name, time, Checkpoint.parse(text))
 
 
 def signature_line(line: NoteSignature) -> str:
@@ -55,16 +83,28 @@ def verify_cosignature(text: str, line: NoteSignature, key: VerifierKey) -> int:
     Raises:
         NoteError: if the line is of another key, malformed, or does not verify over this text.
     """
-    if (line.name, line.key_id) != (key.name, key.key_id) or key.algorithm != COSIGNATURE:
+    if (line.name, line.key_id) != (key.name, key.key_id) or key.algorithm not in COSIGNATURES:
         raise NoteError(f"the line of {line.name!r} is not a cosignature of {key.name!r}")
-    time = int.from_bytes(line.signature[:8], "big")
-    if len(line.signature) != _SIGNATURE_SIZE or time > MAX_TIME:
+    time, signature = int.from_bytes(line.signature[:_TIME_SIZE], "big"), line.signature[_TIME_SIZE:]
+    if len(signature) != _SIGNATURE_SIZES[key.algorithm] or time > MAX_TIME:
         raise NoteError(f"the cosignature of {line.name!r} is malformed")
-    try:
-        Ed25519PublicKey.from_public_bytes(key.public).verify(line.signature[8:], cosignature_message(text, time))
-    except (InvalidSignature, ValueError) as error:
-        raise NoteError(f"the cosignature of {line.name!r} does not verify") from error
+    if not _verifies(key, signature, _message(text, key, time)):
+        raise NoteError(f"the cosignature of {line.name!r} does not verify")
+    if time == 0 and key.algorithm == MLDSA_COSIGNATURE:
+        raise NoteError(
+            f"the cosignature of {line.name!r} states no time, so not that it is the newest head it has seen"
+        )
     return time
+
+
+def _verifies(key: VerifierKey, signature: bytes, message: bytes) -> bool:
+    if key.algorithm == MLDSA_COSIGNATURE:
+        return verifies(key.public, signature, message)
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

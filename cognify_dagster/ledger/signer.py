@@ -8,7 +8,7 @@ columns and subject heads, before a signature is made. A refused head is an erro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +18,7 @@ from cognify_dagster.ledger.files import new_secret, read_secret, write_private
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, VerifierKey, sign_note
 from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.verification.acts import ActJudge, Acts, judged
 from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, scan
 from cognify_dagster.ledger.verification.state import SavedHeads, StateFile, close_heads
 
@@ -71,6 +72,21 @@ class LogSigner:
         """
         return self.state.checkpoint()
 
+    def acts(self, store: Store, judge: ActJudge) -> Acts:
+        """Return what the acts about log keys say up to the head signed last, as a judge sees them; nothing without a state.
+
+        Raises:
+            LedgerError: if the store does not hold what was signed.
+        """
+        position = self.state.position()
+        heads = self.state.heads(position.size) if position is not None else None
+        if position is None or heads is None:
+            return Acts()
+        try:
+            return judged(store, position, heads, judge)
+        finally:
+            heads.close()
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the signer's lock: from reading the last head to keeping the new one, only one process may sign.
@@ -100,6 +116,8 @@ class LogSigner:
                 raise Tampered(f"{self.state_path} is the state of {last.origin!r}, not of {self.origin!r}")
             total = store.size()
             if last is not None and total < last.size:
+                with suppress(LedgerError):  # signed before; kept in a shared database it stops every writer
+                    store.add_checkpoint(last.size, self.sign_text(last.text()))
                 raise Tampered(f"the ledger has {total} entries but {last.size} were signed: it was rolled back")
             seam = self._check(store, last, total)
             try:

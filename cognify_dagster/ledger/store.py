@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -98,8 +98,8 @@ class Store(Protocol):
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint; several of one size are kept beside each other."""
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return all kept checkpoints, smallest size first."""
+    def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
+        """Return kept checkpoints, smallest size first: those of the largest size that is not above `since`, and all above."""
 
     def find(self, idem: str) -> Receipt | None:
         """Return the receipt of the entry with this idempotency key, None if there is none."""
@@ -126,8 +126,36 @@ class Store(Protocol):
         """Return the detached segments in order."""
 
 
-Columns = tuple[int, bytes, bytes, bytes, bytes, str, int]
-"""The raw columns of an entry's row: seq, bytes, leaf, prev and idem as 32 bytes each, kind, time_us."""
+class Tombstone(NamedTuple):
+    """What the database keeps of an entry whose rows were moved into an archive, so that retries and receipts go on working."""
+
+    seq: int
+    idem: str
+    leaf: bytes
+    time_us: int
+    facts_digest: str | None
+
+
+@runtime_checkable
+class TombstoneStore(Protocol):
+    """A store that can show what it keeps of detached entries, for verification to compare."""
+
+    def tombstones(self, start: int, end: int) -> list[Tombstone]:
+        """Return what is kept of the entries [start, end), in order."""
+
+
+@runtime_checkable
+class ReopenableStore(Protocol):
+    """A store that several processes of one verification can open by themselves."""
+
+    def opener(self) -> Callable[[], Store]:
+        """Return what opens this store for reading in another process. It can be pickled and may hold a password: it goes
+        through a pipe to a child process and nowhere else."""
+
+
+Columns = tuple[int, bytes, bytes, bytes, bytes, str, int, str]
+"""The raw columns of an entry's row: seq, bytes, leaf, prev and idem as 32 bytes each, kind, time_us, and the subjects with a
+space between them."""
 
 
 @runtime_checkable
@@ -142,9 +170,22 @@ class BulkStore(Protocol):
         """Return (seq, bytes) of the entries [start, end) in order."""
 
     def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
-        """Return the raw columns of the entries [start, end) in order, and the search index of their subjects as
-        (seq, subject), in order; of one moment."""
+        """Return the raw columns of the entries [start, end) in order, and (seq, subject) wherever the search index of
+        subjects deviates from them; of one moment."""
 
     def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
         """Return the cached subtrees above the leaves whose last leaf is one of the entries [start, end), as
         (level, index, hash). Such a store has no leaves in its cache beside the entries' leaf column."""
+
+
+@runtime_checkable
+class DerivedStore(Protocol):
+    """What a store offers that keeps more than entries and what verification compares by itself."""
+
+    def check_derived(self) -> list[tuple[int | None, str]]:
+        """Recompute what is kept beside the entries (who may write, settings, guards) and return every difference.
+
+        Returns:
+            (sequence number or None, what differs) each; empty if all is as it should be. Nothing is repaired. What could
+            not be looked at is a text that begins with `not checked: `.
+        """

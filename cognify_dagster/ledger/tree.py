@@ -51,9 +51,7 @@ class Tree:
                 if finished is not None:
                     finished.setdefault(height, (self.size >> height, []))[1].extend(row)
                 if height < level:
-                    row = [
-                        sha256(b"\x01" + left + right).digest() for left, right in zip(*[iter(row)] * 2, strict=True)
-                    ]
+                    row = _pairs(row)
             self.push(level, row[0], finished)
 
     def push(self, level: int, value: bytes, finished: dict[int, tuple[int, list[bytes]]] | None = None) -> None:
@@ -70,6 +68,17 @@ class Tree:
     def root(self) -> bytes:
         """Return the root hash."""
         return _fold(self.peaks)
+
+
+def _pairs(row: Sequence[bytes]) -> list[bytes]:
+    """The node hash of each two neighbours; a copied hash starts sooner than a new one."""
+    nodes: list[bytes] = []
+    begun = sha256(b"\x01").copy
+    for left, right in zip(*[iter(row)] * 2, strict=True):
+        node = begun()
+        node.update(left + right)
+        nodes.append(node.digest())
+    return nodes
 
 
 def _fold(peaks: Sequence[tuple[int, bytes]]) -> bytes:

@@ -147,8 +147,8 @@ def _deploy_alone(
     grant = request_release(workspace, model.key, version, target, run, launcher(context, directory(reading)))
     training = workspace.read().latest(TrainingRun, f"model/{model.key}@{version}")
     assert training is not None  # a grant exists only for a sealed run
-    release = Release(workspace, grant, ModelVersion(workspace, training))
-    details = _install(context, workspace, user, passed, release)
+    with ModelVersion(workspace, training) as released:
+        details = _install(context, workspace, user, passed, Release(workspace, grant, released))
     try:
         seq = complete(
             workspace,
@@ -227,8 +227,10 @@ def deployment_result(
     workspace: Workspace, reading: Reading, seq: int, copy: Path | None, launched_by: str = NOT_KEPT
 ) -> dg.MaterializeResult:
     """What the UI shows of a deployment: a record of the moment it went live. `launched_by`: who, and how that was told."""
-    found = next(item for item in reading.all(DeploymentCompleted) if item.seq == seq)
+    found = reading.at(seq)
+    assert found is not None
     record = found.record
+    assert isinstance(record, DeploymentCompleted)
     subject = f"model/{record.model}@{record.version}"
     people = directory(reading)
     refusals = [item for item in reading.all(ReleaseRefused, subject) if item.record.target == record.target]

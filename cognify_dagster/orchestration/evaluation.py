@@ -23,6 +23,9 @@ from cognify_dagster.orchestration.metadata import PREFIX, dataset_links, entry_
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.security import FAMILY as SECURITY
+from cognify_dagster.orchestration.security import TITLE as SECURITY_TITLE
+from cognify_dagster.orchestration.security import judge_dependencies, security_check, security_metadata
 from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import capture_code
@@ -43,6 +46,8 @@ def eval_suite(
     gates: str,
     trained_by: str | None = None,
     blocking: bool = True,
+    security: bool = False,
+    requirements: str | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -57,6 +62,9 @@ def eval_suite(
         gates: name of the gate set, adopted by a person's signature before training.
         trained_by: name of the training asset; found from the function's parameters unless given.
         blocking: whether a failed check stops package and deployment in the same run.
+        security: show the gate `security` (known vulnerabilities of the packages trained with) as an asset check. It is judged
+            and recorded anyway where the policy asks for it or advisories were imported, see docs/security-gate.md.
+        requirements: a requirements or constraints file whose pins are judged too, relative to the workspace's folder.
         retry_policy: for failures of the evaluation itself; refusals are never retried.
         name: asset name; the function's name unless given.
     """
@@ -78,16 +86,27 @@ def eval_suite(
             dg.AssetCheckSpec(name=family, asset=spec.key, blocking=blocking, description=_TITLES[family])
             for family in FAMILIES
         ]
+        if security:
+            checks.append(
+                dg.AssetCheckSpec(name=SECURITY, asset=spec.key, blocking=blocking, description=SECURITY_TITLE)
+            )
         source = Path(function.__code__.co_filename).parent
 
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
             with refuse_on(context):
                 workspace = ledger.open()
                 recorded = _evaluate(context, workspace, model, user, passed, dataset, gates, training_asset, source)
+                judged = judge_dependencies(workspace, recorded, wanted=security, requirements=requirements)
+            results = [_check(spec.key, recorded, family) for family in FAMILIES]
+            if security and judged is not None:
+                results.append(security_check(spec.key, judged))
             yield dg.MaterializeResult(
                 data_version=dg.DataVersion(recorded.leaf),
-                metadata=evaluation_metadata(workspace, recorded),
-                check_results=[_check(spec.key, recorded, family) for family in FAMILIES],
+                metadata={
+                    **evaluation_metadata(workspace, recorded),
+                    **(security_metadata(judged) if judged is not None else {}),
+                },
+                check_results=results,
             )
 
         return dg.multi_asset(name=asset, specs=[spec], check_specs=checks, retry_policy=retry_policy)(
@@ -142,9 +161,9 @@ def _evaluate(
         return done[-1]
     gate_set = adopted_gates(reading, model.key, gates, training)
     snapshot = require_snapshot(workspace, dataset)
-    handed = ModelVersion(workspace, training)
-    inputs = {"model": handed, training_asset: handed, "version": version, dataset: Snapshot(workspace, snapshot)}
-    result = user.call(context, passed, inputs)
+    with ModelVersion(workspace, training) as handed:
+        inputs = {"model": handed, training_asset: handed, "version": version, dataset: Snapshot(workspace, snapshot)}
+        result = user.call(context, passed, inputs)
     if not isinstance(result, EvalResult):
         raise EvaluationError(f"{user.name}: return an EvalResult, not a {type(result).__name__}")
     seq, _ = record_evaluation(

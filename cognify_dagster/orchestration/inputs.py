@@ -1,9 +1,12 @@
 """What user functions receive: `Snapshot`, `ModelVersion`, `Release`. Each is resolved from the ledger and checked against it."""
 
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from cognify_dagster.datasets import DatasetError, read_table, verify_snapshot
@@ -88,7 +91,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A sealed model version. `path` gives its file, checked against the recorded digest."""
+    """A sealed model version. `path` gives its file, checked against the recorded digest.
+
+    A step hands it to the user's function inside `with`, which removes the copy behind `path` when the step is done. One
+    that is used without `with` removes it when nobody holds the object any more, at the latest when the interpreter ends.
+    """
 
     workspace: Workspace
     recorded: Recorded[TrainingRun]
@@ -110,12 +117,29 @@ class ModelVersion:
 
     @cached_property
     def path(self) -> Path:
-        """A private copy of the model file; its bytes were hashed while copying."""
+        """A private copy of the model file; its bytes were hashed while copying.
+
+        It is there until the step ends. What has to outlive the step copies the file.
+        """
         item = self.recorded.record.model_file
         folder = Path(tempfile.mkdtemp(prefix="cognify-model-"))
+        # The finalizer holds the folder's name only, so it does not keep this object alive.
+        self.__dict__["_remove_copy"] = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         target = folder / Path(item.name).name
         self.workspace.evidence.copy_to(item.digest, target)
         return target
+
+    def __enter__(self) -> "ModelVersion":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the copy; asking for `path` again makes a new one."""
+        self.__dict__.pop("path", None)
+        remove = self.__dict__.pop("_remove_copy", None)
+        if remove is not None:
+            remove()
 
 
 @dataclass(frozen=True)
@@ -146,7 +170,7 @@ class Release:
 
     @property
     def model_path(self) -> Path:
-        """The released file, checked."""
+        """The released file, checked. It is there until the deployment's body returns: install a copy of it."""
         return self.model.path
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.governance import judge_acts
 from cognify_dagster.ledger import Outcome, VerifiedView
 from cognify_dagster.orchestration._compat import run_is_over
 from cognify_dagster.orchestration.accounting import KIND_OF_ROLE, entry_of, subject_of, unaccounted
@@ -232,7 +233,7 @@ def _require_sound(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     """Refuse a ledger that was changed, or set back behind what this very instance remembers."""
     trust = workspace.trust()
     heads, _ = trusted_heads(run_heads(instance), trust, workspace.origin)
-    report = workspace.ledger.verify(trust, remembered=heads)
+    report = workspace.ledger.verify(trust, remembered=heads, acts=judge_acts)
     bad = [item for item in report.findings if item.outcome is not Outcome.UNPROVEN]
     if bad:
         raise ResyncError(

@@ -6,7 +6,6 @@ that a model does not know go to `extra`, where every reader and document shows 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -14,7 +13,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cognify_dagster.ledger import canonical_json, check_subject
+from cognify_dagster.ledger import check_subject
+from cognify_dagster.ledger.canonical import payload_and_digest
 
 MAX_SAFE_INTEGER = 2**53 - 1
 
@@ -168,11 +168,15 @@ class Record(BaseModel):
 
     def facts_digest(self) -> str:
         """Return the SHA-256 hex of the canonical facts."""
-        return hashlib.sha256(canonical_json(self.facts())).hexdigest()
+        return self.payload_and_digest()[1]
 
     def payload(self) -> bytes:
         """Return the canonical payload `{facts, observed}`."""
-        return canonical_json({"facts": self.facts(), "observed": dict(self.observed)})
+        return self.payload_and_digest()[0]
+
+    def payload_and_digest(self) -> tuple[bytes, str]:
+        """Return the canonical payload and the SHA-256 hex of its facts; the facts are serialized once."""
+        return payload_and_digest(self.facts(), dict(self.observed))
 
 
 R = TypeVar("R", bound=type[Record])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cognify_dagster.records.base import (
     DatasetName,
@@ -23,13 +31,45 @@ from cognify_dagster.records.base import (
 )
 
 
+class Passkey(Part):
+    """What an assertion of a passkey must name: the site it belongs to and the pages that may ask for it."""
+
+    credential_id: str = Field(description="base64url, without padding")
+    rp_id: str
+    origins: tuple[str, ...] = Field(min_length=1)
+    aaguid: str = ""
+    backed_up: bool = Field(False, description="synced to several devices")
+
+
 class PublicKey(Part):
-    """An enrolled Ed25519 public key. `key_id` is the first 16 hex digits of SHA-256 over the 32 key bytes."""
+    """An enrolled public key: a personal Ed25519 key (S3) or a passkey (S4).
+
+    `key_id` is the first 16 hex digits of SHA-256 over the public bytes: the 32 bytes of an Ed25519 key, the COSE key of a
+    passkey (WebAuthn Level 3).
+    """
 
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    algorithm: Literal["ed25519"] = "ed25519"
-    public: str = Field(description="base64 of the 32-byte key")
-    strength: Literal["S3"] = "S3"
+    algorithm: Literal["ed25519", "webauthn"] = "ed25519"
+    public: str = Field(description="base64 of the public bytes", max_length=4096)
+    strength: Literal["S3", "S4"] = "S3"
+    passkey: Passkey | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> PublicKey:
+        passkey = self.algorithm == "webauthn"
+        if passkey != (self.passkey is not None) or passkey != (self.strength == "S4"):
+            raise ValueError(
+                "a passkey has algorithm webauthn, strength S4 and the member passkey; other keys have none"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the member out where there is none: what was signed before passkeys existed stays as it was."""
+        data: dict[str, Any] = handler(self)
+        if data.get("passkey") is None:
+            data.pop("passkey", None)
+        return data
 
 
 class Person(Part):
@@ -51,11 +91,27 @@ class Workload(Part):
     kinds: tuple[str, ...] = Field(description="record kinds this workload may write")
 
 
+class Assertion(Part):
+    """The parts of a WebAuthn assertion that its signature covers, in base64."""
+
+    authenticator_data: str
+    client_data_json: str
+
+
 class EnvelopeSignature(Part):
-    """One DSSE signature; `sig` is base64."""
+    """One DSSE signature; `sig` is base64. A passkey's signature comes with its assertion."""
 
     keyid: str
     sig: str
+    webauthn: Assertion | None = None
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A plain DSSE signature has no further members."""
+        data: dict[str, Any] = handler(self)
+        if data.get("webauthn") is None:
+            data.pop("webauthn", None)
+        return data
 
 
 class Envelope(Part):
@@ -91,12 +147,18 @@ class Genesis(Record):
 
 @register
 class PersonEnrolled(Record):
-    """A person joined or changed (roles, keys); vouched for by another person's signature."""
+    """A person joined or changed (roles, keys); vouched for by other people's signatures.
+
+    `vouched_by` is the workspace admin who enrols, `witnesses` are the further people who know the person; with their own
+    signature the person themselves may be one of them.
+    """
 
     kind: ClassVar[str] = "person_enrolled"
     person: Person
     vouched_by: PersonId
+    witnesses: tuple[PersonId, ...] = ()
     envelope: Envelope
+    envelopes: tuple[Envelope, ...] = Field(default=(), description="the signatures of the witnesses")
 
     def subjects(self) -> tuple[str, ...]:
         return ("people", self.person.person)
@@ -144,17 +206,54 @@ class PolicyAdopted(Record):
         return ("policy",)
 
 
+def _last_second(value: Any) -> Any:
+    """Accept a day, as YAML reads it or as text: its last second is meant."""
+    text = value.isoformat() if type(value) is date else value
+    return f"{text}T23:59:59Z" if isinstance(text, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+
+
+class AcceptedAdvisory(Part):
+    """A known vulnerability that the signer of the gate set accepts, why, and up to when (a day: to its last second, UTC)."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{2,99}$", description="any id of it: CVE, GHSA, PYSEC …")
+    package: str = Field(default="", max_length=200, description="only in this package; empty: wherever it is found")
+    reason: str = Field(pattern=r"\S", max_length=1000)
+    expires: Annotated[Utc, BeforeValidator(_last_second)]
+
+
+class SecurityTerms(Part):
+    """What a gate of family `security` counts, how old the advisories may be, and which vulnerabilities are accepted."""
+
+    min_severity: Literal["any", "low", "medium", "high", "critical"] = Field(
+        default="any", description="count from here on; one of unknown severity always counts"
+    )
+    max_age_days: int = Field(default=30, ge=1, le=3650, description="older advisories judge nothing: the gate fails")
+    partial_snapshot: Literal["note", "fail"] = Field(
+        default="note", description="what a partial set of advisories means"
+    )
+    accepted: tuple[AcceptedAdvisory, ...] = Field(default=(), max_length=500)
+
+
 class GateRule(Part):
     """One threshold, adopted before results exist."""
 
     id: str
-    family: Literal["performance", "fairness", "data_quality", "completeness"]
+    family: Literal["performance", "fairness", "data_quality", "completeness", "security"]
     metric: str
     op: Literal[">=", "<=", ">", "<"]
     threshold: float
     source: Literal["policy", "convention", "law"]
     reason: str = ""
     on_insufficient: Literal["fail", "pass_with_note"] = "fail"
+    security: SecurityTerms | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_terms(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A rule without terms of its own has the form, and so the digest, that it had before there were any."""
+        data: dict[str, Any] = handler(self)
+        if data.get("security") is None:
+            data.pop("security", None)
+        return data
 
 
 @register

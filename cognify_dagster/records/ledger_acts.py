@@ -116,29 +116,35 @@ class SegmentArchived(Record):
 
 @register
 class LogKeyRotated(Record):
-    """The log key changed. Until the ledger has `overlap_until_size` entries both keys sign its checkpoints."""
+    """The log key changed. Until the ledger has `overlap_until_size` entries both keys sign its checkpoints. Two workspace
+    admins sign; without them it counts for nothing."""
 
     kind: ClassVar[str] = "log_key_rotated"
     old: str = _VKEY
     new: str = _VKEY
     overlap_until_size: int = Field(ge=1)
     reason: str = ""
+    approvers: tuple[PersonId, ...] = ()
+    envelopes: tuple[Envelope, ...] = ()
 
     def subjects(self) -> tuple[str, ...]:
-        return ("ledger", "log_key")
+        return ("ledger", "log_key", *sorted(set(self.approvers)))
 
 
 @register
 class LogKeyRevoked(Record):
-    """A log key counts only for heads of at most `last_good_size` entries."""
+    """A log key counts only for heads of at most `last_good_size` entries. Two workspace admins sign; without them it counts
+    for nothing, so that a machine alone cannot take a log key away."""
 
     kind: ClassVar[str] = "log_key_revoked"
     vkey: str = _VKEY
     last_good_size: int = Field(ge=0)
     reason: str = Field(min_length=1)
+    approvers: tuple[PersonId, ...] = ()
+    envelopes: tuple[Envelope, ...] = ()
 
     def subjects(self) -> tuple[str, ...]:
-        return ("ledger", "log_key")
+        return ("ledger", "log_key", *sorted(set(self.approvers)))
 
 
 @register
@@ -163,12 +169,12 @@ class LedgerContinued(Record):
 
 @register
 class ClockFloorCorrected(Record):
-    """A clock that had run ahead was corrected: times from here on may lie before `wrong_us`, but not before `floor_us`. Two
-    people sign."""
+    """A clock that had run ahead was corrected: this entry may lie before the one before it, at `wrong_us`, but not before
+    `floor_us`. Later times follow from its own, as always. Two workspace admins sign."""
 
     kind: ClassVar[str] = "clock_floor_corrected"
-    wrong_us: int = Field(ge=0, description="time of the newest entry written by the wrong clock, microseconds UTC")
-    floor_us: int = Field(ge=0, description="no later entry may lie before this, microseconds UTC")
+    wrong_us: int = Field(ge=0, description="time of the entry right before this one, microseconds UTC")
+    floor_us: int = Field(ge=0, description="neither this entry nor a later one lies before this, microseconds UTC")
     reason: str = Field(min_length=1)
     approvers: tuple[PersonId, ...] = ()
     envelopes: tuple[Envelope, ...] = ()

@@ -68,7 +68,7 @@ class ModelRegistered(Record):
     protected_attributes: tuple[str, ...] = ()
 
     def subjects(self) -> tuple[str, ...]:
-        return (f"model/{self.model}",)
+        return (f"model/{self.model}", f"oversight/{self.model}")
 
 
 @register
@@ -290,6 +290,17 @@ class GateResult(Record):
     outcomes: tuple[GateOutcome, ...] = ()
     based_on: tuple[int, ...] = Field(description="sequence numbers of the entries that were judged")
     detail: dict[str, Json] = Field(default_factory=dict)
+    report: EvidenceItem | None = Field(default=None, description="everything judged, where the family keeps it")
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts; without a report they are what they were before there were reports."""
+        data = super().facts()
+        if data["report"] is None:
+            del data["report"]
+        return data
 
     def subjects(self) -> tuple[str, ...]:
         return (f"model/{self.model}", f"model/{self.model}@{self.version}")
+
+    def evidence(self) -> tuple[str, ...]:
+        return () if self.report is None else (self.report.digest,)

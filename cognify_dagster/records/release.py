@@ -128,6 +128,11 @@ class ReleaseGranted(Record):
     policy_digest: Digest
     relied_on: tuple[SubjectId, ...] = Field(description="subjects whose whole history the decision walked")
     supersedes: str | None = None
+    purpose: Literal["release", "rollback", "break_glass"] = "release"
+    order_seq: int | None = Field(default=None, description="the entry that ordered the rollback or broke the glass")
+    plan_seq: int | None = Field(default=None, description="the change plan that covered the version")
+    waived: tuple[str, ...] = Field(default=(), description="sign-off stages done without, by plan or break-glass")
+    conditions: tuple[dict[str, Json], ...] = Field(default=(), description="open conditions the release is bound to")
 
     def subjects(self) -> tuple[str, ...]:
         return tuple(
@@ -200,8 +205,7 @@ class Reconciliation(Record):
         found = ["findings"]
         if self.model:
             found.append(f"model/{self.model}")
-            if self.version:
-                found.append(f"model/{self.model}@{self.version}")
+            found.append(f"model/{self.model}@{self.version}" if self.version else f"oversight/{self.model}")
         return tuple(found)
 
 

@@ -17,7 +17,8 @@ else:  # pragma: no cover - Python 3.10
 
 CONFIG_NAME = "cognify.toml"
 _KEYS = {
-    "origin", "home", "ledger", "evidence", "trust", "policy", "workload", "archives", "witnessed", "signer", "signer_wait",
+    "origin", "home", "ledger", "evidence", "evidence_keys", "trust", "policy", "workload", "archives", "witnessed", "signer",
+    "signer_wait",
 }  # fmt: skip
 _ANCHOR_KEYS: dict[str, dict[str, type]] = {
     "folder": {"path": str, "write_once": bool},
@@ -47,7 +48,9 @@ class AnchorConfig:
 
 @dataclass(frozen=True)
 class WorkspaceConfig:
-    """A parsed configuration, all paths absolute. `evidence` may also be an fsspec URL such as `s3://bucket/prefix`.
+    """A parsed configuration, all paths absolute. `evidence` may also be an fsspec URL such as `s3://bucket/prefix`;
+    `evidence_keys` is where the erasable keys of encrypted evidence lie, if not beside it (needed where `evidence` keeps old
+    versions or is under a retention lock).
 
     `ledger` is an SQLite file; with `ledger_url` (a libpq URL, or `env:NAME` of a variable that holds one) the ledger is in
     Postgres, and `ledger` only says where marks about it are kept. `archives` are folders of detached segments. `witnessed`
@@ -72,6 +75,7 @@ class WorkspaceConfig:
     signer: str = SIGNERS[0]
     signer_wait: float = SIGNER_WAIT_S
     anchors: tuple[AnchorConfig, ...] = ()
+    evidence_keys: str | None = None
 
     @property
     def keys(self) -> Path:
@@ -118,7 +122,8 @@ def load_config(path: Path) -> WorkspaceConfig:
         raise WorkspaceError(f"{path}: [workspace] has unknown field {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
     base = path.parent
     home = base / _text(path, table, "home", ".cognify")
-    evidence = _text(path, table, "evidence", str(home / "evidence"))
+    evidence = _place(base, _text(path, table, "evidence", str(home / "evidence")))
+    keys = _place(base, _text(path, table, "evidence_keys", "")) if "evidence_keys" in table else None
     ledger = _text(path, table, "ledger", str(home / "ledger.sqlite"))
     in_postgres = ledger.startswith(("env:", "postgresql://", "postgres://"))
     return WorkspaceConfig(
@@ -126,7 +131,7 @@ def load_config(path: Path) -> WorkspaceConfig:
         origin=_text(path, table, "origin", None),
         home=home,
         ledger=home / "ledger.postgres" if in_postgres else base / ledger,
-        evidence=evidence if "://" in evidence else str(base / evidence),
+        evidence=evidence,
         trust=base / _text(path, table, "trust", "trust.txt"),
         policy=base / _text(path, table, "policy", "policy.yaml"),
         workload=_text(path, table, "workload", "workload/pipeline"),
@@ -136,7 +141,13 @@ def load_config(path: Path) -> WorkspaceConfig:
         signer=_signer(path, table),
         signer_wait=_wait(path, table),
         anchors=_anchors(path, data.get("anchor", [])),
+        evidence_keys=keys,
     )
+
+
+def _place(base: Path, where: str) -> str:
+    """An fsspec URL as it is, a path made absolute."""
+    return where if "://" in where else str(base / where)
 
 
 def _signer(path: Path, table: dict[str, Any]) -> str:

@@ -1,13 +1,16 @@
 """Typed reading of verified bytes.
 
-Invariants: a `Reading` holds only entries whose bytes, chain, subject heads and payload commitments were recomputed; a
-subject's history is walked through the heads inside entries, never through search columns.
+Invariants: a `Reading` gives only entries whose bytes, chain, subject heads and payload commitments were recomputed; a
+subject's history is walked through the heads inside entries, never through search columns. Each reading compares every row
+it reads with what was verified; only the parsed record of the very same leaf is used again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from datetime import datetime, timezone
+from typing import Any, Generic, TypeVar, cast
 
 from cognify_dagster.ledger import VerifiedEntry, VerifiedView
 from cognify_dagster.records import Genesis, Record, RecordError, read_record
@@ -28,13 +31,40 @@ class Recorded(Generic[R_co]):
     record: R_co
     entry: VerifiedEntry = field(repr=False)
 
+    @property
+    def when(self) -> datetime:
+        """When the entry was appended, by the writer's clock."""
+        return datetime.fromtimestamp(self.time_us / 1e6, timezone.utc)
+
+
+class RecordCache:
+    """Records parsed lately, by leaf hash: what a leaf says never changes. Holds at most `limit` of them."""
+
+    def __init__(self, limit: int = 8_192) -> None:
+        self._limit = limit
+        self._kept: dict[bytes, Recorded[Record] | str] = {}
+        self.memo: dict[Hashable, Any] = {}
+        """What others found out about this workspace's entries; they say themselves when it holds. At most `limit` of these."""
+
+    def get(self, leaf: bytes) -> Recorded[Record] | str | None:
+        """Return the record, the reason why it cannot be read, or None if neither is kept."""
+        return self._kept.get(leaf)
+
+    def put(self, leaf: bytes, found: Recorded[Record] | str) -> None:
+        """Keep it; when there are too many, all of the older are dropped."""
+        if len(self._kept) >= self._limit:
+            self._kept = {}
+        if len(self.memo) > self._limit:
+            self.memo.clear()
+        self._kept[leaf] = found
+
 
 class Reading:
-    """The first `size` entries of a ledger, verified, as typed records."""
+    """The first `size` entries of a ledger, verified, as typed records. `records` may be shared between readings."""
 
-    def __init__(self, view: VerifiedView) -> None:
+    def __init__(self, view: VerifiedView, records: RecordCache | None = None) -> None:
         self.view = view
-        self._cache: dict[int, Recorded[Record] | None] = {}
+        self._records = records or RecordCache()
         self._unreadable: dict[int, str] = {}
 
     @property
@@ -70,34 +100,41 @@ class Reading:
         """Return the record of an entry; None if there is no such entry, its payload was erased or its kind is unknown."""
         if not 0 <= seq < self.size:
             return None
-        if seq not in self._cache:
-            self._cache[seq] = self._read(self.view.entries[seq])
-        return self._cache[seq]
+        return self._of(self.view.entry(seq))
 
-    def _read(self, item: VerifiedEntry) -> Recorded[Record] | None:
-        entry = item.entry
+    def _of(self, item: VerifiedEntry) -> Recorded[Record] | None:
         if item.payload is None:
             return None
-        try:
-            record = read_record(entry.kind, entry.schema, item.payload)
-        except RecordError as error:  # also UnknownKind
-            self._unreadable[entry.seq] = str(error)
+        entry = item.entry
+        found = self._records.get(entry.leaf)
+        if found is None:
+            found = _recorded(item)
+            self._records.put(entry.leaf, found)
+        if isinstance(found, str):
+            self._unreadable[entry.seq] = found
             return None
-        if tuple(sorted(set(record.subjects()))) != entry.subjects:
-            self._unreadable[entry.seq] = f"{entry.kind}: the entry's subjects are not those of its payload"
-            return None
-        return Recorded(entry.seq, entry.time_us, entry.leaf.hex(), entry.actor, entry.key_id, record, item)
+        return found
+
+    @property
+    def memo(self) -> dict[Hashable, Any]:
+        """What was found out before by other readings of this workspace; see `RecordCache.memo`."""
+        return self._records.memo
+
+    def problem(self, item: VerifiedEntry) -> str | None:
+        """Say why this release cannot read an entry, None if it can or if its payload was erased."""
+        return None if self._of(item) is not None else self._unreadable.get(item.entry.seq)
 
     def history(self, subject: str) -> list[Recorded[Record]]:
         """Return all records about a subject, oldest first."""
-        found = (self.at(item.entry.seq) for item in self.view.history(subject))
+        found = map(self._of, self.view.history(subject))
         return [item for item in found if item is not None]
 
     def unreadable(self, subject: str) -> dict[int, str]:
         """Return the entries about a subject that this release cannot read, with the reason. A decision must refuse them."""
-        self.history(subject)
-        seqs = {item.entry.seq for item in self.view.history(subject)}
-        return {seq: text for seq, text in self._unreadable.items() if seq in seqs}
+        items = self.view.history(subject)
+        for item in items:
+            self._of(item)
+        return {seq: self._unreadable[seq] for item in items if (seq := item.entry.seq) in self._unreadable}
 
     def erased(self, subject: str) -> list[VerifiedEntry]:
         """Return the entries about a subject whose payload was erased. What they said is gone, so a decision must not
@@ -105,20 +142,31 @@ class Reading:
         return [item for item in self.view.history(subject) if item.payload is None]
 
     def all(self, kind: type[R], subject: str | None = None) -> list[Recorded[R]]:
-        """Return the records of one kind in order, about a subject or all."""
-        source = self.view.entries if subject is None else self.view.history(subject)
-        result: list[Recorded[R]] = []
-        for item in source:
-            if item.entry.kind != kind.kind:
-                continue
-            found = self.at(item.entry.seq)
-            if found is not None and isinstance(found.record, kind):
-                result.append(
-                    Recorded(found.seq, found.time_us, found.leaf, found.actor, found.key_id, found.record, item)
-                )
-        return result
+        """Return the records of one kind in order, about a subject or all.
+
+        Without a subject every entry of the kind is read, and no other: which ones they are follows from verified bytes.
+        """
+        source = self.view.of_kind(kind.kind) if subject is None else self.view.history(subject)
+        found = (self._of(item) for item in source if item.entry.kind == kind.kind)
+        return [cast("Recorded[R]", item) for item in found if item is not None and isinstance(item.record, kind)]
 
     def latest(self, kind: type[R], subject: str) -> Recorded[R] | None:
         """Return the newest record of a kind about a subject."""
-        found = self.all(kind, subject)
-        return found[-1] if found else None
+        for item in reversed(self.view.history(subject)):
+            found = self._of(item) if item.entry.kind == kind.kind else None
+            if found is not None and isinstance(found.record, kind):
+                return cast("Recorded[R]", found)
+        return None
+
+
+def _recorded(item: VerifiedEntry) -> Recorded[Record] | str:
+    """Parse an entry's payload; return the reason where this release cannot."""
+    entry, payload = item.entry, item.payload
+    assert payload is not None
+    try:
+        record = read_record(entry.kind, entry.schema, payload)
+    except RecordError as error:  # also UnknownKind
+        return str(error)
+    if tuple(sorted(set(record.subjects()))) != entry.subjects:
+        return f"{entry.kind}: the entry's subjects are not those of its payload"
+    return Recorded(entry.seq, entry.time_us, entry.leaf.hex(), entry.actor, entry.key_id, record, item)

@@ -32,13 +32,17 @@ from cognify_dagster.ledger import (
     new_secret,
     read_secret,
 )
+from cognify_dagster.ledger.errors import WriterRefused
 from cognify_dagster.ledger.quorum import evaluate
 from cognify_dagster.ledger.recovery.rollback import mark_path, require_appendable
+from cognify_dagster.ledger.verification.index import Progress
 from cognify_dagster.ledger.witness import remotes
 from cognify_dagster.records import EvidenceItem, Record
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
-from cognify_dagster.workspace.reading import Reading
+from cognify_dagster.workspace.reading import Reading, RecordCache
 from cognify_dagster.workspace.stores import open_rows, open_store
+from cognify_dagster.workspace.verified import open_index
+from cognify_dagster.workspace.writing import Permission
 
 LOG_KEY = "log.key"
 WORKLOAD_KEY = "workload.key"
@@ -85,6 +89,8 @@ class Workspace:
         self.ledger = ledger
         self.evidence = evidence
         self.writer = writer
+        self._records = RecordCache()
+        self._permission: Permission | None = None
 
     @classmethod
     def open(
@@ -116,6 +122,7 @@ class Workspace:
             clock_us=clock_us,
             witnesses=remotes(trust) if trust else (),
             guard=lambda: require_appendable(mark_path(config.ledger)),
+            index=open_index(config, store, config.keys / RECORD_KEY),
         )
         return cls(config, ledger, _open_evidence(config), writer)
 
@@ -164,29 +171,44 @@ class Workspace:
                 `signer = "external"` wait until the signer has.
 
         Raises:
+            WriterRefused: if the workload key was never enrolled for this kind of record.
             LedgerError: see `Ledger.append`; also if the entry was kept but the checkpoint could not be signed, or, for the
                 kinds of record that `cognify.toml` lists as witnessed, was not cosigned by the quorum of the trust file.
                 Trying again with the same key then returns the entry and signs.
         """
         writer = self.writer
+        payload, facts_digest = record.payload_and_digest()
         draft = Draft(
             kind=record.kind,
             schema=record.schema_version,
             subjects=record.subjects(),
             actor=actor or (writer.workload if writer else "system"),
             idem=idem,
-            payload=record.payload(),
-            facts_digest=record.facts_digest(),
+            payload=payload,
+            facts_digest=facts_digest,
             evidence=record.evidence(),
             key_id=writer.key_id if writer else "",
             sign=writer.sign if writer else None,
         )
+        self._require_may_write(record.kind, idem)
         receipt = self.ledger.append(draft, expected_size)
         if checkpoint and self.config.signer == "external":
             self._await_checkpoint(record.kind, receipt.seq)
         elif checkpoint and self.ledger.signer is not None:
             self._checkpoint(record.kind, receipt.seq)
         return receipt
+
+    def _require_may_write(self, kind: str, idem: str) -> None:
+        writer = self.writer
+        if writer is None:
+            return
+        if self._permission is None or self._permission.key_id != writer.key_id:
+            self._permission = Permission(self.ledger.store, writer.workload, writer.key_id)
+        try:
+            self._permission.require(kind)
+        except WriterRefused:
+            if self.ledger.store.find(idem) is None:  # a retry of what was written before returns the old receipt
+                raise
 
     def require_witnessed(self, kind: str, seq: int) -> None:
         """Before something relies on an older entry: sign the head anew if that kind needs witnesses, and ask them.
@@ -252,12 +274,26 @@ class Workspace:
         return None if trust.quorum == "none" else trust
 
     def read(self, size: int | None = None) -> Reading:
-        """Verify and read the first `size` entries (all, unless given).
+        """Verify what is new, and read the first `size` entries (all, unless given).
+
+        Entries are read when they are asked for and compared then with what was verified; see `ledger.view`.
 
         Raises:
             Tampered: naming the first entry that does not check.
+            RolledBack: if the ledger is shorter than what was verified here before.
         """
-        return Reading(self.ledger.view(size))
+        return Reading(self.ledger.view(size), self._records)
+
+    def catch_up(self, limit: int | None = None, progress: Callable[[int, int], None] | None = None) -> Progress:
+        """Verify at most `limit` new entries, so that a later `read` finds no more than the rest to do.
+
+        A sensor calls this first and reads only once the answer is `complete`: so the first tick over a large ledger is as
+        short as any. `progress` is called with (entries verified now, entries to verify now). Raises as `read`.
+        """
+        if self.ledger.index is None:
+            size = self.ledger.size()
+            return Progress(size, size)
+        return self.ledger.index.advance(limit, progress=progress)
 
     def put(self, name: str, data: bytes | Path, media_type: str, sensitivity: str = "internal") -> EvidenceItem:
         """Store a blob durably and return its reference for a record."""
@@ -302,7 +338,8 @@ def _own_trust(config: WorkspaceConfig) -> TrustFile | None:
 
 def _open_evidence(config: WorkspaceConfig) -> EvidenceStore:
     key = config.keys / EVIDENCE_KEY
-    return EvidenceStore(config.evidence, keys=LocalKeyProvider(key) if key.exists() else None)
+    provider = LocalKeyProvider(key) if key.exists() else None
+    return EvidenceStore(config.evidence, keys=provider, keys_root=config.evidence_keys)
 
 
 def prepare(

@@ -108,12 +108,12 @@ def _place_founders_keys(workspace: Workspace, staging: Path) -> None:
 
 
 def enrol(story: Story, workspace: Workspace) -> None:
-    """Enrol builder, validator, compliance officer and business owner; Ada vouches for each. Who is enrolled already stays."""
+    """Enrol builder, validator, compliance officer and business owner; Ada and Finn vouch for each. Who is enrolled already stays."""
     aliases = {"user:ben", f"os:{os_login()}", "schedule:credit_weekly_retraining"}
     aliases |= {f"git:{author}" for author in capture_code(Path(__file__).parent).authors}
     actors = {actor: aliases if actor is BEN else set() for actor in (BEN, VERA, CARL, OLGA)}
     missing = [actor for actor, wanted in actors.items() if not _enrolled(workspace, actor, wanted)]
-    story.step("People are enrolled; a second person vouches for each" if missing else "People are enrolled already")
+    story.step("People are enrolled; two others vouch for each" if missing else "People are enrolled already")
     for actor, wanted in actors.items():
         if actor not in missing:
             story.say(f"Exists already: {actor.name}, {actor.title}: {', '.join(actor.roles)}")
@@ -129,7 +129,7 @@ def enrol(story: Story, workspace: Workspace) -> None:
             aliases=tuple(sorted(wanted | set(before.aliases if before is not None else ()))),
             keys=(key.public,),
         )
-        enrol_person(workspace, person, unlock(workspace, ADA))
+        enrol_person(workspace, person, unlock(workspace, ADA), unlock(workspace, FINN))
         story.say(f"{actor.name}, {actor.title}: {', '.join(actor.roles)}; key {key.key_id}, encrypted in {path}")
     story.say(f"{BEN.name} is the builder: runs and commits here are attributed to him, so he cannot approve them.")
 

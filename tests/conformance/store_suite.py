@@ -187,6 +187,29 @@ class StoreSuite:
         clock.now += 365 * 24 * 60 * MINUTE
         assert ledger.append(draft(3)).time_us == clock.now
 
+    def test_a_correction_of_the_clock_takes_the_time_back_to_its_floor_and_no_other_entry_does(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """Who signed it is for verification to judge; here nobody does, so it is taken at its word."""
+        first = ledger.append(draft(1))
+        clock.now += 2 * 24 * 60 * MINUTE
+        ahead = ledger.append(draft(2))
+        clock.now = first.time_us - MINUTE
+        floor = {"wrong_us": ahead.time_us, "floor_us": first.time_us}
+        with pytest.raises(ClockError, match="correct-clock"):
+            ledger.append(draft(3, facts=floor))  # of another kind
+        late = ledger.append(draft(4, kind="clock_floor_corrected", facts=floor))
+        assert late.time_us == first.time_us, "not before its floor"
+        clock.now = first.time_us + MINUTE
+        third = ledger.append_many([draft(5), draft(6)])
+        assert [receipt.time_us for receipt in third] == [clock.now] * 2
+        report = ledger.verify()
+        assert [finding.seq for finding in report.findings if finding.seq is not None] == []
+        assert any("entry 2 corrects the clock" in note for note in report.notes)
+        higher = ledger.append(draft(7, kind="clock_floor_corrected", facts={"floor_us": clock.now + MINUTE}))
+        assert higher.time_us < clock.now + MINUTE, "a floor never pushes the time ahead"
+        check_tree(ledger.store)
+
     def test_limits_are_checked_before_anything_is_hashed_or_stored(self, ledger: Ledger) -> None:
         room = MAX_PAYLOAD - len(canonical_json({"facts": {"t": ""}, "observed": {}}))
         largest = ledger.append(draft(1, facts={"t": "x" * room}))

@@ -126,7 +126,7 @@ def test_a_second_time_everything_exists_already_under_the_same_numbers(tmp_path
     first, second = begin(), begin()
     assert [line.split("] ")[1].strip() for line in first if line.startswith("[")] == [
         "1. Genesis: two founders open the ledger",
-        "2. People are enrolled; a second person vouches for each",
+        "2. People are enrolled; two others vouch for each",
         "3. Thresholds are signed before any result exists",
     ]
     assert [line.split("] ")[1].strip() for line in second if line.startswith("[")] == [

@@ -105,11 +105,11 @@ def test_founders_have_roles_of_the_policy_and_one_can_enrol_others(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("threshold", [0, 3])
+@pytest.mark.parametrize("threshold", [0, 1, 3])
 def test_the_recovery_threshold_lies_within_the_keys(
     tmp_path: Path, founders: list[PersonalKey], threshold: int
 ) -> None:
-    with pytest.raises(GovernanceError, match="recovery needs between 1 and 2"):
+    with pytest.raises(GovernanceError, match="recovery needs between 2 and 2"):
         found(tmp_path, Founder(founders[0], "Ada"), Founder(founders[1], "Finn"), recovery_threshold=threshold)
 
 

@@ -240,7 +240,7 @@ def test_a_payload_that_vanishes_without_an_entry_is_tampering(founded: World) -
     seq, _ = snapshot(founded)
     founded.workspace.ledger.store.erase([seq])
     with pytest.raises(Tampered, match=f"entry {seq}"):
-        founded.workspace.read()
+        founded.workspace.read().at(seq)
 
 
 # --- legal holds ---

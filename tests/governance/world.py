@@ -20,6 +20,7 @@ from cognify_dagster.governance import (
     Founder,
     PersonalKey,
     adopt_gate_set,
+    classify_model,
     create_key,
     decide,
     enrol_person,
@@ -76,11 +77,13 @@ class World:
             self.keys[name] = create_key(self.folder / f"{name}.key.json", f"person/{name}", PASSPHRASE)
         return self.keys[name]
 
-    def enrol(self, name: str, *roles: str, aliases: tuple[str, ...] = (), voucher: str = "ada") -> None:
+    def enrol(
+        self, name: str, *roles: str, aliases: tuple[str, ...] = (), vouchers: tuple[str, ...] = ("ada", "finn")
+    ) -> None:
         """Enrol a person with roles."""
         key = self.key(name)
         person = Person(person=key.person, name=name.title(), roles=roles, aliases=aliases, keys=(key.public,))
-        enrol_person(self.workspace, person, self.key(voucher))
+        enrol_person(self.workspace, person, *(self.key(voucher) for voucher in vouchers))
 
     def subject(self, version: str) -> str:
         """Return the subject id of a version."""
@@ -114,6 +117,14 @@ class World:
                 limitations="Taiwan 2005",
             )
         )
+        if self.tier in ("low", "medium"):
+            self.classify()
+
+    def classify(self, *names: str, tier: str | None = None) -> int:
+        """Sign the model's tier, as carl and olga unless others are named."""
+        signers = [self.key(name) for name in names or ("carl", "olga")]
+        facts = {"model": MODEL, "tier": tier or self.tier, "owner": "person/olga", "rationale": "small exposure"}
+        return classify_model(self.workspace, signers, **facts).seq
 
     def adopt_gates(self, name: str = "vera", threshold: float = 0.7) -> int:
         """Adopt thresholds as a person."""

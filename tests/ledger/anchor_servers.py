@@ -160,7 +160,7 @@ def s3_server() -> Iterator[str]:
     s3, master, volume, filer = (_free_port() for _ in range(4))
     words = [
         program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
-        f"-master.port={master}", f"-volume.port={volume}", "-volume.max=10", "-filer", f"-filer.port={filer}",
+        f"-master.port={master}", f"-volume.port={volume}", "-volume.max=200", "-filer", f"-filer.port={filer}",
         f"-filer.localSocket={folder}/f.sock", "-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip

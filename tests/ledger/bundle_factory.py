@@ -231,6 +231,11 @@ class World:
         self.policy_digest = record.policy_digest
         return seq
 
+    def joint(self, record: Record, *signers: str, subjects: tuple[str, ...] | None = None) -> int:
+        """Append an act that several people sign."""
+        envelopes = tuple(self.act(record, name) for name in signers)
+        return self.append(record.model_copy(update={"envelopes": envelopes}), "workload/pipeline", subjects=subjects)
+
     def adopt_gates(self, by: str = "val") -> int:
         gate = GateRule(id="auc", family="performance", metric="auc", op=">=", threshold=0.7, source="policy")
         record = GateSetAdopted(
@@ -417,6 +422,7 @@ ALL_KINDS = tuple(
             "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted", "gate_set_adopted",
             "model_registered", "dataset_snapshot", "version_opened", "training_run", "gate_result", "package", "sign_off",
             "release_granted", "deployment_completed", "final_copy", "bundle_exported", "payload_erased",
+            "log_key_rotated", "log_key_revoked", "clock_floor_corrected",
         }
     )
 )  # fmt: skip

@@ -100,8 +100,9 @@ class MemoryStore:
         if (size, note) not in self.notes:
             self.notes.append((size, note))
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        return sorted(self.notes, key=lambda item: item[0])
+    def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
+        low = max((size for size, _ in self.notes if size <= since), default=0)
+        return sorted((item for item in self.notes if item[0] >= low), key=lambda item: item[0])
 
     def find(self, idem: str) -> Receipt | None:
         return self.idems[idem][0] if idem in self.idems else None

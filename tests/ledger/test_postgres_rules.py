@@ -19,17 +19,16 @@ from cognify_dagster.governance.enrol import _UNSIGNED
 from cognify_dagster.governance.keys import public_key
 from cognify_dagster.governance.people import directory
 from cognify_dagster.governance.statements import sign_act
-from cognify_dagster.ledger import Checkpoint, Draft, Entry, canonical_json
+from cognify_dagster.ledger import Draft, Entry, canonical_json
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody, assemble, seal_body
 from cognify_dagster.ledger.postgres.store import PostgresStore, WriterRefused
-from cognify_dagster.records import KeyRevoked, Person, PersonEnrolled, Record, Workload, WorkloadEnrolled
+from cognify_dagster.records import KeyRevoked, PersonEnrolled, Record, Workload, WorkloadEnrolled
 from cognify_dagster.workspace import Writer
 from tests.conformance.postgres_server import NewLedger, postgres_ledger
 from tests.governance.world import World, make_world
 
 pytestmark = pytest.mark.postgres
 KINDS = ("training_run", "package", "genesis", "person_enrolled", "workload_enrolled", "key_revoked", "unheard_of")
-HEAD = Checkpoint("test.example/credit", 0, bytes(32))
 
 
 class Pair:
@@ -63,7 +62,8 @@ class Pair:
         )
 
     def signed(self, record: Record, by: PersonalKey, *, ledger: str = "") -> Record:
-        envelope = sign_act(record, by, ledger=ledger or self.origin, role="workspace_admin", meaning="yes", head=HEAD)
+        head = self.world.workspace.ledger.view().checkpoint()  # signed by somebody who saw what it changes
+        envelope = sign_act(record, by, ledger=ledger or self.origin, role="workspace_admin", meaning="yes", head=head)
         return record.model_copy(update={"envelope": envelope})
 
     def enrolment(self, workload: Workload, by: PersonalKey, **changed: Any) -> Record:
@@ -232,7 +232,9 @@ def test_acts_without_effect_have_none_in_either(pair: Pair) -> None:
 def test_an_admin_who_lost_the_role_or_the_key_enrols_nobody(pair: Pair) -> None:
     world, ada, finn = pair.world, pair.world.key("ada"), pair.world.key("finn")
     target = pair.workload("train", 4, "training_run")
-    demoted = Person(person="person/finn", name="Finn", roles=("business_owner",), keys=(finn.public,))
+    now = directory(world.workspace.read()).person_at("person/finn", 2**40)
+    assert now is not None
+    demoted = now.model_copy(update={"roles": ("business_owner",)})  # takes something away, so that one admin suffices
     record = PersonEnrolled(person=demoted, vouched_by="person/ada", envelope=_UNSIGNED)
     pair.step(lambda: world.write(pair.signed(record, ada)))
     pair.step(lambda: world.write(pair.enrolment(target, finn)))

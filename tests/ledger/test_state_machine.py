@@ -1,7 +1,8 @@
 """Random histories of one ledger against a naive Merkle tree that shares no code with the product.
 
 The model is the list of leaf hashes in the order in which appends were acknowledged; roots and proofs are worked out from it
-by the definitions of RFC 6962 §2.1, recursively. COGNIFY_HISTORIES and COGNIFY_STEPS choose how many histories and how long.
+by the definitions of RFC 6962 §2.1, recursively. COGNIFY_HISTORIES and COGNIFY_STEPS choose how many histories and how long;
+Postgres, where each takes longer, goes through a quarter of them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -28,7 +29,6 @@ from cognify_dagster.ledger import (
     LogSigner,
     Outcome,
     Report,
-    SqliteStore,
     Tampered,
     TrustFile,
     VerifierKey,
@@ -40,7 +40,7 @@ from cognify_dagster.ledger.archive.export import export_archive
 from cognify_dagster.ledger.archive.reader import Archive, open_archive
 from cognify_dagster.ledger.verification.state import StateFile
 from cognify_dagster.ledger.witness import AddCheckpoint, Witness, WitnessKey, WitnessStore
-from tests.attacks.places import SqlitePlace, Tables, cut
+from tests.attacks.places import Place, PostgresPlace, SqlitePlace, Tables, cut
 from tests.ledger.archive_world import MANIFEST_KEYS, SIGNER
 from tests.ledger.drafts import ORIGIN, Clock, draft
 
@@ -121,7 +121,7 @@ TAMPERINGS: dict[str, Callable[[Tables, int], None]] = {
     "leaf": edit("leaf", lambda _: bytes(32)),
     "payload": edit("bytes", lambda _: b'{"facts":{},"observed":{}}', "payload"),
     "salt": edit("salt", lambda _: bytes(32), "payload"),
-    "subject": edit("subject", lambda _: "model/hidden", "entry_subject"),
+    "subject": edit("subjects", lambda _: "model/hidden"),
     "row": remove("entry"),
     "payload row": remove("payload"),
     "exchange": exchange,
@@ -129,7 +129,29 @@ TAMPERINGS: dict[str, Callable[[Tables, int], None]] = {
 }
 
 
+def hide_subject(tables: Tables, seq: int) -> None:
+    """Change the search copy of an entry's subjects, wherever a store keeps it."""
+    table, column = ("entry", "subjects") if "subjects" in tables["entry"][0] else ("entry_subject", "subject")
+    edit(column, lambda _: "model/hidden", table)(tables, seq)
+
+
+TAMPERINGS["subject"] = hide_subject
+
+
 class Histories(RuleBasedStateMachine):
+    def new_place(self) -> Place:
+        """Where the ledger of this history lies."""
+        return SqlitePlace(self.folder / "ledger.sqlite")
+
+    def copied(self) -> tuple[Place, Tables]:
+        """A second place without guards for a changed copy, and the rows of this one."""
+        copy = SqlitePlace.__new__(SqlitePlace)
+        copy.path = self.folder / "copy.sqlite"
+        shutil.copy(self.folder / "ledger.sqlite", copy.path)
+        tables = copy.read()
+        copy.strip()
+        return copy, tables
+
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ledger-machine-"))
@@ -145,7 +167,7 @@ class Histories(RuleBasedStateMachine):
         self.witnessed = 0
         self.erased: set[int] = set()
         self.archives: list[Archive] = []
-        SqliteStore.create(self.folder / "ledger.sqlite", ORIGIN)
+        self.place = self.new_place()
         self.witness_key = WitnessKey.create(self.folder / "w.key", "witness.example/audit")
         WitnessStore.create(self.folder / "w.sqlite", self.witness_key.verifier)
         self.new_key()
@@ -157,6 +179,7 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
+            self.place.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- helpers ---
@@ -165,7 +188,7 @@ class Histories(RuleBasedStateMachine):
         """Forget everything that a process holds in memory."""
         self.signer = LogSigner(self.keys[-2:], self.folder / "signer.json", ORIGIN)
         self.published = list(dict.fromkeys([*self.published, *self.signer.verifiers]))
-        store = ArchivedStore(SqliteStore(self.folder / "ledger.sqlite"), self.archives)
+        store = ArchivedStore(self.place.fresh(), self.archives)
         self.ledger = Ledger(store, signer=self.signer, clock_us=self.clock)
 
     def new_key(self) -> None:
@@ -326,12 +349,8 @@ class Histories(RuleBasedStateMachine):
         seq = data.draw(st.integers(self.detached, self.signed - 1))
         if how in ("payload", "payload row", "salt") and seq in self.erased:
             return
-        copy = SqlitePlace.__new__(SqlitePlace)
-        copy.path = self.folder / "copy.sqlite"
-        shutil.copy(self.folder / "ledger.sqlite", copy.path)
-        tables = copy.read()
+        copy, tables = self.copied()
         TAMPERINGS[how](tables, seq)
-        copy.strip()
         copy.write(tables)
         try:
             store = ArchivedStore(copy.open(), self.archives)
@@ -368,20 +387,51 @@ class Histories(RuleBasedStateMachine):
             assert self.ledger.consistency(index + 1, size) == subproof(index + 1, self.leaves, True)
 
 
-Histories.TestCase.settings = settings(
-    max_examples=HISTORIES,
-    stateful_step_count=STEPS,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+class PostgresHistories(Histories):
+    """The same in a schema of a Postgres server."""
+
+    scratch: ClassVar[list[PostgresPlace]] = []
+
+    def new_place(self) -> Place:
+        return PostgresPlace()
+
+    def copied(self) -> tuple[Place, Tables]:
+        if not self.scratch:
+            self.scratch.append(PostgresPlace())
+            self.scratch[0].strip()
+        assert isinstance(self.place, PostgresPlace)
+        return self.scratch[0], self.place.read()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_scratch_left() -> Iterator[None]:
+    yield
+    while PostgresHistories.scratch:
+        PostgresHistories.scratch.pop().close()
+
+
+def _settings(histories: int) -> settings:
+    return settings(
+        max_examples=histories,
+        stateful_step_count=STEPS,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+
+
+Histories.TestCase.settings = _settings(HISTORIES)
+PostgresHistories.TestCase.settings = _settings(max(2, HISTORIES // 4))
 TestHistories = Histories.TestCase
+TestPostgresHistories = pytest.mark.postgres(PostgresHistories.TestCase)
+MACHINES = [Histories, pytest.param(PostgresHistories, marks=pytest.mark.postgres)]
 
 
+@pytest.mark.parametrize("machine", MACHINES)
 @settings(max_examples=1, deadline=None, phases=[Phase.generate])  # nothing to shrink: the steps are given
 @given(data=st.data())
-def test_one_history_in_which_everything_happens(data: st.DataObject) -> None:
+def test_one_history_in_which_everything_happens(machine: type[Histories], data: st.DataObject) -> None:
     """However short the random histories are, each rule is gone through once, each tampering tried, each invariant checked."""
-    world = Histories()
+    world = machine()
     world.begin()
 
     def check() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cognify_dagster.ledger import Ledger, LedgerError, LedgerFull, LedgerUnreadable, SqliteStore
+from cognify_dagster.ledger import ClockError, Ledger, LedgerError, LedgerFull, LedgerUnreadable, Receipt, SqliteStore
+from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.sqlite import file as file_module
 from cognify_dagster.ledger.sqlite.store import close_all, journal_mode
 from cognify_dagster.ledger.store import Segment, StoredEntry
@@ -157,8 +158,12 @@ DETACHED_ATTACKS = [
     "UPDATE segment SET past = 300",
     "INSERT OR REPLACE INTO segment VALUES (0, 300, 'm')",
     "INSERT INTO segment VALUES (128, 300, 'm')",
-    "INSERT INTO entry SELECT seq, idem, '', x'00', 'k', 1, x'00' FROM archived WHERE seq = 3",
-    "INSERT INTO entry SELECT 300, a.idem, e.leaf, x'00', 'k', 1, x'00' FROM archived a, entry e "
+    "INSERT INTO entry SELECT seq, idem, '', x'00', 'k', 1, 's', x'00' FROM archived WHERE seq = 3",
+    "DELETE FROM entry_subject WHERE seq = 255",
+    "UPDATE entry_subject SET seq = 250",
+    "INSERT INTO entry_subject VALUES ('model/a', 299)",
+    "INSERT INTO entry_subject VALUES ('model/other', 250)",
+    "INSERT INTO entry SELECT 300, a.idem, e.leaf, x'00', 'k', 1, 's', x'00' FROM archived a, entry e "
     "WHERE a.seq = 3 AND e.seq = 299",
 ]
 
@@ -360,6 +365,20 @@ def test_an_erased_payload_leaves_no_trace_in_the_file(ledger: Ledger) -> None:
         assert (f"Jane-Doe-{number:03d}-".encode() in data) is (number >= 40), number
     assert not any(salt in data for salt in salts)
     assert ledger.append(draft(100)).seq == 60
+
+
+def test_a_group_looks_for_what_is_there_before_it_refuses(ledger: Ledger) -> None:
+    """Keys are presumed to be new; whatever is refused then is looked at again, with the keys looked up."""
+    clock = START + 3_600_000_000
+    sealed = [seal_body(ORIGIN, draft(number)) for number in range(3)]
+    stored = ledger.store.append_each(sealed[:2], clock)
+    late = ledger.store.append_each(sealed, START)  # the clock went back by an hour: only the new entry is refused
+    assert [item.seq for item in late[:2] if isinstance(item, Receipt)] == [0, 1]
+    assert all(isinstance(item, Receipt) and item.duplicate for item in late[:2])
+    assert isinstance(late[2], ClockError)
+    again = ledger.store.append_each([sealed[2], sealed[0], sealed[2]], clock)
+    assert [(r.seq, r.duplicate) for r in again if isinstance(r, Receipt)] == [(2, False), (0, True), (2, True)]
+    assert stored == [Receipt(0, stored[0].leaf, clock), Receipt(1, stored[1].leaf, clock)]  # type: ignore[union-attr]
 
 
 # --- copies ---

@@ -335,7 +335,7 @@ def test_a_key_revoked_after_the_release_brings_no_superseded_version_back(daemo
     desk = daemon.desk
     second = create_key(tmp_path / "walt.key.json", "person/walt", "a long pass phrase")
     walt = Person(person="person/walt", name="Walt", roles=("model_validator",), keys=(second.public,))
-    enrol_person(desk.workspace, walt, desk.keys["ada"])
+    enrol_person(desk.workspace, walt, desk.keys["ada"], desk.keys["finn"])
     desk.approve("vera")
     sign_off(desk.workspace, "tiny", "v1", second, Choice("approve", stage="validation"))
     desk.approve("carl", "olga")

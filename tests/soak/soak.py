@@ -268,7 +268,7 @@ class Soak:
 `make soak` writes honest entries with several processes and restarts, rotates the log key, erases payloads, detaches archive
 segments and puts some back, has every checkpoint cosigned by a witness, and verifies all the time: incrementally, also while
 others write, and now and then the whole ledger with its archives. Nothing dishonest happens, so every finding would be a false
-alarm. A small one runs with the tests (`tests/soak`). `make soak SOAK_ENTRIES=…` chooses the size.
+alarm. A small one runs with the tests (`tests/soak`). `make soak SOAK_ENTRIES=…` chooses the size; only a run of a million replaces this page.
 
 Result of {datetime.now(timezone.utc).date().isoformat()}, on {os.cpu_count()} cores ({cpu}), {platform.system()}, Python
 {platform.python_version()}, SQLite {sqlite3.sqlite_version}:

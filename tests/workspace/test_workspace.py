@@ -299,7 +299,7 @@ def test_an_erased_payload_is_reported_not_passed_over(workspace: Workspace) -> 
         db.execute("UPDATE payload SET bytes = NULL, salt = NULL, facts_digest = NULL WHERE seq = 1")
     db.close()
     with pytest.raises(Tampered):
-        workspace.read()
+        workspace.read().at(1)
     workspace.append(PayloadErased(seq=1, basis="law", approved_by="person/ada"), idem=idempotency_key("e"))
     reading = workspace.read()
     assert reading.at(1) is None

@@ -4,6 +4,7 @@ from cognify_dagster.cli.ledger import (  # noqa: F401
     archives,
     backups,
     entries,
+    log_keys,
     losing,
     setup,
     signing,

@@ -46,7 +46,8 @@ def back_up(workspace: Workspace, target: Path) -> BackupReport:
     rows, archives = plain(workspace)
     if rows is None:
         return _dump(workspace, target)
-    report = backup_sqlite(rows, target, trust=workspace.trust(), archives=archives)
+    with Progress("Entries of the copy verified") as progress:
+        report = backup_sqlite(rows, target, trust=workspace.trust(), archives=archives, progress=progress)
     KEPT.append(str(target))
     return report
 
@@ -87,7 +88,10 @@ def _dump(workspace: Workspace, target: Path) -> BackupReport:
 
     keep_manifest_keys(workspace.config, manifest_keys(workspace.read()))
     signer = manifest_signer(workspace)
-    report = dump_ledger(workspace.ledger.store, target, signer=signer, log_keys=workspace.trust().logs)
+    with Progress("Entries written") as progress:
+        report = dump_ledger(
+            workspace.ledger.store, target, signer=signer, log_keys=workspace.trust().logs, progress=progress
+        )
     KEPT.append(str(target))
     return report
 
@@ -130,14 +134,12 @@ def copy(ctx: click.Context, target: str, json_: bool) -> None:
 
     workspace = open_workspace(ctx)
     store, file = open_target(target, workspace.origin)
-    progress = Progress("Rows")
     try:
-        report = copy_ledger(workspace.ledger.store, store, progress)
+        with Progress("Entries copied and compared") as progress:
+            report = copy_ledger(workspace.ledger.store, store, progress)
     except BaseException:
         discard(file)
         raise
-    finally:
-        progress.end()
     if not report.complete:
         discard(file)
     _print_copy(report, target, file, json_)

@@ -1,22 +1,14 @@
-"""The group `cognify ledger`, and what its commands share: words for verdicts, progress, pass phrases of several people."""
+"""The group `cognify ledger`, and what its commands share: words for verdicts, progress."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cognify_dagster.cli.app import Group
-from cognify_dagster.cli.inputs import IN_FILE, unlock
 
-if TYPE_CHECKING:
-    from cognify_dagster.governance import PersonalKey
-
-F = TypeVar("F", bound=Callable[..., Any])
 OUTCOMES = {
     "HOLDS": "HOLDS",
     "TAMPERED": "TAMPERED",
@@ -38,12 +30,22 @@ def command() -> None:
 
 
 class Progress:
-    """Tells at a terminal how far long work is, on stderr; called with (done, in all)."""
+    """Tells at a terminal how far long work is, on stderr; called with (done, in all). A context, which leaves the line.
+
+    Says nothing where stderr is no terminal, with --json, and in the first second.
+    """
 
     def __init__(self, what: str) -> None:
         self.what, self.shown = what, False
         self.begin = self.last = time.monotonic()
-        self.terminal = sys.stderr.isatty()
+        context = click.get_current_context(silent=True)
+        self.terminal = sys.stderr.isatty() and not (context is not None and context.params.get("json_"))
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -55,22 +57,5 @@ class Progress:
     def end(self) -> None:
         """Leave the line."""
         if self.shown:
+            self.shown = False
             click.echo(err=True)
-
-
-def signers_option(function: F) -> F:
-    """Add `--as KEYFILE`, once for every person who signs."""
-    return click.option(
-        "--as",
-        "key_files",
-        type=IN_FILE,
-        multiple=True,
-        required=True,
-        metavar="KEYFILE",
-        help="Key of a person who signs this; repeat it for each.",
-    )(function)
-
-
-def unlock_all(key_files: Sequence[Path], passphrase_files: Sequence[Path]) -> list[PersonalKey]:
-    """Unlock the keys of all who sign, before anything is shown."""
-    return [unlock(path, passphrase_files, index) for index, path in enumerate(key_files)]

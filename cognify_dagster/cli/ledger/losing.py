@@ -22,12 +22,12 @@ from cognify_dagster.cli.inputs import (
     json_option,
     load_trust,
     open_workspace,
-    passphrase_option,
     read_text,
-    yes_option,
+    signing_options,
+    unlock_all,
 )
 from cognify_dagster.cli.ledger.backups import TARGET, discard, open_target
-from cognify_dagster.cli.ledger.group import command, signers_option, unlock_all
+from cognify_dagster.cli.ledger.group import Progress, command
 from cognify_dagster.cli.ledger.sources import Backup, Lost, lost_workspace, open_backup
 from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, trial_banner
 
@@ -149,17 +149,31 @@ def _fill(
     archives: Sequence[Archive],
 ) -> RestoreReport:
     from cognify_dagster.ledger.recovery.backup import restore_into, restore_sqlite
+    from cognify_dagster.ledger.recovery.rollback import put_back, read_mark
 
     known: dict[str, Any] = {"trust": lost.trust, "heads": heads, "signer_head": lost.signer_head}
     if backup.sqlite is not None and file is not None:
-        report = restore_sqlite(backup.path, file, archives=archives, **known)
+        with Progress("Entries restored and verified") as progress:
+            report = restore_sqlite(backup.path, file, archives=archives, progress=progress, **known)
         KEPT.append(str(file))
         return report
+    earlier = read_mark(mark)
     store, made = open_target(place, lost.config.origin)
     try:
-        report = restore_into(backup.source, store, size=backup.size, checkpoints=backup.notes, mark=mark, **known)
+        with Progress("Entries restored and verified") as progress:
+            report = restore_into(
+                backup.source,
+                store,
+                size=backup.size,
+                checkpoints=backup.notes,
+                mark=mark,
+                progress=progress,
+                **known,
+            )
     except BaseException:
-        discard(made)
+        if made is not None:  # the file goes, and with it what its mark was about
+            discard(made)
+            put_back(mark, earlier)
         raise
     KEPT.append(clean(made or "the Postgres ledger"))
     return report
@@ -276,7 +290,10 @@ def replay(
         discard(built)
     store, file = open_target(target if in_postgres and target else str(built), lost.config.origin)
     try:
-        report = build(base, backup.source, backup.size, store, checkpoints=backup.notes, **known)
+        with Progress("Entries replayed and verified") as progress:
+            report = build(
+                base, backup.source, backup.size, store, checkpoints=backup.notes, progress=progress, **known
+            )
         _require_resolved(lost.mark, report)
         if file is not None:
             _swap(lost, base, store, file)
@@ -327,10 +344,7 @@ def _swap(lost: Lost, base: Store, store: Store, file: Path) -> None:
     "--lost-start", type=click.IntRange(0), required=True, metavar="N", help="How many of its entries still exist."
 )
 @click.option("--reason", required=True, help="What happened; it stands in the ledger.")
-@signers_option
-@yes_option
-@passphrase_option
-@json_option
+@signing_options
 @click.pass_context
 def continue_(
     ctx: click.Context,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cognify_dagster.cli.exits import UNREADABLE, Failure
+from cognify_dagster.cli.ledger.group import Progress
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger import Checkpoint, SqliteStore, TrustFile
@@ -90,7 +91,8 @@ def open_backup(path: Path, lost: Lost, archives: Sequence[Archive] = ()) -> Bac
 
     known: dict[str, Any] = {"manifest_keys": lost.keys, "log_keys": lost.trust.logs, "origin": lost.config.origin}
     if (path / LIST).is_file():
-        dump: Dump = open_dump(path, **known)
+        with Progress("Entries of the backup verified") as progress:
+            dump: Dump = open_dump(path, progress=progress, **known)
         return Backup(path, dump, 0, dump.size, dump.digest, dump.notes)
     if (path / "manifest.json").is_file():
         archive = open_archive(path, **known)

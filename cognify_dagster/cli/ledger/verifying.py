@@ -92,6 +92,7 @@ def verify(
       cognify ledger verify --since /var/lib/audit/credit.state --json
       cognify ledger verify --ledger copy.sqlite --trust trust.txt
     """
+    from cognify_dagster.governance import judge_acts
     from cognify_dagster.ledger.verification.parts import Depth
     from cognify_dagster.ledger.verification.state import StateFile
 
@@ -110,17 +111,17 @@ def verify(
         target.notes.append(
             "signatures of writers and people were not checked; add --deep for them (it reads everything)"
         )
-    progress = Progress("Entries")
-    report = target.ledger.verify(
-        target.trust,
-        remembered=heads,
-        anchored=[head for said in target.external for head in said.anchored],
-        since=StateFile(state) if state is not None else None,
-        depth=Depth(payloads=payloads),
-        processes=_processes(target, processes),
-        progress=progress,
-    )
-    progress.end()
+    with Progress("Entries") as progress:
+        report = target.ledger.verify(
+            target.trust,
+            remembered=heads,
+            anchored=[head for said in target.external for head in said.anchored],
+            since=StateFile(state) if state is not None else None,
+            acts=judge_acts,
+            depth=Depth(payloads=payloads),
+            processes=processes,
+            progress=progress,
+        )
     report = _with_external(target, report)
     if people and not report.findings:
         report = _with_signatures(target, report)
@@ -182,15 +183,6 @@ def _mark(target: _Target) -> None:
             target.notes.append(str(error))
 
 
-def _processes(target: _Target, wanted: int) -> int:
-    from cognify_dagster.ledger import SqliteStore
-
-    if wanted > 1 and not isinstance(target.ledger.store, SqliteStore):
-        target.notes.append("one process was used: several can share only a ledger in one SQLite file")
-        return 1
-    return wanted
-
-
 def _ask(target: _Target) -> list[tuple[str, str]]:
     """Ask who remembers the ledger; return the notes to compare with. Asked before the ledger's size is read: it may grow
     meanwhile, but never shrink."""
@@ -240,14 +232,12 @@ def _with_signatures(target: _Target, report: Report) -> Report:
     from cognify_dagster.ledger import Finding, Outcome
     from cognify_dagster.records import RecordError
 
-    progress = Progress("Signatures")
     try:
-        found = target.signatures = check_signatures(target.ledger.store, report.size, progress)
+        with Progress("Signatures") as progress:
+            found = target.signatures = check_signatures(target.ledger.store, report.size, progress)
     except RecordError as error:
         target.notes.append(str(error))
         return report
-    finally:
-        progress.end()
     target.notes += [f"entry {seq} is intact but has no effect: {text}" for seq, text in found.ineffective]
     if not found.broken:
         return report

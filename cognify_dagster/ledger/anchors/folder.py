@@ -95,8 +95,9 @@ class FolderAnchor:
 
 
 def _create(target: Path, data: bytes) -> bool:
-    """Write a file whole unless there is one; return whether it was written."""
+    """Write a file whole unless there is one; return whether it was written. Either way its name is on the disk then."""
     if target.exists():
+        _flush(target.parent)  # who wrote it may have failed at that
         return False
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
     try:
@@ -107,13 +108,18 @@ def _create(target: Path, data: bytes) -> bool:
         os.chmod(name, 0o444)
         try:
             os.link(name, target)  # unlike a rename, this never replaces a file
+            written = True
         except FileExistsError:
-            return False
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            written = False
+        _flush(target.parent)
     finally:
         Path(name).unlink(missing_ok=True)
-    return True
+    return written
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

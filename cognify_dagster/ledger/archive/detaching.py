@@ -8,6 +8,7 @@ that what the store holds is always one stretch; what was erased never comes bac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from cognify_dagster.ledger.archive.format import CUT, erasures
 from cognify_dagster.ledger.archive.reader import Archive
@@ -15,7 +16,17 @@ from cognify_dagster.ledger.archive.tiles import HEIGHT, WIDTH
 from cognify_dagster.ledger.entry import SealedBody
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, Tampered
 from cognify_dagster.ledger.merkle import root_at
-from cognify_dagster.ledger.store import Receipt, Segment, Store, StoredEntry, StoredPayload
+from cognify_dagster.ledger.store import (
+    DerivedStore,
+    Receipt,
+    ReopenableStore,
+    Segment,
+    Store,
+    StoredEntry,
+    StoredPayload,
+    Tombstone,
+    TombstoneStore,
+)
 
 
 def minimum_index(store: Store) -> int:
@@ -189,6 +200,11 @@ class ArchivedStore:
         for archive, low, high in self._parts(start, end):
             yield from self.store.payloads(low, high) if archive is None else archive.payloads(low, high)
 
+    def about(self, subject: str, before: int, limit: int) -> list[tuple[StoredEntry, StoredPayload]]:
+        """Return rows that the store's search index says are about a subject; those in archives are read one by one."""
+        found = getattr(self.store, "about", None)
+        return list(found(subject, before, limit)) if found is not None else []
+
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree, from the leaves in an archive if the store dropped it."""
         first = index << level
@@ -224,9 +240,27 @@ class ArchivedStore:
         """See `Store.add_checkpoint`."""
         self.store.add_checkpoint(size, note)
 
-    def checkpoints(self) -> list[tuple[int, str]]:
+    def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
         """See `Store.checkpoints`."""
-        return self.store.checkpoints()
+        return self.store.checkpoints(since)
+
+    def tombstones(self, start: int, end: int) -> list[Tombstone]:
+        """See `TombstoneStore.tombstones`."""
+        return self.store.tombstones(start, end) if isinstance(self.store, TombstoneStore) else []
+
+    def check_derived(self) -> list[tuple[int | None, str]]:
+        """See `DerivedStore.check_derived`."""
+        return self.store.check_derived() if isinstance(self.store, DerivedStore) else []
+
+    def opener(self) -> Callable[[], ArchivedStore]:
+        """See `ReopenableStore.opener`.
+
+        Raises:
+            LedgerError: if the store cannot be opened by another process.
+        """
+        if not isinstance(self.store, ReopenableStore):
+            raise LedgerError("this store cannot be read by several processes")
+        return partial(_reopened, self.store.opener(), tuple(self._archives.values()))
 
     def find(self, idem: str) -> Receipt | None:
         """See `Store.find`."""
@@ -264,6 +298,10 @@ class ArchivedStore:
     def segments(self) -> list[Segment]:
         """See `Store.segments`."""
         return self.store.segments()
+
+
+def _reopened(opener: Callable[[], Store], archives: Sequence[Archive]) -> ArchivedStore:
+    return ArchivedStore(opener(), archives)
 
 
 def detached(segment: Segment) -> LedgerUnreadable:

@@ -93,7 +93,11 @@ def export_archive(
         writer.write_entries()
         digest = writer.finish(signer, log_keys, need_checkpoint)
         os.replace(partial, target)
-        sync_folder(target.parent)
+        try:
+            sync_folder(target.parent)
+        except OSError:
+            os.replace(target, partial)  # its name may not outlive a crash, so it is no archive
+            raise
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise LedgerFull(f"{target}: the archive could not be written: {error}; make room and run again") from error

@@ -21,8 +21,10 @@ from cognify_dagster.ledger.errors import (
     LedgerError,
     LedgerFull,
     LedgerUnreadable,
+    RolledBack,
     SizeChanged,
     Tampered,
+    WriterRefused,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ _HOPELESS = ("authentication", "pg_hba.conf", "does not exist", "not permitted t
 T = TypeVar("T")
 
 
-class WriterRefused(LedgerError):
-    """The key that signed an entry is not enrolled for its kind; nothing was appended."""
-
-
 _OURS: dict[str, type[LedgerError]] = {
     "CG001": IdempotencyConflict,
     "CG002": SizeChanged,
@@ -52,6 +50,7 @@ _OURS: dict[str, type[LedgerError]] = {
     "CG008": LedgerError,
     "CG009": LedgerError,
     "CG010": LedgerUnreadable,
+    "CG011": RolledBack,
 }
 
 
@@ -127,6 +126,8 @@ class Place:
         text = self.scrub((diag.message_primary if diag is not None else None) or str(error) or type(error).__name__)
         if state in _OURS:
             return _OURS[state](text)
+        if state.startswith("22") or state == "54001":
+            return EntryError(f"body or payload is not JSON that Postgres can read: {text}")
         if state == "42501":
             return LedgerError(
                 f"{self}: {text}. The login {self.user or '(default)'} lacks a role of this ledger; ask for GRANT of its "
@@ -134,13 +135,19 @@ class Place:
             )
         if state == "25006":
             return LedgerFull(f"{self}: the server is read-only; nothing was changed. Connect to the primary server")
-        if state in ("53100", "58030", "53200"):
+        if state in ("53100", "58030", "53200") or (
+            state == "XX000" and text.startswith(("could not extend", "could not write"))
+        ):
             return LedgerFull(f"{self}: {text}; nothing was appended. Free space or mend the disk, then retry")
         if state == "53300" or "too many clients" in text or "too many connections" in text:
             return LedgerUnreadable(f"{self}: {text}; close other connections or raise max_connections")
         if state == "55P03":
             return LedgerUnreadable(f"{self}: another session holds the ledger's lock; nothing was changed, try again")
-        if state in ("42P01", "3F000", "42883"):
+        if state == "42883":
+            return LedgerUnreadable(
+                f"{self}: the ledger's functions are older than this release; run `cognify ledger init --url` again as a superuser ({text})"
+            )
+        if state in ("42P01", "3F000"):
             return LedgerUnreadable(f"{self}: there is no ledger here; run `cognify ledger init --url` first ({text})")
         if lost(error):
             return LedgerUnreadable(

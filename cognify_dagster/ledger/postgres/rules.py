@@ -142,7 +142,7 @@ BEGIN
     IF v_kind = 'genesis' AND v_seq > 0 THEN RETURN; END IF;  -- a second genesis founds nothing
     IF v_kind <> 'genesis' AND 'people' <> ALL (v_subjects) THEN RETURN; END IF;  -- outside the history that counts
     BEGIN
-        IF v_schema = 1 THEN
+        IF v_schema = 1 AND v_payload IS NOT NULL THEN  -- an erased act is one that cannot be read
             v_facts := convert_from(v_payload, 'UTF8')::json->'facts';
             v_details := rule_details(v_kind, v_facts);
         END IF;
@@ -151,7 +151,7 @@ BEGIN
                 || ARRAY(SELECT x->>'workload' FROM jsonb_array_elements(v_details->'workloads') AS x)
             WHEN 'key_revoked' THEN ARRAY['people', v_details->>'holder']
             ELSE ARRAY['people', coalesce(v_details->>'person', v_details->>'workload')] END;
-        IF NOT (v_names <@ v_subjects AND v_subjects <@ v_names) THEN v_details := NULL; END IF;
+        IF (v_names <@ v_subjects AND v_subjects <@ v_names) IS NOT TRUE THEN v_details := NULL; END IF;
         IF v_details IS NOT NULL AND v_kind <> 'genesis' THEN s := rule_statement(v_kind, v_facts); END IF;
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
         v_details := NULL;

@@ -118,12 +118,17 @@ def triggers() -> str:
 
 
 HEADER = 'LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, "@schema@", pg_temp'
+APPENDER = f"{HEADER} SET plan_cache_mode = force_generic_plan SET enable_seqscan = off"
+"""An appending function's plans are made once and by index: one made while the tables were empty would read them all later."""
 INNER = 'LANGUAGE plpgsql SET search_path = pg_catalog, "@schema@", pg_temp'
 
-_SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
+ACT_KINDS = "{genesis,person_enrolled,workload_enrolled,key_revoked}"
+"""The kinds from which the table `writer` is derived, as an array of Postgres."""
+
+SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
 
 # the same without counts, which make a regular expression ten times slower; lengths are looked at only where they can matter
-_LOOSE = r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.+-]+(@[A-Za-z0-9_.+-]+)?)?"
+LOOSE = r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.+-]+(@[A-Za-z0-9_.+-]+)?)?"
 
 # Everything that needs no lock: read the members, check them, put the body together again, check the commitment.
 CHECK = (
@@ -190,8 +195,8 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 END $f$;
 """
     )
-    .replace("@subject@", _SUBJECT)
-    .replace("@loose@", _LOOSE)
+    .replace("@subject@", SUBJECT)
+    .replace("@loose@", LOOSE)
 )
 
 # What must hold of the session before anything is written, checked in every call because settings can change while it runs.
@@ -225,6 +230,11 @@ _LAST = """
             RAISE EXCEPTION 'the last entry''s leaf hash is not that of its bytes; nothing is appended to a damaged ledger. Run `cognify ledger verify`'
                 USING ERRCODE = 'CG010';
         END IF;
+        SELECT max(k.size) INTO v_covered FROM checkpoint k;
+        IF v_covered > v_next THEN
+            RAISE EXCEPTION 'a checkpoint of % entries is kept here, the ledger has %: it was rolled back, and nothing is appended. Replay the lost entries '
+                '(`cognify ledger replay`), or open a new ledger that cites the loss (`cognify ledger continue`)', v_covered, v_next USING ERRCODE = 'CG011';
+        END IF;
 """
 
 # The entry with the same idempotency key: then v_seq is set, and v_duplicate or v_code.
@@ -245,14 +255,34 @@ _FIND = """
     END IF;
 """
 
+# Complete subtrees that end with entry v_seq, from v_prev and v_leaf.
+NODES = """
+            v_hash := v_leaf; v_left := v_prev; v_idx := v_seq; v_level := 0;
+            WHILE v_idx & 1 = 1 LOOP
+                IF v_level > 0 THEN
+                    SELECT n.hash INTO v_left FROM node n WHERE n.level = v_level AND n.idx = v_idx - 1;
+                    IF NOT FOUND THEN
+                        RAISE EXCEPTION 'the tree cache misses node %/%; nothing is appended. Run `cognify ledger verify`', v_level, v_idx - 1
+                            USING ERRCODE = 'CG010';
+                    END IF;
+                END IF;
+                v_hash := sha256('\\x01'::bytea || v_left || v_hash);
+                v_level := v_level + 1; v_idx := v_idx >> 1;
+                INSERT INTO node VALUES (v_level, v_idx, v_hash);
+            END LOOP;
+"""
+
 # A new entry, under the lock. Leaves v_code NULL and fills v_seq, v_leaf, v_time, or sets v_code and v_message.
 _NEW = """
-        v_seq := v_next;
+        v_seq := v_next; v_least := v_floor;
+        IF c.o_kind = 'clock_floor_corrected' THEN  -- it may lie before the entry before it; verification judges who signed it
+            v_least := least(v_floor, substring(convert_from(v_payload, 'UTF8')::json->'facts'->>'floor_us' FROM '^[0-9]{1,16}$')::bigint);
+        END IF;
         IF v_expected <> v_seq - v_added THEN  -- the size before this call
             v_code := 'CG002'; v_message := 'the ledger has ' || (v_seq - v_added) || ' entries, not ' || v_expected || '; decide again';
-        ELSIF v_now < v_floor - @skew@ THEN
+        ELSIF v_now < v_least - @skew@ THEN
             v_code := 'CG003';
-            v_message := 'this machine''s clock is ' || round((v_floor - v_now) / 1e6) || ' s before entry ' || (v_seq - 1) || '; correct the clock';
+            v_message := 'this machine''s clock is ' || round((v_least - v_now) / 1e6) || ' s before entry ' || (v_seq - 1) || '; correct the clock. If it is that entry''s clock that ran ahead, two workspace admins run `cognify ledger correct-clock`';
         ELSIF NOT c.o_fits THEN
             v_code := 'CG004'; v_message := 'the facts digest is not that of the payload''s canonical facts';
         ELSIF v_may IS NOT TRUE AND v_seq > 0 AND c.o_kind <> ALL ('{person_enrolled,workload_enrolled,key_revoked}') THEN
@@ -260,7 +290,7 @@ _NEW = """
             IF v_message IS NOT NULL THEN v_code := 'CG005'; END IF;
         END IF;
         IF v_code IS NULL THEN
-            v_time := greatest(v_now, v_floor);
+            v_time := greatest(v_now, v_least);
             v_heads := '';
             FOREACH v_subject IN ARRAY c.o_subjects LOOP
                 SELECT x.seq INTO v_head FROM entry_subject x WHERE x.subject = v_subject AND x.seq < v_seq ORDER BY x.seq DESC LIMIT 1;
@@ -281,20 +311,7 @@ _NEW = """
             INSERT INTO entry VALUES (v_seq, v_time, c.o_idem, v_prev, v_leaf, c.o_kind, v_data);
             INSERT INTO entry_subject SELECT s, v_seq FROM unnest(c.o_subjects) AS s;
             INSERT INTO payload VALUES (v_seq, v_salt, v_facts, v_payload);
-            v_hash := v_leaf; v_left := v_prev; v_idx := v_seq; v_level := 0;
-            WHILE v_idx & 1 = 1 LOOP
-                IF v_level > 0 THEN
-                    SELECT n.hash INTO v_left FROM node n WHERE n.level = v_level AND n.idx = v_idx - 1;
-                    IF NOT FOUND THEN
-                        RAISE EXCEPTION 'the tree cache misses node %/%; nothing is appended. Run `cognify ledger verify`', v_level, v_idx - 1
-                            USING ERRCODE = 'CG010';
-                    END IF;
-                END IF;
-                v_hash := sha256('\\x01'::bytea || v_left || v_hash);
-                v_level := v_level + 1; v_idx := v_idx >> 1;
-                INSERT INTO node VALUES (v_level, v_idx, v_hash);
-            END LOOP;
-            SELECT e.bytes = v_data INTO v_same FROM entry e WHERE e.seq = v_seq;
+@nodes@            SELECT e.bytes = v_data INTO v_same FROM entry e WHERE e.seq = v_seq;
             IF v_same IS NOT TRUE THEN
                 RAISE EXCEPTION 'the database did not keep the entry''s bytes; nothing was appended' USING ERRCODE = 'CG010';
             END IF;
@@ -303,18 +320,18 @@ _NEW = """
             END IF;
             v_next := v_seq + 1; v_prev := v_leaf; v_floor := v_time; v_added := v_added + 1;
         END IF;
-""".replace("@subject@", _SUBJECT)
+""".replace("@subject@", SUBJECT).replace("@nodes@", NODES)
 
 _VARS = """
     c record; v_seq bigint; v_leaf bytea; v_time bigint; v_same boolean; v_duplicate boolean; v_code text; v_message text;
-    v_next bigint; v_prev bytea; v_floor bigint; v_heads text; v_head bigint; v_subject text; v_data bytea; v_hash bytea; v_left bytea; v_idx bigint; v_level int;
-    v_added bigint := 0; v_archived boolean; v_may boolean;
+    v_next bigint; v_prev bytea; v_floor bigint; v_least bigint; v_heads text; v_head bigint; v_subject text; v_data bytea; v_hash bytea; v_left bytea; v_idx bigint; v_level int;
+    v_added bigint := 0; v_archived boolean; v_may boolean; v_covered bigint;
 """
 _CLOCK = "IF @server_clock@ OR v_now IS NULL THEN v_now := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint; END IF;"
 
 APPEND = f"""
 CREATE OR REPLACE FUNCTION append(v_body bytea, v_salt bytea, v_facts bytea, v_payload bytea, v_now bigint, v_expected bigint,
-    OUT o_seq bigint, OUT o_leaf bytea, OUT o_time bigint, OUT o_duplicate boolean) {HEADER} AS $f$
+    OUT o_seq bigint, OUT o_leaf bytea, OUT o_time bigint, OUT o_duplicate boolean) {APPENDER} AS $f$
 DECLARE {_VARS}
 BEGIN
     {SESSION}
@@ -334,7 +351,7 @@ BEGIN
 END $f$;
 CREATE OR REPLACE FUNCTION append_batch(v_bodies bytea[], v_salts bytea[], v_factses bytea[], v_payloads bytea[], v_now bigint,
     v_expected bigint, v_each boolean)
-    RETURNS TABLE (o_seq bigint, o_leaf bytea, o_time bigint, o_duplicate boolean, o_code text, o_message text) {HEADER} AS $f$
+    RETURNS TABLE (o_seq bigint, o_leaf bytea, o_time bigint, o_duplicate boolean, o_code text, o_message text) {APPENDER} AS $f$
 DECLARE {_VARS} i int; v_body bytea; v_salt bytea; v_facts bytea; v_payload bytea;
 BEGIN
     {SESSION}

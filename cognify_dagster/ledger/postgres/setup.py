@@ -11,6 +11,8 @@ from typing import Any
 from cognify_dagster.ledger.entry import check_origin
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
 from cognify_dagster.ledger.postgres.connection import Place, driver, preflight
+from cognify_dagster.ledger.postgres.derived import DERIVED
+from cognify_dagster.ledger.postgres.ordinary import MEMBERS, ORDINARY
 from cognify_dagster.ledger.postgres.rules import RULES
 from cognify_dagster.ledger.postgres.schema import (
     APPEND,
@@ -26,9 +28,11 @@ from cognify_dagster.ledger.postgres.upkeep import EVENT_TRIGGERS, UPKEEP
 MAX_SKEW_US = 5 * 60 * 1_000_000
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 ROLES = ("owner", "writer", "reader", "signer", "eraser", "archivist")
+FUNCTIONS = CHECK + RULES + APPEND + ORDINARY + UPKEEP + DERIVED
 _EXECUTE = {
     "writer": (
         "append(bytea, bytea, bytea, bytea, bigint, bigint)",
+        f"append_members({MEMBERS})",
         "append_batch(bytea[], bytea[], bytea[], bytea[], bigint, bigint, boolean)",
     ),
     "signer": ("add_checkpoint(bigint, bytea)",),
@@ -139,7 +143,7 @@ class _Setup:
                 "INSERT INTO meta VALUES ('format', %s), ('origin', %s), ('server_clock', %s), ('roles', %s)",
                 (str(FORMAT), self.origin, str(self.server_clock).lower(), owner.removesuffix("_owner")),
             )
-        db.execute(self._sql(GUARDS + triggers() + CHECK + RULES + APPEND + UPKEEP))
+        db.execute(self._sql(GUARDS + triggers() + FUNCTIONS))
         self._grant_functions()
         db.execute("RESET ROLE")
         for name, logins in grant.items():
@@ -160,9 +164,7 @@ class _Setup:
         return PostgresSetup(self.origin, self.schema, self.roles, self.superuser, tuple(self.notes))
 
     def _sql(self, text: str) -> bytes:
-        text = text.replace("@schema@", self.schema).replace("@origin@", self.origin)
-        text = text.replace("@lock@", str(lock_key(self.schema))).replace("@skew@", str(MAX_SKEW_US))
-        return text.replace("@server_clock@", str(self.server_clock).lower()).encode()
+        return fill(text, self.schema, self.origin, self.server_clock).encode()
 
     def _known(self) -> bool:
         """Whether this ledger exists here already; refuse anything else that has the schema's name."""
@@ -229,6 +231,7 @@ class _Setup:
         db.execute(f'REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "{schema}" FROM PUBLIC, {everyone}')
         db.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO {everyone}')
         db.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO {everyone}')
+        db.execute(f'GRANT EXECUTE ON FUNCTION "{schema}".ledger_derived() TO {everyone}')  # it changes nothing
         for name, functions in _EXECUTE.items():
             for function in functions:
                 db.execute(f'GRANT EXECUTE ON FUNCTION "{schema}".{function} TO "{self.roles[name]}"')
@@ -273,6 +276,14 @@ class _Setup:
             if db.execute("SELECT 1 FROM pg_event_trigger WHERE evtname = %s", (name,)).fetchone() is None:
                 db.execute(f'CREATE EVENT TRIGGER "{name}" ON {event} EXECUTE FUNCTION "{self.trigger}".guard_{kind}()')
             db.execute(f'ALTER EVENT TRIGGER "{name}" ENABLE ALWAYS')
+
+
+def fill(text: str, schema: str, origin: str, server_clock: bool) -> str:
+    """Return SQL for one ledger."""
+    text = text.replace("@schema@", schema).replace("@origin@", origin)
+    text = text.replace("@lock@", str(lock_key(schema))).replace("@skew@", str(MAX_SKEW_US))
+    take = "v_now := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;" if server_clock else ""
+    return text.replace("@take_time@", take).replace("@server_clock@", str(server_clock).lower())
 
 
 def lock_key(schema: str) -> int:

@@ -9,27 +9,19 @@ The guards delay whoever owns the database, they do not stop a superuser: only s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import Any
 
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody
-from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
+from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, WriterRefused
 from cognify_dagster.ledger.merkle import merkle_root
 from cognify_dagster.ledger.postgres.connection import _OURS as _ERRORS
-from cognify_dagster.ledger.postgres.connection import (
-    Connections,
-    Place,
-    WriterRefused,
-    driver,
-    insist,
-    preflight,
-)
-from cognify_dagster.ledger.postgres.schema import FORMAT
-from cognify_dagster.ledger.postgres.setup import PostgresSetup, init_postgres
-from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload
-
-if TYPE_CHECKING:
-    import psycopg
+from cognify_dagster.ledger.postgres.derived import check_functions, check_guards, check_meta, check_rows
+from cognify_dagster.ledger.postgres.rows import ROW_TYPES, columns, members, numbers
+from cognify_dagster.ledger.postgres.schema import GUARDS
+from cognify_dagster.ledger.postgres.session import Session
+from cognify_dagster.ledger.postgres.setup import FUNCTIONS, PostgresSetup, fill, init_postgres
+from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload, Tombstone
 
 __all__ = ["PostgresSetup", "PostgresStore", "WriterRefused", "init_postgres"]
 
@@ -37,96 +29,15 @@ SEGMENT_LEVEL = 8
 _RANGE = 2_000
 _RANGE_BYTES = 8 * 1024 * 1024
 _FIRST_RANGE = 64
-_CHUNK = 500
-T = TypeVar("T")
+_APPEND = "SELECT * FROM {s}.append(%s::bytea, %s::bytea, %s::bytea, %s::bytea, %s::bigint, %s::bigint)"
+_APPEND_MEMBERS = (
+    "SELECT * FROM {s}.append_members(%s::bytea, %s::text, %s::bytea, %s::bytea, %s::bytea, %s::text, %s::int, %s::bytea, "
+    "%s::text, %s::bytea, %s::bytea, %s::bytea, %s::bigint, %s::bigint)"
+)
 
 
-class PostgresStore:
+class PostgresStore(Session):
     """A `Store` in one schema of a Postgres database. Threads and forked processes may share the object."""
-
-    def __init__(
-        self,
-        url: str,
-        origin: str | None = None,
-        *,
-        schema: str | None = None,
-        read_only: bool = False,
-        connections: int = 8,
-        patience_s: float = 20.0,
-    ) -> None:
-        """Open a ledger that `init_postgres` made.
-
-        Args:
-            url: libpq URL or keyword string of a login with the writer role (with the reader role for `read_only`).
-            origin: the origin expected here; refused if the ledger has another one.
-            schema: the ledger's schema; the one named in the URL (`?schema=…`), or `cognify`, unless given.
-            read_only: refuse to write, and accept a standby server.
-            connections: how many connections this process may use at once.
-            patience_s: seconds to go on trying after the connection was lost.
-
-        Raises:
-            LedgerUnreadable: if the server cannot be reached, is not durable (the message names the setting), or holds no
-                such ledger.
-        """
-        self._place = Place(url, schema)
-        self._read_only = read_only
-        self._patience = patience_s
-        self._schema = self._place.schema.replace('"', '""')
-        self._statements: dict[str, bytes] = {}
-        self.warnings: tuple[str, ...] = ()
-        self._connections = Connections(self._place, self._prepare, connections)
-        meta = insist(lambda: self._rows("SELECT key, value FROM {s}.meta"), self._place, 0.0)
-        found = {str(key): str(value) for key, value in meta}
-        if found.get("format") != str(FORMAT) or "origin" not in found:
-            raise LedgerUnreadable(
-                f"{self._place}: storage format {found.get('format')}; this release reads {FORMAT}. Use `cognify upgrade`"
-            )
-        if origin is not None and found["origin"] != origin:
-            raise LedgerUnreadable(f"{self._place}: this is the ledger {found['origin']!r}, not {origin!r}")
-        self._origin = found["origin"]
-
-    def __repr__(self) -> str:
-        return f"PostgresStore({self._place})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("a PostgresStore holds connections and a password; open it anew in the other process instead")
-
-    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
-        self.warnings = preflight(connection, self._place, writing=not self._read_only)
-
-    def close(self) -> None:
-        """Close idle connections. The store stays usable and opens new ones when needed."""
-        self._connections.close()
-
-    @property
-    def origin(self) -> str:
-        """The origin of the ledger kept here."""
-        return self._origin
-
-    @property
-    def schema(self) -> str:
-        """The schema that holds this ledger."""
-        return self._place.schema
-
-    # --- how statements are run -----------------------------------------------------------------------------------------
-
-    def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        query = self._statements.get(statement)
-        if query is None:
-            query = self._statements[statement] = statement.replace("{s}", f'"{self._schema}"').encode()
-        with self._connections.use() as connection:
-            return connection.execute(query, parameters, binary=True).fetchall()
-
-    def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return insist(lambda: self._rows(statement, parameters), self._place, self._patience)
-
-    def _write(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        self._refuse_read_only()
-        return insist(lambda: self._rows(statement, parameters), self._place, self._patience)
-
-    def _refuse_read_only(self) -> None:
-        if self._read_only:
-            raise LedgerError(f"{self._place}: opened read-only; nothing was changed")
 
     # --- appending ------------------------------------------------------------------------------------------------------
 
@@ -142,19 +53,14 @@ class PostgresStore:
             LedgerFull: the server's disk refused; nothing was appended.
             LedgerUnreadable: the server cannot be reached, or its settings are not durable.
         """
-        draft = sealed.draft
-        rows = self._write(
-            "SELECT * FROM {s}.append(%s::bytea, %s::bytea, %s::bytea, %s::bytea, %s::bigint, %s::bigint)",
-            (
-                sealed.body,
-                sealed.salt,
-                bytes.fromhex(draft.facts_digest),
-                draft.payload,
-                *_numbers(now_us, expected_size),
-            ),
-        )
-        seq, leaf, time_us, duplicate = rows[0]
-        return Receipt(seq, leaf, time_us, duplicate)
+        given = members(sealed)
+        if given is not None:
+            rows = self._write(_APPEND_MEMBERS, (*given, *numbers(now_us, expected_size)))
+        else:
+            facts = bytes.fromhex(sealed.draft.facts_digest)
+            given = (sealed.body, sealed.salt, facts, sealed.draft.payload)
+            rows = self._write(_APPEND, (*given, *numbers(now_us, expected_size)))
+        return Receipt(*rows[0])
 
     def append_many(self, sealed: Sequence[SealedBody], now_us: int, expected_size: int | None = None) -> list[Receipt]:
         """Append entries in one transaction, all or none; see `Store.append_many`.
@@ -184,10 +90,14 @@ class PostgresStore:
                 [item.salt for item in sealed],
                 [bytes.fromhex(item.draft.facts_digest) for item in sealed],
                 [item.draft.payload for item in sealed],
-                *_numbers(now_us, expected_size),
+                *numbers(now_us, expected_size),
                 each,
             ),
         )
+
+    def opener(self) -> Callable[[], PostgresStore]:
+        """Return what opens this ledger for reading in another process; see `ReopenableStore`."""
+        return partial(PostgresStore, self._place._url, self.origin, schema=self.schema, read_only=True)
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
@@ -239,6 +149,22 @@ class PostgresStore:
             3,
         ):
             yield StoredPayload(seq, salt, None if facts is None else facts.hex(), data)
+
+    def about(self, subject: str, before: int, limit: int) -> list[tuple[StoredEntry, StoredPayload]]:
+        """Return the newest rows before an entry that the search index says are about a subject; see `view.SubjectStore`."""
+        found = self._read(
+            "SELECT e.seq, e.bytes, e.leaf, e.prev, e.idem, e.kind, e.time_us, p.salt, p.facts_digest, p.bytes "
+            "FROM {s}.entry_subject s JOIN {s}.entry e ON e.seq = s.seq LEFT JOIN {s}.payload p ON p.seq = s.seq "
+            "WHERE s.subject = %s AND s.seq < %s ORDER BY s.seq DESC LIMIT %s",
+            (subject, before, limit),
+        )
+        return [
+            (
+                StoredEntry(row[0], row[1], row[2], row[3].hex(), row[4].hex(), row[5], row[6], ()),
+                StoredPayload(row[0], row[7], None if row[8] is None else row[8].hex(), row[9]),
+            )
+            for row in found
+        ]
 
     def _ranges(self, statement: str, start: int, end: int, data: int) -> Iterator[tuple[Any, ...]]:
         """Rows of [start, end) in statements that each bring about `_RANGE_BYTES` at most."""
@@ -305,9 +231,13 @@ class PostgresStore:
         """Keep a signed checkpoint; needs the signer role."""
         self._write("SELECT {s}.add_checkpoint(%s::bigint, %s::bytea)", (size, note.encode()))
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return all kept checkpoints, smallest size first."""
-        rows = self._read("SELECT size, note FROM {s}.checkpoint ORDER BY size, digest")
+    def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
+        """Return kept checkpoints, smallest size first; see `Store.checkpoints`."""
+        rows = self._read(
+            "SELECT size, note FROM {s}.checkpoint WHERE size IS NULL OR size >= "
+            "coalesce((SELECT max(size) FROM {s}.checkpoint WHERE size <= %s), 0) ORDER BY size, digest",
+            (since,),
+        )
         return [(int(size), bytes(note).decode(errors="replace")) for size, note in rows]
 
     def erase(self, seqs: Sequence[int]) -> None:
@@ -330,8 +260,8 @@ class PostgresStore:
         """Fill this empty ledger in one transaction; see `Store.load`."""
 
         def fill(put: Callable[..., None]) -> None:
-            for first, columns in _columns(entries, payloads, 0, NO_PREVIOUS):
-                put("SELECT {s}.load_rows(%s::bigint, " + _ROW_TYPES + ")", (first, *columns))
+            for first, chunk in columns(entries, payloads, 0, NO_PREVIOUS):
+                put("SELECT {s}.load_rows(%s::bigint, " + ROW_TYPES + ")", (first, *chunk))
             for size, note in checkpoints:
                 put("SELECT {s}.add_checkpoint(%s::bigint, %s::bytea)", (size, note.encode()))
 
@@ -364,84 +294,43 @@ class PostgresStore:
         prev = self.node(0, start - 1).hex() if start else NO_PREVIOUS
 
         def fill(put: Callable[..., None]) -> None:
-            for first, columns in _columns(entries, payloads, start, prev):
-                put("SELECT {s}.attach_rows(%s::bigint, " + _ROW_TYPES + ")", (first, *columns))
+            for first, chunk in columns(entries, payloads, start, prev):
+                put("SELECT {s}.attach_rows(%s::bigint, " + ROW_TYPES + ")", (first, *chunk))
             put("SELECT {s}.attach_done(%s::bigint, %s::bigint, %s::text)", (start, end, segment.manifest))
 
         self._transaction(fill)
+
+    def tombstones(self, start: int, end: int) -> list[Tombstone]:
+        """Return what is kept of the detached entries among [start, end); see `TombstoneStore`."""
+        rows = self._read(
+            "SELECT seq, idem, leaf, time_us, facts_digest FROM {s}.detached WHERE seq >= %s AND seq < %s ORDER BY seq",
+            (start, end),
+        )
+        return [
+            Tombstone(seq, (idem or b"").hex(), leaf or b"", time_us, None if facts is None else facts.hex())
+            for seq, idem, leaf, time_us, facts in rows  # NULL only where somebody took the constraints away
+        ]
 
     def segments(self) -> list[Segment]:
         """Return the detached segments in order."""
         rows = self._read("SELECT start_seq, end_seq, manifest FROM {s}.segment ORDER BY start_seq")
         return [Segment(int(start), int(end), str(manifest)) for start, end, manifest in rows]
 
-    def _transaction(self, work: Callable[[Callable[..., None]], None]) -> None:
-        """Run several statements in one transaction. It is not repeated by itself: the rows came from an iterator."""
-        self._refuse_read_only()
-        try:
-            with self._connections.use() as connection, connection.transaction():
+    def check_derived(self) -> list[tuple[int | None, str]]:
+        """Compare everything kept beside the entries with what follows from them; see `DerivedStore.check_derived`.
 
-                def put(statement: str, parameters: Sequence[Any]) -> None:
-                    connection.execute(statement.replace("{s}", f'"{self._schema}"').encode(), parameters)
-
-                work(put)
-        except driver().Error as error:
-            raise self._place.translate(error) from None
-
-
-_ROW_TYPES = ", ".join(
-    f"%b::{kind}[]"
-    for kind in ("bigint", "bytea", "bytea", "bytea", "text", "bigint", "text", "bytea", "bytea", "bytea")
-)
-
-
-def _numbers(now_us: int, expected_size: int | None) -> tuple[Any, Any]:
-    """Numbers of one type whatever their size, so that one prepared statement serves all calls."""
-    from psycopg.types.numeric import Int8
-
-    return Int8(now_us), None if expected_size is None else Int8(expected_size)
-
-
-def _columns(
-    entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload], start: int, prev: str
-) -> Iterator[tuple[int, tuple[list[Any], ...]]]:
-    """Rows of another store, in chunks, as columns; the server compares each column with the bytes.
-
-    Raises:
-        LedgerError: if rows are missing or do not follow one another.
-    """
-    from psycopg.types.numeric import Int8
-
-    rows, beside, seq = iter(entries), iter(payloads), start
-    while chunk := list(islice(rows, _CHUNK)):
-        kept = list(islice(beside, len(chunk)))
-        if [payload.seq for payload in kept] != [row.seq for row in chunk]:
-            raise LedgerError(f"the payload rows beside entries {chunk[0].seq}..{chunk[-1].seq} do not fit them")
-        for row in chunk:
-            if row.seq != seq or row.prev != prev:
-                raise LedgerError(f"entry {row.seq} does not follow entry {seq - 1}; verify the ledger it comes from")
-            seq, prev = seq + 1, row.leaf.hex()
-        try:
-            idems = [bytes.fromhex(row.idem) for row in chunk]
-            facts = [None if payload.facts_digest is None else bytes.fromhex(payload.facts_digest) for payload in kept]
-        except ValueError as error:
-            raise LedgerError(
-                f"entries {chunk[0].seq}..{seq - 1}: {error}; verify the ledger they come from"
-            ) from error
-        yield (
-            chunk[0].seq,
-            (
-                [Int8(row.seq) for row in chunk],
-                [row.data for row in chunk],
-                [row.leaf for row in chunk],
-                idems,
-                [row.kind for row in chunk],
-                [Int8(row.time_us) for row in chunk],
-                [",".join(row.subjects) for row in chunk],
-                [payload.salt for payload in kept],
-                facts,
-                [payload.data for payload in kept],
-            ),
-        )
-    if next(beside, None) is not None:
-        raise LedgerError(f"there are payload rows beyond entry {seq - 1}")
+        Holds up appends while the writers' tables are derived again; a standby server cannot do that part and says so.
+        """
+        server_clock = self._read("SELECT 1 FROM {s}.meta WHERE key = 'server_clock' AND value = 'true'") != []
+        sql = fill(GUARDS + FUNCTIONS, self.schema, self.origin, server_clock)
+        found = [
+            *check_meta(self._read, self.origin),
+            *check_functions(self._read, self.schema, sql),
+            *check_guards(self._read, self.schema),
+        ]
+        if self._read("SELECT pg_is_in_recovery()")[0][0]:
+            return [
+                *found,
+                (None, "not checked: the writers' table was not derived again: this server is a standby; verify on the primary"),
+            ]
+        return found or list(check_rows(self._read))  # functions that were changed would derive anything

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cognify_dagster.ledger.postgres.schema import HEADER, LOCK, SESSION
+from cognify_dagster.ledger.postgres.schema import ACT_KINDS, HEADER, LOCK, SESSION
 
 UPKEEP = f"""
 CREATE OR REPLACE FUNCTION ledger_size() RETURNS bigint STABLE LANGUAGE plpgsql SET search_path = pg_catalog, "@schema@", pg_temp AS $f$
@@ -87,7 +87,7 @@ BEGIN
         v_names := string_to_array(v_subjects[i], ',');
         v_leaf := sha256('\\x00'::bytea || v_datas[i]);
         IF (v_seqs[i] = v_seq AND t.seq = v_seq AND t.ledger = '@origin@' AND t.prev = encode(v_prev, 'hex') AND v_leaf = v_leaves[i]
-            AND t.idem = encode(v_idems[i], 'hex') AND t.kind = v_kinds[i] AND t.time_us = v_times[i] AND t.time_us >= v_floor
+            AND t.idem = encode(v_idems[i], 'hex') AND t.kind = v_kinds[i] AND t.time_us = v_times[i] AND (t.time_us >= v_floor OR t.kind = 'clock_floor_corrected')
             AND v_names = ARRAY(SELECT json_array_elements_text(t.subjects))) IS NOT TRUE THEN
             RAISE EXCEPTION 'entry % does not follow the one before it, or a column contradicts its bytes; nothing was kept. Verify the source first', v_seq
                 USING ERRCODE = 'CG008';
@@ -109,10 +109,7 @@ BEGIN
             v_level := v_level + 1; v_idx := v_idx >> 1;
             INSERT INTO node VALUES (v_level, v_idx, v_hash);
         END LOOP;
-        IF NOT v_attach AND v_payloads[i] IS NULL AND t.kind = ANY ('{{genesis,person_enrolled,workload_enrolled,key_revoked}}') THEN
-            INSERT INTO act VALUES (v_seq, t.kind, v_names, false, false, NULL, NULL, NULL, NULL, NULL);
-            PERFORM ledger_apply(v_seq);
-        ELSIF NOT v_attach AND t.kind = ANY ('{{genesis,person_enrolled,workload_enrolled,key_revoked}}') THEN
+        IF NOT v_attach AND t.kind = ANY ('{ACT_KINDS}') THEN
             PERFORM ledger_act(v_seq, t.kind, t.schema, v_names, v_payloads[i]);
         END IF;
         v_prev := v_leaf; v_floor := v_times[i];

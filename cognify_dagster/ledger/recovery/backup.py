@@ -15,7 +15,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,8 +30,9 @@ from cognify_dagster.ledger.errors import (
     Tampered,
 )
 from cognify_dagster.ledger.merkle import root_at
-from cognify_dagster.ledger.note import Checkpoint, TrustFile
+from cognify_dagster.ledger.note import Checkpoint, TrustFile, parse_note
 from cognify_dagster.ledger.recovery.copying import compare, require_empty
+from cognify_dagster.ledger.recovery.progress import Progress, Telling
 from cognify_dagster.ledger.recovery.rollback import (
     BAD,
     Heads,
@@ -39,10 +40,13 @@ from cognify_dagster.ledger.recovery.rollback import (
     check_restored,
     mark_path,
     mark_rolled_back,
+    mark_unfinished,
+    put_back,
+    read_mark,
 )
 from cognify_dagster.ledger.sqlite.store import SqliteStore
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
-from cognify_dagster.ledger.verification.verify import Finding, Outcome, verify_store
+from cognify_dagster.ledger.verification.verify import Outcome, verify_store
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def backup_sqlite(
     *,
     trust: TrustFile | None = None,
     archives: Sequence[Archive] = (),
+    progress: Progress | None = None,
 ) -> BackupReport:
     """Copy a SQLite ledger into a new file while it is in use, verify the copy and flush it.
 
@@ -76,16 +81,23 @@ def backup_sqlite(
         target: a new file.
         trust: the trust file, for verifying the copy's checkpoints.
         archives: the archive folders of detached segments; without them such a copy cannot be verified and is refused.
+        progress: called with (entries of the copy verified, entries in all).
 
     Raises:
         LedgerError: if the target exists or the ledger is empty.
         Tampered: if the copy does not verify; no file appears then.
         LedgerFull: if the disk refused; no file appears then.
     """
-    return _copy_file(store, Path(target), trust, archives)
+    return _copy_file(store, Path(target), trust, archives, progress)
 
 
-def _copy_file(store: SqliteStore, target: Path, trust: TrustFile | None, archives: Sequence[Archive]) -> BackupReport:
+def _copy_file(
+    store: SqliteStore,
+    target: Path,
+    trust: TrustFile | None,
+    archives: Sequence[Archive],
+    progress: Progress | None,
+) -> BackupReport:
     if target.exists():
         raise LedgerError(f"{target} exists already; it is never overwritten. Name a new file")
     partial = target.with_name(f".{target.name}.partial")
@@ -100,10 +112,14 @@ def _copy_file(store: SqliteStore, target: Path, trust: TrustFile | None, archiv
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
         _flush(partial)
         copied = SqliteStore(partial, read_only=True)
-        report = _verified(ArchivedStore(copied, archives), trust, target, _digest(partial))
+        report = _verified(ArchivedStore(copied, archives), trust, target, _digest(partial), progress)
         copied.close()
         os.link(partial, target)
-        _flush(target.parent)
+        try:
+            _flush(target.parent)
+        except OSError:
+            target.unlink()  # its name may not outlive a crash, so it is no backup
+            raise
     except FileExistsError as error:
         raise LedgerError(f"{target} exists already; it is never overwritten. Name a new file") from error
     except (OSError, sqlite3.Error) as error:
@@ -113,11 +129,14 @@ def _copy_file(store: SqliteStore, target: Path, trust: TrustFile | None, archiv
     return report
 
 
-def _verified(copied: Store, trust: TrustFile | None, target: Path, digest: str) -> BackupReport:
+def _verified(
+    copied: Store, trust: TrustFile | None, target: Path, digest: str, progress: Progress | None
+) -> BackupReport:
     size = copied.size()
     if size == 0:
         raise LedgerError("the ledger has no entries; an empty backup is never made. Is it the right ledger?")
-    bad = [finding for finding in verify_store(copied, trust=trust).findings if finding.outcome in BAD]
+    report = verify_store(copied, trust=trust, progress=progress)
+    bad = [finding for finding in report.findings if finding.outcome in BAD]
     if bad:
         raise Tampered(f"{target} was not made: {bad[0]}; run `cognify ledger verify`")
     return BackupReport(target, copied.origin, size, root_at(size, copied.node), digest)
@@ -134,6 +153,7 @@ def restore_sqlite(
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
     archives: Sequence[Archive] = (),
+    progress: Progress | None = None,
 ) -> RestoreReport:
     """Restore a SQLite ledger from a backup file into a new file.
 
@@ -145,10 +165,11 @@ def restore_sqlite(
         Tampered: if it does not verify; nothing is restored then.
     """
     backup = SqliteStore(source, read_only=True)
-    report = _judge(ArchivedStore(backup, archives), trust, heads, signer_head, Path(source))
+    told = Telling(progress, 2 * backup.size())  # the backup is verified, then its copy
+    report = _judge(ArchivedStore(backup, archives), trust, heads, signer_head, Path(source), told)
     if report.rolled_back:
         mark_rolled_back(mark_path(target), report)
-    _copy_file(backup, Path(target), trust, archives)
+    _copy_file(backup, Path(target), trust, archives, told.part())
     backup.close()
     return report
 
@@ -163,6 +184,7 @@ def restore_into(
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
     mark: Path | None = None,
+    progress: Progress | None = None,
 ) -> RestoreReport:
     """Fill an empty store (Postgres, or a new SQLite file) with the entries of any source, and judge it.
 
@@ -175,30 +197,41 @@ def restore_into(
         heads: signed checkpoints held elsewhere.
         signer_head: what the log's signer remembers.
         mark: where to mark a rollback; `mark_path` of the ledger, or a file of the workspace.
+        progress: called with (entries filled in or verified, both together).
 
     Raises:
         Tampered: if what was filled in does not verify. The target must then be discarded.
     """
     require_empty(target, target.origin)
+    earlier = read_mark(mark)
     if mark is not None:  # closed until judged, so that a kill in between leaves it closed
-        waiting = Finding(Outcome.ROLLED_BACK, None, "the restore was not finished; restore again into an empty ledger")
-        mark_rolled_back(mark, RestoreReport(target.origin, size, b"", (waiting,)))
-    target.load(source.entries(0, size), source.payloads(0, size), [c for c in checkpoints if c[0] <= size])
-    report = _judge(target, trust, heads, signer_head, Path(target.origin))
+        mark_unfinished(mark, target.origin, size, earlier)
+    told = Telling(progress, 2 * size)
+    notes = [item for item in checkpoints if item[0] <= size]
+    try:
+        target.load(told.each(source.entries(0, size)), source.payloads(0, size), notes)
+    except BaseException:  # one transaction: nothing is there, unless the answer to its COMMIT was lost
+        with suppress(LedgerError):
+            if target.size() == 0:
+                put_back(mark, earlier)
+        raise
+    report = _judge(target, trust, heads, signer_head, Path(target.origin), told)
+    if not report.rolled_back:
+        put_back(mark, earlier)
+        return report
     if mark is not None:
-        if report.rolled_back:
-            mark_rolled_back(mark, report)
-        else:
-            mark.unlink(missing_ok=True)
+        mark_rolled_back(mark, report)
+    if report.witness is not None:  # seen by every writer of a shared database, and by whoever verifies it
+        target.add_checkpoint(Checkpoint.parse(parse_note(report.witness[1]).text).size, report.witness[1])
     return report
 
 
 def _judge(
-    store: Store, trust: TrustFile | None, heads: Heads, signer_head: Checkpoint | None, where: Path
+    store: Store, trust: TrustFile | None, heads: Heads, signer_head: Checkpoint | None, where: Path, told: Telling
 ) -> RestoreReport:
     if store.size() == 0:
         raise LedgerUnreadable(f"{where}: the backup holds no entries; that is never a ledger to restore")
-    report = check_restored(store, trust=trust, heads=heads, signer_head=signer_head)
+    report = check_restored(store, trust=trust, heads=heads, signer_head=signer_head, progress=told.part())
     bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
     if bad:
         raise Tampered(f"{where} does not verify: {bad[0]}; take an older backup")
@@ -215,6 +248,7 @@ def replay(
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
     checkpoints: Iterable[tuple[int, str]] = (),
+    progress: Progress | None = None,
 ) -> RestoreReport:
     """Build a whole ledger from a restored one and the entries it lost, byte for byte, in an empty store.
 
@@ -227,6 +261,7 @@ def replay(
         target: an empty store; it takes the place of the restored one when the report is `sound`.
         trust, heads, signer_head: as for `check_restored`.
         checkpoints: further checkpoints to keep.
+        progress: called with (entries written or verified, both together).
 
     Raises:
         LedgerError: if the entries do not continue the restored ledger.
@@ -238,8 +273,9 @@ def replay(
     erased = erasures(_Joined(base, lost, size), 0, end)
     notes = {*base.checkpoints(), *((count, note) for count, note in checkpoints if count <= end)}
     both = _Joined(base, lost, size)
-    target.load(both.entries(0, end), both.without(erased, 0, end), sorted(notes))
-    report = check_restored(target, trust=trust, heads=heads, signer_head=signer_head)
+    told = Telling(progress, 2 * end)
+    target.load(told.each(both.entries(0, end)), both.without(erased, 0, end), sorted(notes))
+    report = check_restored(target, trust=trust, heads=heads, signer_head=signer_head, progress=told.part())
     bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
     if bad:
         raise Tampered(f"the replayed ledger does not verify: {bad[0]}; discard it")

@@ -6,20 +6,16 @@ compared; the source is only read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TypeVar
 
 from cognify_dagster.ledger.errors import LedgerError, Tampered
 from cognify_dagster.ledger.merkle import inclusion_proof, leaf_hash, merkle_root, root_at, verify_inclusion
-from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
+from cognify_dagster.ledger.recovery.progress import Progress, Telling
+from cognify_dagster.ledger.store import Store, StoredPayload
 
 SPOTS = 64
-_EVERY = 1_000
-T = TypeVar("T", StoredEntry, StoredPayload)
-Progress = Callable[[int, int], None]
-"""(entries done, entries in all); called now and then, first while writing, then while comparing."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def copy_ledger(source: Store, target: Store, progress: Progress | None = None) 
     if size == 0:
         raise LedgerError("the source has no entries; an empty ledger is not copied. Is it the right one?")
     notes = [(count, note) for count, note in source.checkpoints() if count <= size]
-    told = _Telling(progress, 2 * size)
+    told = Telling(progress, 2 * size)
     target.load(told.each(source.entries(0, size)), source.payloads(0, size), notes)
     report = compare(source, target, size, told)
     return CopyReport(source.origin, size, report[0], len(notes), report[1], source.size())
@@ -77,7 +73,7 @@ def require_empty(target: Store, origin: str) -> None:
         raise LedgerError(f"the target holds {target.size()} entries already; copy into an empty store")
 
 
-def compare(source: Store, target: Store, size: int, told: _Telling | None = None) -> tuple[bytes, int]:
+def compare(source: Store, target: Store, size: int, told: Telling | None = None) -> tuple[bytes, int]:
     """Compare two stores row by row, checkpoint by checkpoint and, at many places, proof by proof.
 
     Returns:
@@ -133,17 +129,3 @@ def spread(size: int) -> list[int]:
 def _held(rows: Iterable[StoredPayload]) -> Iterator[StoredPayload]:
     """Leave out erased payloads: a store may keep an empty row for them or none."""
     return (StoredPayload(*row) for row in rows if row.data is not None)
-
-
-class _Telling:
-    """Counts rows as they pass."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def each(self, rows: Iterable[T]) -> Iterator[T]:
-        for row in rows:
-            self.done += 1
-            if self.progress is not None and (self.done % _EVERY == 0 or self.done == self.total):
-                self.progress(self.done, self.total)
-            yield row

@@ -34,6 +34,7 @@ from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreada
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import VerifierKey, open_checkpoint
 from cognify_dagster.ledger.recovery.backup import BackupReport
+from cognify_dagster.ledger.recovery.progress import Progress
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
 
 LIST = "backup.json"
@@ -48,6 +49,7 @@ def dump_ledger(
     signer: ManifestSigner,
     log_keys: Sequence[VerifierKey],
     cut: int = CUT,
+    progress: Progress | None = None,
 ) -> BackupReport:
     """Write a whole ledger into a new folder; nothing is detached.
 
@@ -57,6 +59,7 @@ def dump_ledger(
         signer: signs the manifests and the list.
         log_keys: keys that stored checkpoints must be signed with.
         cut: entries a segment, a multiple of 256.
+        progress: called with (entries written, entries in all) after every segment.
 
     Raises:
         LedgerError: if the folder exists, the ledger is empty or `cut` is no multiple of 256.
@@ -84,6 +87,8 @@ def dump_ledger(
                 store, partial / name, start, end, signer=signer, log_keys=log_keys, need_checkpoint=False
             )
             manifests.append({"end": end, "manifest": digest, "start": start})
+            if progress is not None:
+                progress(end, size)
         root = root_at(size, store.node)
         notes = [[count, note] for count, note in store.checkpoints() if count <= size]
         predicate = {
@@ -94,7 +99,11 @@ def dump_ledger(
         write_file(partial / LIST, data)
         sync_folder(partial)
         os.replace(partial, target)
-        sync_folder(target.parent)
+        try:
+            sync_folder(target.parent)
+        except OSError:
+            os.replace(target, partial)  # its name may not outlive a crash, so it is no backup
+            raise
     except OSError as error:
         raise LedgerFull(f"{target}: the backup could not be written: {error}; make room and run again") from error
     finally:
@@ -149,6 +158,7 @@ def open_dump(
     manifest_keys: Mapping[str, bytes],
     log_keys: Sequence[VerifierKey],
     origin: str | None = None,
+    progress: Progress | None = None,
 ) -> Dump:
     """Verify a portable backup whole and return it for reading.
 
@@ -157,6 +167,7 @@ def open_dump(
         manifest_keys: key id -> public key that lists and manifests may be signed with; from outside the folder.
         log_keys: the log keys of the trust file.
         origin: the ledger it must be of.
+        progress: called with (entries verified, entries in all) after every segment.
 
     Raises:
         LedgerUnreadable, Tampered: naming the file, entry or segment that is missing or does not fit.
@@ -179,7 +190,7 @@ def open_dump(
         raise LedgerUnreadable(f"{path / LIST}: not the list of a backup: {error}") from error
     if origin is not None and name != origin:
         raise Tampered(f"{path} is a backup of {name!r}, not of {origin!r}")
-    archives = _open_archives(path, ranges, name, manifest_keys, log_keys)
+    archives = _open_archives(path, ranges, name, manifest_keys, log_keys, progress)
     if not archives or archives[-1].end != size or archives[-1].root != root:
         raise Tampered(f"{path}: its segments do not make up the {size} entries and the root that the list names")
     dump = Dump(path, name, size, root, hashlib.sha256(raw).hexdigest(), notes, tuple(archives))
@@ -193,6 +204,7 @@ def _open_archives(
     origin: str,
     keys: Mapping[str, bytes],
     log: Sequence[VerifierKey],
+    progress: Progress | None,
 ) -> list[Archive]:
     archives: list[Archive] = []
     prev, at = NO_PREVIOUS, 0
@@ -206,6 +218,8 @@ def _open_archives(
             raise Tampered(f"{archive.folder} does not continue the segment before it")
         archives.append(archive)
         prev, at = archive.last_leaf, end
+        if progress is not None:
+            progress(end, ranges[-1][1])
     return archives
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cognify_dagster.ledger.errors import (
 from cognify_dagster.ledger.files import write_private
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, open_checkpoint
+from cognify_dagster.ledger.recovery.progress import Progress
 from cognify_dagster.ledger.store import Store
 from cognify_dagster.ledger.verification.verify import Finding, Outcome, check_roots, verify_store
 
@@ -72,7 +73,12 @@ def rollback_check(
 
 
 def check_restored(
-    store: Store, *, trust: TrustFile | None, heads: Heads = (), signer_head: Checkpoint | None = None
+    store: Store,
+    *,
+    trust: TrustFile | None,
+    heads: Heads = (),
+    signer_head: Checkpoint | None = None,
+    progress: Progress | None = None,
 ) -> RestoreReport:
     """Verify a ledger whole and compare it with every head remembered outside it.
 
@@ -82,6 +88,7 @@ def check_restored(
         heads: signed checkpoints held elsewhere. One that no trusted key signed, or that is about another ledger, is named in
             `unusable` and not compared with.
         signer_head: what the log's signer remembers (`LogSigner.last_signed`).
+        progress: called with (entries verified, entries in all).
     """
     size = store.size()
     root = root_at(size, store.node)
@@ -99,7 +106,7 @@ def check_restored(
         except NoteError as error:
             unusable.append(f"{label}: {error}; it was not compared with")
     remembered = [(label, note) for label, _, note in known]
-    report = verify_store(store, trust=trust, remembered=remembered, signer_head=signer_head)
+    report = verify_store(store, trust=trust, remembered=remembered, signer_head=signer_head, progress=progress)
     findings = [finding for finding in report.findings if finding.outcome is not Outcome.UNPROVEN]
     longest = max(known, key=lambda item: item[1].size, default=None)
     past = max([head.size for _, head, _ in known] + ([signer_head.size] if signer_head else []), default=0)
@@ -124,7 +131,19 @@ def mark_path(ledger: str | os.PathLike[str]) -> Path:
 
 def mark_rolled_back(mark: Path, report: RestoreReport) -> None:
     """Write, durably, that nothing may be appended, and why."""
+    _write(mark, report, {})
+
+
+def mark_unfinished(mark: Path, origin: str, size: int, earlier: bytes | None) -> None:
+    """Close a ledger while it is filled, so that a kill leaves it closed. The mark that was there before is kept inside."""
+    finding = Finding(Outcome.ROLLED_BACK, None, "the restore was not finished; restore again into an empty ledger")
+    before = earlier.decode(errors="replace") if earlier is not None else None
+    _write(mark, RestoreReport(origin, size, b"", (finding,)), {"before": before})
+
+
+def _write(mark: Path, report: RestoreReport, more: Mapping[str, str | None]) -> None:
     text = {
+        **more,
         "compared_with": list(report.compared_with),
         "findings": [str(finding) for finding in report.findings],
         "lost": list(report.lost) if report.lost else None,
@@ -132,6 +151,28 @@ def mark_rolled_back(mark: Path, report: RestoreReport) -> None:
         "size": report.size,
     }
     write_private(mark, json.dumps(text, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def read_mark(mark: Path | None) -> bytes | None:
+    """Return a mark's bytes, so that it can be put back, or those that an unfinished restore kept inside; None if there are none."""
+    if mark is None or not mark.exists():
+        return None
+    data = mark.read_bytes()
+    try:
+        before = json.loads(data)["before"]
+    except (ValueError, LookupError, TypeError):
+        return data
+    return before.encode() if isinstance(before, str) else None
+
+
+def put_back(mark: Path | None, earlier: bytes | None) -> None:
+    """Bring a mark back to what it was before a restore that came to nothing, or that found nothing wrong."""
+    if mark is None:
+        return
+    if earlier is None:
+        mark.unlink(missing_ok=True)
+    else:
+        write_private(mark, earlier)
 
 
 def require_appendable(mark: Path) -> None:

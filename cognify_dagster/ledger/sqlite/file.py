@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -117,6 +118,22 @@ def refuse_network(path: Path) -> None:
         )
 
 
+def truncate_wal(db: sqlite3.Connection, path: Path) -> None:
+    """Empty the write-ahead log, where there is one, of what was erased or moved away.
+
+    Raises:
+        LedgerUnreadable: if another process keeps it in use for too long.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > deadline:
+            raise LedgerUnreadable(
+                f"{path}: the payloads are erased, but another process keeps the write-ahead log in use, which "
+                "may still hold them; erase the same entries again when it has ended"
+            )
+        time.sleep(0.05)
+
+
 def _discard(unfinished: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
@@ -137,7 +154,10 @@ def read_origin(db: sqlite3.Connection, path: Path) -> str:
         raise LedgerUnreadable(f"{path}: this file is not a ledger")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
-        raise LedgerUnreadable(f"{path}: ledger schema {version}; this release reads {SCHEMA_VERSION}")
+        raise LedgerUnreadable(
+            f"{path}: ledger schema {version}; this release reads {SCHEMA_VERSION}. Go on with the release that made "
+            "it, or make a portable backup there (`cognify ledger dump`) and restore it here (`cognify ledger restore`)"
+        )
     row = db.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
     if row is None:
         raise LedgerUnreadable(f"{path}: the ledger does not name its origin")

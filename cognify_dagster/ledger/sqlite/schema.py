@@ -1,8 +1,8 @@
 """The tables and triggers of a ledger in SQLite, and on which disks and journals it may live.
 
 Invariants kept by triggers (they delay whoever writes past this package; they do not stop the file's owner): an entry is
-only ever inserted as the next one; a payload row seals its entry's subjects; a payload changes only by being erased; rows
-go only if a recorded segment keeps their tombstones. `INSERT OR REPLACE` slips past DELETE triggers, so every INSERT trigger
+only ever inserted as the next one; the index of subjects says only what rows of a complete block say; a payload changes only
+by being erased; rows go only if a recorded segment keeps their tombstones. `INSERT OR REPLACE` slips past DELETE triggers, so every INSERT trigger
 refuses what would replace a row.
 """
 
@@ -12,10 +12,11 @@ import sqlite3
 from pathlib import Path
 
 APPLICATION_ID = 0x434F474E  # "COGN"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 WAL_SAFE = (3, 51, 3)
 SEGMENT_LEVEL = 8
 SEGMENT_UNIT = 1 << SEGMENT_LEVEL  # an archived segment ends where complete subtrees of this many entries end
+BLOCK = 64  # entries of which the index of subjects is written at once; segments end where blocks end
 _NETWORK_FILESYSTEMS = {
     "9p",
     "afs",
@@ -46,7 +47,7 @@ SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entry (
     seq INTEGER PRIMARY KEY, idem BLOB NOT NULL UNIQUE, prev BLOB NOT NULL, leaf BLOB NOT NULL,
-    kind TEXT NOT NULL, time_us INTEGER NOT NULL, bytes BLOB NOT NULL);
+    kind TEXT NOT NULL, time_us INTEGER NOT NULL, subjects TEXT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE entry_subject (subject TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (subject, seq)) WITHOUT ROWID;
 CREATE INDEX entry_subject_seq ON entry_subject(seq);
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, salt BLOB, facts_digest BLOB, bytes BLOB);
@@ -57,7 +58,7 @@ CREATE TABLE archived (
     seq INTEGER PRIMARY KEY, idem BLOB NOT NULL UNIQUE, leaf BLOB NOT NULL, time_us INTEGER NOT NULL, facts_digest BLOB);
 
 CREATE TRIGGER entry_in_order BEFORE INSERT ON entry
-    WHEN EXISTS (SELECT 1 FROM entry WHERE seq = new.seq OR idem = new.idem)
+    WHEN EXISTS (SELECT 1 FROM entry WHERE seq = new.seq) OR EXISTS (SELECT 1 FROM entry WHERE idem = new.idem)
         OR ((new.seq IS NOT {_NEXT} OR new.prev IS NOT {_PREV} OR EXISTS (SELECT 1 FROM archived WHERE idem = new.idem))
             AND NOT EXISTS (SELECT 1 FROM archived WHERE seq = new.seq AND idem = new.idem AND leaf = new.leaf))
     BEGIN SELECT raise(ABORT, 'append-only: not the next entry'); END;
@@ -67,11 +68,15 @@ CREATE TRIGGER entry_only_archive BEFORE DELETE ON entry
     BEGIN SELECT raise(ABORT, 'append-only'); END;
 
 CREATE TRIGGER subject_in_order BEFORE INSERT ON entry_subject
-    WHEN NOT EXISTS (SELECT 1 FROM entry WHERE seq = new.seq) OR EXISTS (SELECT 1 FROM payload WHERE seq = new.seq)
+    WHEN NOT EXISTS (SELECT 1 FROM entry WHERE seq = new.seq / {BLOCK} * {BLOCK} + {BLOCK - 1})
+        OR NOT EXISTS (SELECT 1 FROM entry
+            WHERE seq = new.seq AND instr(' ' || subjects || ' ', ' ' || new.subject || ' '))
     BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER subject_no_update BEFORE UPDATE ON entry_subject BEGIN SELECT raise(ABORT, 'append-only'); END;
 CREATE TRIGGER subject_only_archive BEFORE DELETE ON entry_subject
-    WHEN NOT EXISTS (SELECT 1 FROM archived WHERE seq = old.seq) BEGIN SELECT raise(ABORT, 'append-only'); END;
+    WHEN NOT EXISTS (SELECT 1 FROM archived WHERE seq = old.seq)
+        OR NOT EXISTS (SELECT 1 FROM entry_subject WHERE subject = old.subject AND seq > old.seq)
+    BEGIN SELECT raise(ABORT, 'append-only'); END;
 
 CREATE TRIGGER payload_in_order BEFORE INSERT ON payload
     WHEN NOT EXISTS (SELECT 1 FROM entry WHERE seq = new.seq) OR EXISTS (SELECT 1 FROM payload WHERE seq = new.seq)

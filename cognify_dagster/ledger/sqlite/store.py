@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from cognify_dagster.ledger.entry import MAX_SUBJECTS, SealedBody
+from cognify_dagster.ledger.entry import SealedBody
 from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
-from cognify_dagster.ledger.sqlite import appending as rows
-from cognify_dagster.ledger.sqlite.appending import MAX_SKEW_US, Batch, blob
+from cognify_dagster.ledger.sqlite import moving, nodes, reading
+from cognify_dagster.ledger.sqlite.appending import MAX_SKEW_US, Batch, find, read_head, size_of
 from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S, Connections, Handle, close_all
-from cognify_dagster.ledger.sqlite.file import create, open_ledger, read_origin, refuse_network
+from cognify_dagster.ledger.sqlite.file import create, open_ledger, read_origin, refuse_network, truncate_wal
 from cognify_dagster.ledger.sqlite.schema import (
     _NETWORK_FILESYSTEMS,
     APPLICATION_ID,
@@ -32,7 +31,7 @@ from cognify_dagster.ledger.sqlite.schema import (
     filesystem_of,
     journal_mode,
 )
-from cognify_dagster.ledger.store import Columns, Receipt, Segment, StoredEntry, StoredPayload
+from cognify_dagster.ledger.store import Columns, Receipt, Segment, StoredEntry, StoredPayload, Tombstone
 
 __all__ = [
     "APPLICATION_ID",
@@ -47,16 +46,6 @@ __all__ = [
     "journal_mode",
 ]
 
-_RANGE = 2_000
-_RANGE_BYTES = 16 * 1024 * 1024
-_HEX = "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) ELSE {0} END"  # a value edited into another type shows
-_COLUMNS = (
-    f"SELECT seq, bytes, leaf, {_HEX.format('prev')}, {_HEX.format('idem')}, kind, time_us FROM entry "
-    "WHERE seq >= ? AND seq < ? ORDER BY seq"
-)
-_PAYLOADS = (
-    f"SELECT seq, salt, {_HEX.format('facts_digest')}, bytes FROM payload WHERE seq >= ? AND seq < ? ORDER BY seq"
-)
 _Outcome = TypeVar("_Outcome", Receipt, "Receipt | LedgerError")
 
 
@@ -110,7 +99,7 @@ class SqliteStore:
             LedgerUnreadable, LedgerFull: as `create`.
             LedgerError: if a row does not follow the one before it.
         """
-        create(Path(path), origin, lambda db: rows.fill(db, entries, payloads, checkpoints))
+        create(Path(path), origin, lambda db: moving.fill(db, entries, payloads, checkpoints))
         return cls(path)
 
     @property
@@ -157,7 +146,7 @@ class SqliteStore:
     def size(self) -> int:
         """Return the number of entries (one more than the highest sequence number)."""
         with self._session() as handle:
-            return rows.size_of(handle.db)
+            return size_of(handle.db)
 
     def append(self, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:
         """Append one entry; see `Store.append`.
@@ -183,10 +172,7 @@ class SqliteStore:
         def add(batch: Batch) -> list[Receipt]:
             return [batch.add(item) for item in sealed]
 
-        # a single entry is usually new: its key is only looked for once the database has refused it
-        if len(sealed) == 1 and (done := self._append(sealed, now_us, expected_size, add, presume_new=True)):
-            return done
-        return self._append(sealed, now_us, expected_size, add) or []
+        return self._append(sealed, now_us, expected_size, add)
 
     def append_each(self, sealed: Sequence[SealedBody], now_us: int) -> list[Receipt | LedgerError]:
         """Append entries in one transaction; a refused one leaves its error in its place. See `Store.append_each`.
@@ -201,9 +187,20 @@ class SqliteStore:
             except LedgerError as error:
                 return error
 
-        return self._append(sealed, now_us, None, lambda batch: [add(batch, item) for item in sealed]) or []
+        return self._append(sealed, now_us, None, lambda batch: [add(batch, item) for item in sealed])
 
     def _append(
+        self,
+        sealed: Sequence[SealedBody],
+        now_us: int,
+        expected_size: int | None,
+        add: Callable[[Batch], list[_Outcome]],
+    ) -> list[_Outcome]:
+        """Append entries that are presumed to be new: their keys are only looked for once anything was refused."""
+        done = self._attempt(sealed, now_us, expected_size, add, presume_new=True)
+        return self._attempt(sealed, now_us, expected_size, add) or [] if done is None else done
+
+    def _attempt(
         self,
         sealed: Sequence[SealedBody],
         now_us: int,
@@ -225,12 +222,13 @@ class SqliteStore:
                     cached, handle.cache = handle.cache, None
                     db.execute("BEGIN IMMEDIATE")
                     try:
-                        batch = Batch(db, self._origin, rows.read_head(db, cached), now_us, expected_size)
-                        if presume_new:
-                            batch.presume_new(sealed)
-                        elif len(sealed) > 1:
+                        head = read_head(db, cached)
+                        batch = Batch(db, self._origin, head, now_us, expected_size, presume_new)
+                        if len(sealed) > 1 and not presume_new:
                             batch.look_up(sealed)
                         outcomes = add(batch)
+                        if presume_new and (refused := next((o for o in outcomes if isinstance(o, LedgerError)), None)):
+                            raise refused
                         head = batch.write()
                         db.execute("COMMIT")
                     except BaseException as error:
@@ -252,7 +250,7 @@ class SqliteStore:
     def find(self, idem: str) -> Receipt | None:
         """Return the receipt of the entry with this idempotency key, None if there is none."""
         with self._session() as handle:
-            found = rows.find(handle.db, idem)
+            found = find(handle.db, idem)
         return found[0] if found else None
 
     def entries(self, start: int, end: int) -> Iterator[StoredEntry]:
@@ -262,49 +260,20 @@ class SqliteStore:
             LedgerUnreadable: if some of them lie in a detached segment.
         """
         while start < end:
-            with self._session() as handle, _snapshot(handle.db) as db:
-                self._refuse_detached(db, start, end)
-                found = _range(
-                    db.execute(
-                        _COLUMNS,
-                        (start, end),
-                    ),
-                    1,
-                )
-                high = found[-1][0] + 1 if found else end
-                subjects: dict[int, tuple[str, ...]] = {}
-                for seq, subject in db.execute(
-                    "SELECT seq, subject FROM entry_subject WHERE seq >= ? AND seq < ? ORDER BY seq, subject LIMIT ?",
-                    (start, high, len(found) * (MAX_SUBJECTS + 1)),
-                ):
-                    subjects[seq] = (*subjects[seq], subject) if seq in subjects else (subject,)
-            for seq, data, leaf, prev, idem, kind, time_us in found:
-                yield StoredEntry(
-                    seq, blob(data), blob(leaf), str(prev), str(idem), str(kind), time_us, subjects.get(seq, ())
-                )
-            start = high
+            with self._reading(start, end) as db:
+                found = reading.read_entries(db, start, end)
+            yield from found
+            start = found[-1].seq + 1 if found else end
 
     def data(self, start: int, end: int) -> list[tuple[int, bytes]]:
         """Return (seq, bytes) of the entries [start, end) in order; see `BulkStore`."""
-        with self._session() as handle, _snapshot(handle.db) as db:
-            self._refuse_detached(db, start, end)
-            return db.execute(
-                "SELECT seq, bytes FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, end)
-            ).fetchall()
+        with self._reading(start, end) as db:
+            return reading.read_data(db, start, end)
 
     def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
-        """Return raw columns and subject index of the entries [start, end); see `BulkStore`."""
-        with self._session() as handle, _snapshot(handle.db) as db:
-            self._refuse_detached(db, start, end)
-            found = db.execute(
-                "SELECT seq, bytes, leaf, prev, idem, kind, time_us FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq",
-                (start, end),
-            ).fetchall()
-            subjects = db.execute(
-                "SELECT seq, subject FROM entry_subject WHERE seq >= ? AND seq < ? ORDER BY seq, subject LIMIT ?",
-                (start, end, len(found) * (MAX_SUBJECTS + 1)),
-            ).fetchall()
-        return found, subjects
+        """Return raw columns of the entries [start, end) and deviations of the subject index; see `BulkStore`."""
+        with self._reading(start, end) as db:
+            return reading.read_columns(db, start, end)
 
     def payloads(self, start: int, end: int) -> Iterator[StoredPayload]:
         """Yield payload rows of entries [start, end), in short ranges.
@@ -313,23 +282,22 @@ class SqliteStore:
             LedgerUnreadable: if some of them lie in a detached segment.
         """
         while start < end:
-            with self._session() as handle, _snapshot(handle.db) as db:
-                self._refuse_detached(db, start, end)
-                found = _range(
-                    db.execute(
-                        _PAYLOADS,
-                        (start, end),
-                    ),
-                    3,
-                )
-            for seq, salt, facts_digest, data in found:
-                yield StoredPayload(
-                    seq,
-                    None if salt is None else blob(salt),
-                    None if facts_digest is None else str(facts_digest),
-                    None if data is None else blob(data),
-                )
-            start = found[-1][0] + 1 if found else end
+            with self._reading(start, end) as db:
+                found = reading.read_payloads(db, start, end)
+            yield from found
+            start = found[-1].seq + 1 if found else end
+
+    def about(self, subject: str, before: int, limit: int) -> list[tuple[StoredEntry, StoredPayload]]:
+        """Return the newest rows before an entry that the search index says are about a subject; see `view.SubjectStore`."""
+        with self._session() as handle, reading.snapshot(handle.db) as db:
+            return reading.read_about(db, subject, before, min(limit, reading.RANGE))
+
+    @contextmanager
+    def _reading(self, start: int, end: int) -> Iterator[sqlite3.Connection]:
+        """Several reads that see one state of the ledger, of entries that are all here."""
+        with self._session() as handle, reading.snapshot(handle.db) as db:
+            self._refuse_detached(db, start, end)
+            yield db
 
     def _refuse_detached(self, db: sqlite3.Connection, start: int, end: int) -> None:
         row = db.execute("SELECT first, past FROM segment WHERE first < ? AND ? < past", (end, start)).fetchone()
@@ -341,37 +309,41 @@ class SqliteStore:
     def node(self, level: int, index: int) -> bytes:
         """Return the cached hash of a complete subtree."""
         with self._session() as handle:
-            return rows.read_node(handle.db, level, index)
+            return nodes.read_node(handle.db, level, index)
 
     def nodes(self, level: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield the cached complete subtrees of one level with index in [start, end) as (index, hash), in order.
 
         Level 0 is the entries' own leaf hashes.
         """
-        for low in range(start, end, _RANGE):
-            with self._session() as handle, _snapshot(handle.db) as db:
-                found = rows.read_nodes(db, level, low, min(end, low + _RANGE))
+        for low in range(start, end, reading.RANGE):
+            with self._session() as handle, reading.snapshot(handle.db) as db:
+                found = nodes.read_nodes(db, level, low, min(end, low + reading.RANGE))
             yield from found
 
     def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
         """Return the cached subtrees above the leaves that the entries [start, end) completed; see `BulkStore`."""
         with self._session() as handle:
-            found = handle.db.execute(
-                "SELECT pos, level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
-                (start - start.bit_count(), end - end.bit_count()),
-            ).fetchall()
-        return [(level, index, value) for pos, level, index, value in found if rows.is_place(pos, level, index)]
+            return nodes.completed(handle.db, start, end)
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""
         with self._transaction() as handle:
             handle.db.execute("INSERT OR IGNORE INTO checkpoint VALUES (?,?)", (size, note))
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return all kept checkpoints, smallest size first."""
+    def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
+        """Return kept checkpoints, smallest size first; see `Store.checkpoints`."""
         with self._session() as handle:
-            found = handle.db.execute("SELECT size, note FROM checkpoint ORDER BY size").fetchall()
-        return [(int(size), str(note)) for size, note in found]
+            return reading.read_checkpoints(handle.db, since)
+
+    def tombstones(self, start: int, end: int) -> list[Tombstone]:
+        """Return what is kept of the detached entries among [start, end); see `TombstoneStore`."""
+        with self._session() as handle:
+            return reading.read_tombstones(handle.db, start, end)
+
+    def opener(self) -> Callable[[], SqliteStore]:
+        """Return what opens this file in another process; see `ReopenableStore`."""
+        return partial(_reopen, self.path, True)
 
     def erase(self, seqs: Sequence[int]) -> None:
         """Remove payloads for good: freed space is overwritten and the WAL, where there is one, truncated.
@@ -395,22 +367,15 @@ class SqliteStore:
         self._truncate_wal()
 
     def _truncate_wal(self) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
         with self._connections.writing, self._session() as handle:
-            while handle.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > deadline:
-                    raise LedgerUnreadable(
-                        f"{self.path}: the payloads are erased, but another process keeps the write-ahead log in use, which "
-                        "may still hold them; erase the same entries again when it has ended"
-                    )
-                time.sleep(0.05)
+            truncate_wal(handle.db, self.path)
 
     def load(
         self, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload], checkpoints: Iterable[tuple[int, str]]
     ) -> None:
         """Fill this empty ledger in one transaction; see `Store.load`. `create_from` makes a file and fills it."""
         with self._transaction() as handle:
-            rows.fill(handle.db, entries, payloads, checkpoints)
+            moving.fill(handle.db, entries, payloads, checkpoints)
 
     def detach(self, segment: Segment) -> None:
         """Remove the rows of an archived segment; see `Store.detach`. Keys, leaf hashes and times stay, so that retries,
@@ -420,7 +385,7 @@ class SqliteStore:
             LedgerError: if the segment does not begin and end at a multiple of 256, or overlaps another.
         """
         with self._transaction() as handle:
-            rows.detach(handle.db, segment)
+            moving.detach(handle.db, segment)
         self._truncate_wal()
 
     def attach(self, segment: Segment, entries: Iterable[StoredEntry], payloads: Iterable[StoredPayload]) -> None:
@@ -430,40 +395,12 @@ class SqliteStore:
             LedgerError, Tampered: if they are not the rows that were detached; nothing changes then.
         """
         with self._transaction() as handle:
-            rows.attach(handle.db, segment, entries, payloads)
+            moving.attach(handle.db, segment, entries, payloads)
 
     def segments(self) -> list[Segment]:
         """Return the detached segments in order."""
         with self._session() as handle:
-            return rows.segments(handle.db)
-
-
-@contextmanager
-def _snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Several reads that see one state of the ledger."""
-    if db.in_transaction:
-        yield db
-        return
-    db.execute("BEGIN")
-    try:
-        yield db
-    finally:
-        if db.in_transaction:
-            db.execute("COMMIT")
-
-
-def _range(cursor: sqlite3.Cursor, data: int) -> list[tuple[Any, ...]]:
-    """Return the next rows, bounded in number and in the bytes of column `data`."""
-    found: list[tuple[Any, ...]] = []
-    budget = _RANGE_BYTES
-    while budget > 0 and len(found) < _RANGE:
-        some = cursor.fetchmany(100)
-        found += some
-        budget -= sum(len(row[data]) for row in some if isinstance(row[data], bytes))
-        if len(some) < 100:
-            break
-    cursor.close()
-    return found
+            return moving.segments(handle.db)
 
 
 def _reopen(path: Path, read_only: bool) -> SqliteStore:

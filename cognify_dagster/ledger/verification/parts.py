@@ -8,21 +8,23 @@ row says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
-from cognify_dagster.ledger.entry import NO_PREVIOUS, Entry, payload_commitment
+from cognify_dagster.ledger.entry import CLOCK_KIND, NO_PREVIOUS, Entry, payload_commitment
 from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError
 from cognify_dagster.ledger.merkle import leaf_hash
 from cognify_dagster.ledger.store import BulkStore, Store, StoredEntry, StoredPayload
 from cognify_dagster.ledger.tree import Tree
 from cognify_dagster.ledger.verification import bulk
+from cognify_dagster.ledger.verification.reading import read, rows, strange
 from cognify_dagster.ledger.verification.report import Finding, Outcome
+from cognify_dagster.ledger.verification.tombstones import check_tombstones
 
-CHUNK = 1_024
+CHUNK = 256  # what a run touches stays in the processor's cache
 ERASURE_KIND = "payload_erased"
 ARCHIVE_KIND = "segment_archived"
 REVOCATION_KIND = "log_key_revoked"
@@ -31,7 +33,9 @@ _NOTED = frozenset({ERASURE_KIND, ARCHIVE_KIND, REVOCATION_KIND})
 
 @dataclass
 class Part:
-    """What the rows [start, end) say, and what they claim about the rows before them."""
+    """What the rows [start, end) say, and what they claim about the rows before them. `joined` are cached subtrees, not compared
+    yet, that the part completes but that began before it. `back` are the entries that correct the
+    clock and whose time lies before that of the one before them, with the latter."""
 
     start: int
     end: int
@@ -39,6 +43,7 @@ class Part:
     findings: list[Finding] = field(default_factory=list)
     peaks: list[tuple[int, bytes]] = field(default_factory=list)
     cuts: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
+    joined: dict[tuple[int, int], bytes] = field(default_factory=dict)
     first_leaf: bytes = b""
     first_prev: str = NO_PREVIOUS
     first_time: int = 0
@@ -49,19 +54,40 @@ class Part:
     damaged: bool = False
     missing: set[int] = field(default_factory=set)
     noted: list[tuple[int, str, Any]] = field(default_factory=list)
+    back: dict[int, int] = field(default_factory=dict)
+    first_kind: str = ""
     entries: list[Entry] = field(default_factory=list)
     payloads: list[StoredPayload | None] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Committed:
+    """Sequence number, payload commitment and kind of entries that were read, in columns: a hundred thousand small tuples would
+    keep the garbage collector busy."""
+
+    seqs: list[int] = field(default_factory=list)
+    commitments: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    def add(self, seqs: Iterable[int], commitments: Iterable[str], kinds: Iterable[str]) -> None:
+        """Add the next ones."""
+        self.seqs += seqs
+        self.commitments += commitments
+        self.kinds += kinds
 
 
 @dataclass(frozen=True)
 class Depth:
     """How much is checked: search columns and links beside the leaves, payload commitments, the cached tree; `keep` also
-    returns entries and payloads."""
+    returns entries and payloads, `leaves` the leaf hash and kind of each entry."""
 
     columns: bool = True
     payloads: bool = True
     nodes: bool = True
     keep: bool = False
+    leaves: bool = False
 
 
 def scan_part(store: Store, start: int, end: int, cuts: Sequence[int] = (), depth: Depth = Depth()) -> Part:
@@ -77,6 +103,8 @@ def scan_part(store: Store, start: int, end: int, cuts: Sequence[int] = (), dept
     part = Part(start, end)
     leaves, committed = _read_rows(store, part, depth)
     part.count = len(leaves)
+    if depth.leaves:
+        part.leaves, part.kinds = leaves, committed.kinds
     finished: dict[int, tuple[int, list[bytes]]] | None = {} if depth.nodes else None
     tree, done = Tree(start), 0
     for cut in sorted({*cuts, end}):
@@ -89,77 +117,79 @@ def scan_part(store: Store, start: int, end: int, cuts: Sequence[int] = (), dept
     if finished is not None and not part.findings:
         same = isinstance(store, BulkStore) and depth.columns and _same_nodes(store, part, finished)
         part.findings += [] if same else check_nodes(store, finished)
+    if depth.columns:
+        part.findings += check_tombstones(store, start, end, payloads=depth.payloads)
     return part
 
 
 def _same_nodes(store: BulkStore, part: Part, finished: Mapping[int, tuple[int, list[bytes]]]) -> bool:
-    """Whether the cache above the (already compared) leaves is as computed; subtrees that began before the part are `Seam`'s."""
-    stored = {(level, index): value for level, index, value in store.completed(part.start, part.end)}
-    return all(
-        stored.get((level, index)) == value
-        for level, (first, values) in finished.items()
-        if level
-        for index, value in enumerate(values, first)
-    )
+    """Whether the cache above the (already compared) leaves is as computed; what it has of subtrees that began before the part
+    is left for `Seam`."""
+    stored = {(level, index): value for level, index, value in read(store.completed, part.start, part.end)}
+    for level, (first, values) in finished.items():
+        if level and any(stored.pop((level, index), None) != value for index, value in enumerate(values, first)):
+            return False
+    part.joined = stored
+    return True
 
 
-def _read_rows(store: Store, part: Part, depth: Depth) -> tuple[list[bytes], list[tuple[int, str, str]]]:
-    """Return leaf hashes and (seq, commitment, kind) of a part's rows: quickly where nothing is wrong, else row by row."""
+def _read_rows(store: Store, part: Part, depth: Depth) -> tuple[list[bytes], Committed]:
+    """Return leaf hashes and commitments of a part's rows: quickly where nothing is wrong, else row by row."""
     if isinstance(store, BulkStore) and not depth.keep:
         if not depth.columns:
             quick = _leaves_only(store, part)
             if quick is not None:
-                return quick, []
+                return quick, Committed()
         else:
-            run = _runs(store, part)
+            run = _runs(store, part, depth)
             if run is not None:
                 return run
     checker = _Rows(part, store.origin, depth)
-    for row in store.entries(part.start, part.end):
+    for row in rows(store.entries, part.start, part.end):
         checker.feed(row)
     return checker.leaves, checker.committed
 
 
+def _chunks(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) at multiples of `CHUNK`: there a store's own blocks begin, wherever the check does."""
+    while start < end:
+        high = min(end, start - start % CHUNK + CHUNK)
+        yield start, high
+        start = high
+
+
 def _leaves_only(store: BulkStore, part: Part) -> list[bytes] | None:
     leaves: list[bytes] = []
-    for low in range(part.start, part.end, CHUNK):
-        rows = store.data(low, min(part.end, low + CHUNK))
-        if [row[0] for row in rows] != list(range(low, min(part.end, low + CHUNK))):
+    for low, high in _chunks(part.start, part.end):
+        found = read(store.data, low, high)
+        if [row[0] for row in found] != list(range(low, high)) or any(type(row[1]) is not bytes for row in found):
             return None
-        leaves += [sha256(b"\x00" + row[1]).digest() for row in rows]
+        leaves += bulk.leaf_hashes([row[1] for row in found])
     return leaves
 
 
-def _runs(store: BulkStore, part: Part) -> tuple[list[bytes], list[tuple[int, str, str]]] | None:
+def _runs(store: BulkStore, part: Part, depth: Depth) -> tuple[list[bytes], Committed] | None:
     """Check a part in runs that fit the processor's cache; None if any of them is not plainly sound."""
     leaves: list[bytes] = []
-    committed: list[tuple[int, str, str]] = []
-    claims: dict[str, tuple[int, int]] = {}
-    heads: dict[str, int] = {}
+    committed = Committed()
+    sweep = bulk.Sweep(store.origin, part.start)
     first: bulk.Run | None = None
     last: bulk.Run | None = None
-    for low in range(part.start, part.end, CHUNK):
-        high = min(part.end, low + CHUNK)
-        run = bulk.check(*store.columns(low, high), store.origin, low, high)
+    for low, high in _chunks(part.start, part.end):
+        run = sweep.check(*read(store.columns, low, high), low, high)
         if run is None or (
             last is not None and (run.first_prev != leaves[-1].hex() or run.first_time < last.last_time)
         ):
             return None
-        for subject, (seq, head) in run.claims.items():
-            if subject not in heads:
-                if head >= part.start:
-                    return None
-                claims[subject] = (seq, head)
-            elif heads[subject] != head:
-                return None
-        heads.update(run.heads)
         leaves += run.leaves
-        committed += run.committed
+        if depth.payloads or depth.leaves:
+            committed.add(range(low, high), run.commitments, run.kinds)
         first, last = first or run, run
     if first is None or last is None:
         return None
-    part.claims, part.heads = claims, heads
+    part.claims, part.heads = sweep.claims, sweep.heads
     part.first_leaf, part.last_leaf = leaves[0], leaves[-1]
+    part.first_kind = first.kinds[0]
     part.first_prev, part.first_time, part.last_time = first.first_prev, first.first_time, last.last_time
     return leaves, committed
 
@@ -170,7 +200,7 @@ class _Rows:
     def __init__(self, part: Part, origin: str, depth: Depth) -> None:
         self.part, self.origin, self.depth = part, origin, depth
         self.leaves: list[bytes] = []
-        self.committed: list[tuple[int, str, str]] = []
+        self.committed = Committed()
         self._next = part.start
         self._prev: str | None = None
         self._time = 0
@@ -178,6 +208,11 @@ class _Rows:
     def feed(self, row: StoredEntry) -> None:
         """Check one row; the usual case in one comparison, anything else line by line for the message."""
         part = self.part
+        if problem := strange(row):
+            part.findings.append(Finding(Outcome.TAMPERED, row.seq if type(row.seq) is int else self._next, problem))
+            if type(row.seq) is not int or type(row.data) is not bytes:
+                self._advance(row._replace(seq=self._next), None, leaf_hash(b""))
+                return
         if not self.depth.columns:
             leaf = leaf_hash(row.data)
             if leaf != row.leaf or row.seq != self._next:
@@ -210,15 +245,16 @@ class _Rows:
             part.first_leaf = leaf
             part.first_prev = entry.prev if entry else NO_PREVIOUS
             part.first_time = entry.time_us if entry else 0
+            part.first_kind = entry.kind if entry and entry.seq == part.start else ""
         if entry is None:
             part.damaged = True  # which subjects it had is gone: later heads cannot be judged any more
         else:
-            self._time = part.last_time = max(self._time, entry.time_us)
+            self._time = part.last_time = entry.time_us if entry.seq in part.back else max(self._time, entry.time_us)
             for subject in entry.subjects:
                 if subject not in part.heads:
                     part.claims[subject] = (entry.seq, entry.heads[subject])
                 part.heads[subject] = entry.seq
-            self.committed.append((entry.seq, entry.commitment, entry.kind))
+            self.committed.add((entry.seq,), (entry.commitment,), (entry.kind,))
             if self.depth.keep:
                 part.entries.append(entry)
         self._prev = leaf.hex()
@@ -247,7 +283,9 @@ class _Rows:
             problems.append(f"its bytes say sequence number {entry.seq}")
         if self._prev is not None and entry.prev != self._prev:
             problems.append("its previous-leaf hash does not match the entry before it: the chain is broken here")
-        if entry.time_us < self._time:
+        if entry.time_us < self._time and entry.kind == CLOCK_KIND:
+            part.back[entry.seq] = self._time  # whether it counts is judged when all is read
+        elif entry.time_us < self._time:
             problems.append("its time lies before that of an earlier entry")
         for subject in entry.subjects:
             wrong = entry.heads[subject] >= part.start if subject not in part.heads else None
@@ -267,10 +305,10 @@ class _Rows:
         return problems
 
 
-def _check_payloads(store: Store, part: Part, committed: list[tuple[int, str, str]], *, keep: bool) -> None:
-    rows = {row.seq: row for row in store.payloads(part.start, part.end)}
-    for seq, commitment, kind in committed:
-        row = rows.get(seq)
+def _check_payloads(store: Store, part: Part, committed: Committed, *, keep: bool) -> None:
+    kept = {row.seq: row for row in rows(store.payloads, part.start, part.end)}
+    for seq, commitment, kind in zip(committed.seqs, committed.commitments, committed.kinds, strict=True):
+        row = kept.get(seq)
         if row is None or (row.data, row.salt, row.facts_digest) == (None, None, None):  # half a row is no erasure
             part.missing.add(seq)
         elif (problem := payload_problem(commitment, row)) is not None:
@@ -283,6 +321,8 @@ def _check_payloads(store: Store, part: Part, committed: list[tuple[int, str, st
 
 def payload_problem(commitment: str, row: StoredPayload) -> str | None:
     """Compare a payload that is there with the entry's commitment; return what is wrong with it."""
+    if (type(row.data), type(row.salt), type(row.facts_digest)) != (bytes, bytes, str) and (problem := strange(row)):
+        return problem
     if row.data is None or row.salt is None or len(row.salt) != 32:
         return "its payload is not the one the entry commits to"
     if payload_commitment(row.salt, row.data) != commitment:
@@ -313,7 +353,7 @@ def check_nodes(store: Store, finished: Mapping[int, tuple[int, list[bytes]]]) -
     """Compare the cached tree with the subtrees computed from entry bytes. The cache is never trusted, but a wrong one
     would stop honest appends and proofs."""
     for level, (first, expected) in sorted(finished.items()):
-        stored = dict(store.nodes(level, first, first + len(expected)))
+        stored = dict(rows(store.nodes, level, first, first + len(expected)))
         for offset, value in enumerate(expected):
             if stored.get(first + offset) != value:
                 text = f"the tree cache is wrong at node {level}/{first + offset}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
 from typing import Any
 
-from cognify_dagster.ledger.entry import NO_PREVIOUS
+from cognify_dagster.ledger.entry import CLOCK_KIND, NO_PREVIOUS
 from cognify_dagster.ledger.merkle import EMPTY_ROOT
-from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.store import ReopenableStore, Store
 from cognify_dagster.ledger.tree import Position, Tree
 from cognify_dagster.ledger.verification.parts import (
     ARCHIVE_KIND,
@@ -59,6 +60,7 @@ class Seam:
         self.roots: dict[int, bytes] = {0: EMPTY_ROOT}
         self.missing: set[int] = set()
         self.noted: list[tuple[int, str, Any]] = []
+        self.back: dict[int, int] = {}
         self.first_leaf = genesis
         self.count = position.size
         self._tree = Tree(position.size, position.peaks)
@@ -90,7 +92,12 @@ class Seam:
         for level, value in part.peaks:
             self._tree.push(level, value, finished)
         if depth.nodes and store is not None and finished and not self.findings:
-            self.findings += check_nodes(store, finished)
+            read = all(
+                part.joined.get((level, index)) == value
+                for level, (first, values) in finished.items()
+                for index, value in enumerate(values, first)
+            )
+            self.findings += [] if read else check_nodes(store, finished)
         self.count += part.count
         self.missing |= part.missing
         self.noted += part.noted
@@ -99,7 +106,9 @@ class Seam:
         if part.first_prev != self._prev and not (part.damaged and part.first_prev == NO_PREVIOUS):
             text = "its previous-leaf hash does not match the entry before it: the chain is broken here"
             self.findings.append(Finding(Outcome.TAMPERED, part.start, text))
-        if part.first_time and part.first_time < self._time:
+        if part.first_time < self._time and part.first_kind == CLOCK_KIND:
+            self.back[part.start] = self._time
+        elif part.first_time and part.first_time < self._time:
             text = "its time lies before that of an earlier entry"
             self.findings.append(Finding(Outcome.TAMPERED, part.start, text))
         if not self._damaged and not part.damaged:
@@ -109,7 +118,9 @@ class Seam:
                     self.findings.append(Finding(Outcome.TAMPERED, seq, text))
         self._damaged = self._damaged or part.damaged
         self.heads.update(part.heads)
-        self._prev, self._time = part.last_leaf.hex(), max(self._time, part.last_time)
+        corrected = bool(part.back) or part.start in self.back
+        self.back |= part.back
+        self._prev, self._time = part.last_leaf.hex(), part.last_time if corrected else max(self._time, part.last_time)
 
     def erased(self) -> set[int]:
         """Return the sequence numbers that erasure entries account for."""
@@ -146,7 +157,7 @@ def scan(
     """Yield the checked parts of [start, end) in order.
 
     Args:
-        store: where the rows are; with several processes it is pickled to each.
+        store: where the rows are; with several processes a `ReopenableStore`, or one that can be pickled.
         start: where to begin.
         end: where to end; entries appended meanwhile are not looked at.
         cuts: sizes whose roots are wanted.
@@ -163,15 +174,32 @@ def scan(
                 progress(high - start, end - start)
         return
     # not forked: the caller may hold threads and locks
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    opener = store.opener() if isinstance(store, ReopenableStore) else partial(_same, store)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_open, initargs=(opener,)) as pool:
         window = processes * 3  # parts in flight: results are small, but never without bound
         waiting = []
         for low, high, inside in jobs:
-            waiting.append(pool.submit(scan_part, store, low, high, inside, depth))
+            waiting.append(pool.submit(_scan_opened, low, high, inside, depth))
             if len(waiting) >= window:
                 yield _joined(waiting.pop(0).result(), start, end, progress)
         for future in waiting:
             yield _joined(future.result(), start, end, progress)
+
+
+_opened: list[Store] = []  # in a process of the pool: the store that it opened for itself
+
+
+def _same(store: Store) -> Store:
+    return store
+
+
+def _open(opener: Callable[[], Store]) -> None:
+    _opened.append(opener())
+
+
+def _scan_opened(start: int, end: int, cuts: Sequence[int], depth: Depth) -> Part:
+    return scan_part(_opened[0], start, end, cuts, depth)
 
 
 def _joined(part: Part, start: int, end: int, progress: Callable[[int, int], None] | None) -> Part:

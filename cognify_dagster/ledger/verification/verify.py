@@ -11,20 +11,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, NoteError, ProofError
 from cognify_dagster.ledger.merkle import consistency_proof, root_at, verify_consistency
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, VerifierKey
 from cognify_dagster.ledger.quorum import evaluate
-from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.store import DerivedStore, Store
+from cognify_dagster.ledger.verification.acts import ActJudge, weigh
+from cognify_dagster.ledger.verification.erasures import put_back
+from cognify_dagster.ledger.verification.reading import read, rows
 from cognify_dagster.ledger.verification.report import Finding, Outcome, Report
-from cognify_dagster.ledger.verification.scan import REVOCATION_KIND, Depth, Position, Seam, scan
+from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, scan
 from cognify_dagster.ledger.verification.state import StateFile, close_heads
 
 __all__ = ["Anchored", "Finding", "Head", "Outcome", "Report", "check_roots", "intact_size", "judge", "verify_store"]
 
 SIGNER_MEMORY = "the signer's own memory"
+NOT_CHECKED = "not checked: "
+"""How a store's `check_derived` begins a text about what it could not look at: a note, no finding."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def verify_store(
     anchored: Sequence[Anchored] = (),
     signer_head: Checkpoint | None = None,
     since: StateFile | None = None,
+    acts: ActJudge | None = None,
     depth: Depth = Depth(),
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -81,6 +86,7 @@ def verify_store(
         signer_head: what the signer remembers, if it is at hand.
         since: where an earlier verification stood; only newer entries are read, and the file is brought up to date if
             nothing is wrong.
+        acts: judges who signed the revocations of log keys and the corrections of the clock.
         depth: what to check.
         processes: how many processes share the work.
         progress: called with (entries done, entries in all).
@@ -88,22 +94,26 @@ def verify_store(
     Returns:
         A report with every finding; it never raises for what an attacker could have written.
     """
-    run = _Run(store, trust, depth)
+    run = _Run(store, trust, acts)
     seam = Seam()
+    known = since.checkpoint() if since is not None else None
     with run.reading():
-        run.collect(remembered, anchored, signer_head)
+        run.collect(remembered, anchored, signer_head, known.size if known else 0)
     size = store.size()
     with run.reading():
         seam = run.resume(since, size)
     start = seam.count
-    cuts = [head.checkpoint.size for head in run.heads]
-    try:
+    if not start:
         with run.reading():
-            for part in scan(store, start, size, cuts=cuts, depth=depth, processes=processes, progress=progress):
-                seam.add(part, depth, store)
-    except LedgerUnreadable as error:
-        run.findings.append(Finding(Outcome.UNREADABLE, None, str(error)))
-        run.stopped = True
+            run.collect_kept(0)
+    cuts = [head.checkpoint.size for head in run.heads]
+    run.stopped = True
+    with run.reading():
+        for part in scan(store, start, size, cuts=cuts, depth=depth, processes=processes, progress=progress):
+            seam.add(part, depth, store)
+        run.stopped = False
+    with run.reading():
+        run.beside(seam, start, size, depth)
     report = run.conclude(seam, start, size)
     try:
         if since is not None and not report.findings:
@@ -116,12 +126,14 @@ def verify_store(
 class _Run:
     """One verification: the heads to compare with, and what was found."""
 
-    def __init__(self, store: Store, trust: TrustFile | None, depth: Depth) -> None:
-        self.store, self.depth, self.origin = store, depth, store.origin
+    def __init__(self, store: Store, trust: TrustFile | None, acts: ActJudge | None) -> None:
+        self.store, self.acts, self.origin = store, acts, store.origin
         self.findings: list[Finding] = []
         self.stopped = False  # reading broke off: what follows is unknown, not absent
         self.notes: list[str] = []
         self.heads: list[Head] = []
+        self._kept: set[tuple[int, str]] = set()
+        self._all_kept = False
         self.anchors: list[Anchored] = []
         self.trust = trust
         if trust is None:
@@ -135,22 +147,24 @@ class _Run:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Rows may hold anything, NULL too, where somebody took the tables' constraints away: that is a finding."""
+        """What cannot be read is a finding: files that are missing, or rows that hold anything, NULL too, where somebody took
+        the tables' constraints away."""
         try:
             yield
-        except (AttributeError, TypeError, ValueError) as error:
-            text = f"a row holds a value that no ledger writes ({error})"
-            self.findings.append(Finding(Outcome.UNREADABLE, None, text))
+        except LedgerUnreadable as error:
+            self.findings.append(Finding(Outcome.UNREADABLE, None, str(error)))
 
     def collect(
-        self, remembered: Iterable[tuple[str, str]], anchored: Sequence[Anchored], signer_head: Checkpoint | None
+        self,
+        remembered: Iterable[tuple[str, str]],
+        anchored: Sequence[Anchored],
+        signer_head: Checkpoint | None,
+        verified: int = 0,
     ) -> None:
+        """Collect the heads to compare with. Of those kept in the ledger, only the newest of the entries that are verified
+        already, and newer ones: an older one proves nothing more, unless the newer do not count (see `conclude`)."""
+        self.collect_kept(min([verified, *(head.checkpoint.size for head in anchored)]))
         if self.trust is not None:
-            for size, note in self.store.checkpoints():
-                found = judge(f"the checkpoint of size {size}", note, self.trust, self.origin)
-                if isinstance(found, Head) and found.checkpoint.size != size:
-                    found = Finding(Outcome.TAMPERED, None, f"the checkpoint kept as of size {size} is of another")
-                self._keep(found)
             for label, note in remembered:
                 found = judge(label, note, self.trust, self.origin)
                 # a note from outside that does not verify says nothing about the ledger
@@ -160,6 +174,20 @@ class _Run:
             self.heads.append(Head(anchor.label, anchor.checkpoint))
         if signer_head is not None:
             self.heads.append(Head(SIGNER_MEMORY, signer_head))
+
+    def collect_kept(self, since: int) -> None:
+        """Collect the heads kept in the ledger, but for those collected before."""
+        if self.trust is None or self._all_kept:
+            return
+        self._all_kept = not since
+        for size, note in read(self.store.checkpoints, since):
+            if (size, note) in self._kept:
+                continue
+            self._kept.add((size, note))
+            found = judge(f"the checkpoint of size {size}", note, self.trust, self.origin)
+            if isinstance(found, Head) and found.checkpoint.size != size:
+                found = Finding(Outcome.TAMPERED, None, f"the checkpoint kept as of size {size} is of another")
+            self._keep(found)
 
     def _keep(self, found: Head | Finding) -> None:
         if isinstance(found, Finding):
@@ -185,10 +213,15 @@ class _Run:
             return Seam()
         seam = Seam(position, heads)
         seam.roots[position.size] = position.root
-        for head in self.heads:
-            if 0 < head.checkpoint.size < position.size and self._contains(position, head.checkpoint):
-                seam.roots[head.checkpoint.size] = head.checkpoint.root
+        self._relate(seam)
         return seam
+
+    def _relate(self, seam: Seam) -> None:
+        """Find out which heads lead to what was verified before them."""
+        position = seam.position
+        for head in (head.checkpoint for head in self.heads):
+            if 0 < head.size < position.size and head.size not in seam.roots and self._contains(position, head):
+                seam.roots[head.size] = head.root
 
     def _contains(self, position: Position, head: Checkpoint) -> bool:
         """Whether a consistency proof leads from an older head to the verified position. The proof's hashes come from the
@@ -200,8 +233,32 @@ class _Run:
             return False
         return True
 
+    def beside(self, seam: Seam, start: int, size: int, depth: Depth) -> None:
+        """Check what is kept beside the entries that were read: payloads that were erased, and what the store derives."""
+        if depth.payloads and depth.columns:
+            self.findings += put_back(self.store, seam)
+        segments = [segment for segment in read(self.store.segments) if segment.start < size]
+        if segments and (start >= segments[0].end or self.stopped):
+            text = (
+                f"the tombstones of the archived entries {segments[0].start}..{segments[-1].end - 1} were not compared"
+            )
+            why = "only what is new was read" if start else "not all of their archives are at hand"
+            self.notes.append(f"{text} with the archive: {why}")
+        if isinstance(self.store, DerivedStore) and depth.columns and not start:
+            for seq, text in self.store.check_derived():
+                if text.startswith(NOT_CHECKED):
+                    self.notes.append(text)
+                else:
+                    self.findings.append(Finding(Outcome.TAMPERED, seq, text))
+
     def conclude(self, seam: Seam, start: int, size: int) -> Report:
         """Compare what was read with the heads and say what is proven."""
+        revoked, wrong, notes = weigh(self.store, seam, self.acts)
+        self.notes += notes
+        if not self._enough(revoked):
+            with self.reading():
+                self.collect_kept(0)
+                self._relate(seam)
         findings = self.findings + seam.findings
         position = seam.position
         if seam.count != size and not findings:
@@ -223,8 +280,14 @@ class _Run:
             findings += check_roots(pairs, position.size, seam.roots)
         if size == 0:
             findings.append(Finding(Outcome.UNPROVEN, None, "the ledger is empty: there is nothing to prove"))
-        counted = [head for head in self.heads if self._counts(head, _revoked(seam.noted))]
+        findings += wrong
+        counted = [head for head in self.heads if self._counts(head, revoked)]
         return self._report(seam, findings, counted, start, size, erased)
+
+    def _enough(self, revoked: Mapping[str, int]) -> bool:
+        """Whether a head collected so far proves what the trust file asks for."""
+        asked = self.trust is not None and self.trust.quorum != "none"
+        return any((head.witnessed or not asked) and self._counts(head, revoked) for head in self.heads)
 
     def _counts(self, head: Head, revoked: Mapping[str, int]) -> bool:
         """Whether a head proves anything: signed by a key that was good for it."""
@@ -275,21 +338,10 @@ class _Run:
         if seq >= size:
             return None
         try:
-            return next((row.time_us for row in self.store.entries(seq, seq + 1)), None)
-        except (LedgerUnreadable, AttributeError, TypeError, ValueError):
+            found = next((row.time_us for row in rows(self.store.entries, seq, seq + 1)), None)
+        except LedgerUnreadable:
             return None
-
-
-def _revoked(noted: Iterable[tuple[int, str, Any]]) -> dict[str, int]:
-    """Return verifier key -> last good size, as revocation entries say; the smallest where there are several."""
-    revoked: dict[str, int] = {}
-    for _, kind, facts in noted:
-        if kind != REVOCATION_KIND or not isinstance(facts, Mapping):
-            continue
-        key, size = facts.get("vkey"), facts.get("last_good_size")
-        if isinstance(key, str) and type(size) is int:
-            revoked[key] = min(size, revoked.get(key, size))
-    return revoked
+        return found if type(found) is int else None
 
 
 def check_roots(checkpoints: Iterable[tuple[str, Checkpoint]], size: int, roots: dict[int, bytes]) -> list[Finding]:

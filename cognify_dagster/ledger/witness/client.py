@@ -21,7 +21,7 @@ from typing import Any
 
 from cognify_dagster.ledger.errors import LedgerError, NoteError, ProofError
 from cognify_dagster.ledger.note import (
-    COSIGNATURE,
+    COSIGNATURES,
     Checkpoint,
     Note,
     TrustFile,
@@ -134,7 +134,7 @@ def collect(
     found: dict[str, Finding] = {}
     open_: list[_Ask] = []
     for remote in remotes:
-        if remote.key.algorithm != COSIGNATURE or not re.match(_URL, remote.url):
+        if remote.key.algorithm not in COSIGNATURES or not re.match(_URL, remote.url):
             message = "is configured without a cosignature key (type 0x04) or without an http(s) URL"
             found[remote.name] = Finding(remote.name, Verdict.FAILED, message)
         elif (present := _present(parsed, remote.key)) is not None:

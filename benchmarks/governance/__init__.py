@@ -1,0 +1,3 @@
+"""Benchmarks of reading and deciding in a large ledger. `python -m benchmarks.governance` prints the table."""
+
+MODULES = ["decision", "sensor"]

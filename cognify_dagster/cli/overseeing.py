@@ -1,0 +1,60 @@
+"""What the commands that oversee models share: who signs alone, reasons, pairs of words."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+reason_option = click.option("--reason", help="Why; it stands in the ledger. Asked for at a terminal.")
+
+
+def signer(signers: Sequence[str]) -> str:
+    """Return the one person who signs.
+
+    Raises:
+        click.UsageError: if several are named.
+    """
+    if len(set(signers)) != 1:
+        raise click.UsageError("one person signs this: give one --as, or one --signer")
+    return signers[0]
+
+
+def said(reason: str | None, question: str) -> str:
+    """Return a reason, asking for it at a terminal.
+
+    Raises:
+        click.UsageError: if there is none and no terminal to ask at.
+    """
+    text = (reason or "").strip()
+    while not text:
+        if not sys.stdin.isatty():
+            raise click.UsageError("say why with --reason; an act without a reason helps nobody")
+        text = str(click.prompt(question, default="", show_default=False, err=True)).strip()
+    return text
+
+
+def assigned(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Read `ACTIVITY=person/…` pairs.
+
+    Raises:
+        click.UsageError: naming the option and the pair.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        activity, separator, person = (part.strip() for part in pair.partition("="))
+        if not separator or not activity or not re.fullmatch(r"person/[a-z0-9][a-z0-9-]{1,60}", person):
+            raise click.UsageError(f"{option} {pair[:80]!r}: expected an activity and a person, such as monitoring=person/ben")
+        found[activity] = person
+    return found
+
+
+def now() -> datetime:
+    """Return the time to the second, UTC."""
+    return datetime.now(timezone.utc).replace(microsecond=0)

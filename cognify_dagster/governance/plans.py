@@ -1,0 +1,163 @@
+"""Change plans in force and whether one covers a version (predetermined change control).
+
+Invariants: a plan counts only with a valid signature for every sign-off stage of the tier, by different people who had no hand
+in the base version; its base version went live with all its sign-offs; whatever differs from the base version and is not
+allowed by the plan leaves the version uncovered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from cognify_dagster.governance.acts import act_problem, people_needed
+from cognify_dagster.governance.case import Case, Lineage
+from cognify_dagster.governance.classification import signed_stages
+from cognify_dagster.governance.history import grant_of
+from cognify_dagster.governance.involvement import excluded_people
+from cognify_dagster.governance.people import Directory
+from cognify_dagster.governance.policy import Policy
+from cognify_dagster.records import (
+    ChangePlanAdopted,
+    ChangePlanEnded,
+    DeploymentCompleted,
+    Evaluation,
+    Package,
+    TrainingRun,
+    parse_utc,
+)
+from cognify_dagster.workspace import Reading, Recorded
+
+
+@dataclass(frozen=True)
+class PlanCover:
+    """A plan in force and what comparing the version with it gave. `lines` name every difference and what allows it."""
+
+    item: Recorded[ChangePlanAdopted]
+    covered: bool
+    lines: tuple[str, ...]
+
+
+def covering_plan(case: Case, tier: str, lineage: Lineage) -> PlanCover | None:
+    """Return the newest plan in force that covers the version; if none does, the newest one with what lies outside it."""
+    if tier not in case.policy.tiers or not case.policy.tiers[tier].change_plans:
+        return None
+    plans = plans_in_force(case, tier)
+    covers = [cover for item in reversed(plans) if (cover := _cover(case, item, lineage)) is not None]
+    found = next((cover for cover in covers if cover.covered), covers[0] if covers else None)
+    if found is not None and not found.covered:
+        plan = found.item.record
+        case.notes.append(f"the change plan {plan.plan} (entry {found.item.seq}) does not cover {case.version}:")
+        case.notes.extend(found.lines)
+    return found
+
+
+def plans_in_force(case: Case, tier: str) -> list[Recorded[ChangePlanAdopted]]:
+    """Return the plans of the model that count now, oldest first; note those that have no effect."""
+    subject = f"oversight/{case.model}"
+    plans = case.reading.all(ChangePlanAdopted, subject)
+    if not plans:
+        return []
+    ended = _ended(case, subject)
+    found: list[Recorded[ChangePlanAdopted]] = []
+    for item in plans:
+        problem = plan_problem(case.reading, item, case.people, case.policy, tier)
+        if problem:
+            case.notes.append(f"entry {item.seq}: the change plan {item.record.plan} does not count: {problem}")
+        elif item.seq not in ended and parse_utc(item.record.expires) > case.now:
+            found.append(item)
+    return found
+
+
+def _ended(case: Case, subject: str) -> set[int]:
+    ended: set[int] = set()
+    for item in case.reading.all(ChangePlanEnded, subject):
+        problem = end_problem(case.reading, item, case.people, case.policy)
+        if problem:
+            case.notes.append(f"entry {item.seq}: the end of a change plan does not count: {problem}")
+        else:
+            ended.add(item.record.plan_seq)
+    return ended
+
+
+def end_problem(reading: Reading, item: Recorded[ChangePlanEnded], people: Directory, policy: Policy) -> str | None:
+    """Say why the end of a change plan does not count, or None. Anybody with a role may end one: that only asks for more."""
+    record = item.record
+    plan = reading.at(record.plan_seq) if record.plan_seq < item.seq else None
+    if plan is None or not isinstance(plan.record, ChangePlanAdopted) or plan.record.model != record.model:
+        return f"entry {record.plan_seq} is no change plan of {record.model} before it"
+    return act_problem(reading, item, (record.envelope,), people, policy.roles, needed=1, claimed=(record.ended_by,))
+
+
+def plan_problem(
+    reading: Reading, item: Recorded[ChangePlanAdopted], people: Directory, policy: Policy, tier: str
+) -> str | None:
+    """Say why a change plan does not count for a tier, or None."""
+    record = item.record
+    wanted = signed_stages(policy, tier)
+    unknown = set(record.stages) - wanted
+    if unknown:
+        return f"tier {tier!r} has no sign-off stage {sorted(unknown)[0]!r}"
+    base = base_lineage(reading, record.model, record.base_version)
+    if base.training is None or base.evaluation is None:
+        return f"the base version {record.base_version} has no training run and evaluation"
+    hand = [people.name(person) for person in record.signers if person in excluded_people(policy, base)]
+    if hand:
+        return f"{', '.join(hand)} had a hand in the base version"
+    if not _fully_released(reading, record.model, record.base_version, item.seq):
+        return f"the base version {record.base_version} did not go live with all its sign-offs before"
+    needed = people_needed(reading) if reading.trial else max(1, len(wanted))
+    problem = act_problem(reading, item, record.envelopes, people, policy.roles, needed=needed, claimed=record.signers)
+    return problem or _missing_roles(people, policy, record.signers, item.seq, wanted)
+
+
+def _missing_roles(
+    people: Directory, policy: Policy, signers: Collection[str], seq: int, stages: Collection[str]
+) -> str | None:
+    """Every stage needs a signer of its own role, and no person stands for two stages unless the policy lets them."""
+    held = {person: set(found.roles) for person in signers if (found := people.person_at(person, seq)) is not None}
+    left = dict(held)
+    for stage in sorted(stages):
+        role = policy.stages[stage].role
+        able = sorted(person for person, roles in left.items() if role in roles)
+        if not able:
+            return f"nobody with the role {role} signed it for the stage {stage!r}"
+        if policy.separation_of_duties.distinct_people_across_stages:
+            # who holds the fewest of the roles still needed is taken first, so that nobody is wasted
+            del left[min(able, key=lambda person: (len(left[person]), person))]
+    return None
+
+
+def base_lineage(reading: Reading, model: str, version: str) -> Lineage:
+    """Return what a version is made of, without judging it."""
+    subject = f"model/{model}@{version}"
+    return Lineage(
+        reading.latest(TrainingRun, subject), reading.latest(Evaluation, subject), reading.latest(Package, subject)
+    )
+
+
+def _fully_released(reading: Reading, model: str, version: str, before: int) -> bool:
+    for item in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
+        grant = grant_of(reading, item)
+        if item.seq < before and grant is not None and not grant.record.waived:
+            return True
+    return False
+
+
+def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> PlanCover | None:
+    from cognify_dagster.governance.change_plan import compare, facts_of, read_bounds
+
+    if lineage.training is None or lineage.evaluation is None:
+        return None
+    if item.seq >= lineage.training.record.started_after_seq:
+        line = "the plan was adopted after the version's training had started"
+        return PlanCover(item, False, (line,))
+    base = base_lineage(case.reading, case.model, item.record.base_version)
+    if base.training is None or base.evaluation is None or case.version == item.record.base_version:
+        return None
+    try:
+        bounds = read_bounds(item.record.bounds)
+    except ValueError as error:
+        return PlanCover(item, False, (f"its bounds cannot be read: {error}",))
+    coverage = compare(bounds, facts_of(base.training, base.evaluation), facts_of(lineage.training, lineage.evaluation))
+    return PlanCover(item, coverage.covered, tuple(line.text for line in coverage.lines))

@@ -1,0 +1,138 @@
+"""What a Postgres ledger keeps beside its entries: compared with what this release would make of them.
+
+Invariants: nothing here is evidence and nothing is repaired; each difference is reported. The derivation of the writers' table is
+done again from entry bytes and payloads by the server's functions, whose text, owner, settings and guards were compared with
+this release's first, in a transaction that leaves nothing behind. Acts inside a detached segment cannot be read again; their
+kept form stands in for them. Whoever replaces the server itself can answer anything: decisions never rest on these tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cognify_dagster.ledger.postgres.schema import ACT_KINDS, FORMAT, HEADER, INNER, LOCK, triggers
+
+_KEPT = ("act", "holder_key", "standing", "workload_grant", "used_statement", "writer")
+
+DERIVED = f"""
+CREATE OR REPLACE FUNCTION ledger_kept() RETURNS jsonb STABLE {INNER} AS $f$
+BEGIN
+    RETURN jsonb_build_object({", ".join(f"'{table}', (SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM {table} AS t)" for table in _KEPT)});
+END $f$;
+CREATE OR REPLACE FUNCTION ledger_derived() RETURNS TABLE (o_seq bigint, o_text text) {HEADER} AS $f$
+DECLARE v_before jsonb; v_after jsonb; r record; t record;
+BEGIN
+    {LOCK}
+    v_before := ledger_kept();
+    BEGIN
+        DELETE FROM holder_key; DELETE FROM standing; DELETE FROM workload_grant; DELETE FROM used_statement; DELETE FROM writer;
+        DELETE FROM act a WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.start_seq <= a.seq AND a.seq < s.end_seq);
+        FOR r IN SELECT a.seq, NULL::bytea AS data, NULL::bytea AS payload FROM act a UNION ALL
+            SELECT e.seq, e.bytes, p.bytes FROM entry e LEFT JOIN payload p USING (seq)
+                WHERE e.seq = 0 OR e.seq IN (SELECT x.seq FROM entry_subject x WHERE x.subject = 'people') ORDER BY 1
+        LOOP
+            IF r.data IS NULL THEN PERFORM ledger_apply(r.seq); CONTINUE; END IF;
+            SELECT x.body->>'kind' AS kind, (x.body->>'schema')::int AS schema, ARRAY(SELECT json_array_elements_text(x.body->'subjects')) AS names
+                INTO t FROM json_to_record(convert_from(r.data, 'UTF8')::json) AS x(body json);
+            IF t.kind = ANY ('{ACT_KINDS}') THEN PERFORM ledger_act(r.seq, t.kind, t.schema, t.names, r.payload); END IF;
+        END LOOP;
+        PERFORM ledger_writers();
+        v_after := ledger_kept();
+        RAISE EXCEPTION 'nothing of this is kept' USING ERRCODE = 'CG099';
+    EXCEPTION WHEN SQLSTATE 'CG099' THEN NULL;
+        WHEN data_exception THEN o_text := 'an act about people cannot be read: ' || SQLERRM; RETURN NEXT; RETURN;
+    END;
+    RETURN QUERY SELECT (d.row->>'seq')::bigint, format('table %s %s', k.key, d.how) || ': ' || left((d.row - 'details')::text, 300)
+        FROM jsonb_object_keys(v_before) AS k(key), LATERAL (
+            SELECT b.row, 'holds a row that no entry accounts for' AS how FROM (SELECT jsonb_array_elements(v_before->k.key) EXCEPT ALL SELECT jsonb_array_elements(v_after->k.key)) AS b(row)
+            UNION ALL
+            SELECT a.row, 'lacks a row that follows from the entries' FROM (SELECT jsonb_array_elements(v_after->k.key) EXCEPT ALL SELECT jsonb_array_elements(v_before->k.key)) AS a(row)) AS d
+        ORDER BY k.key LIMIT 100;
+END $f$;
+"""
+
+_FUNCTION = re.compile(r'CREATE OR REPLACE FUNCTION (?:"\w+"\.)?(\w+)\((.*?)\$f\$(.*?)\$f\$', re.DOTALL)
+Rows = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+Found = tuple[int | None, str]
+
+
+def check_meta(rows: Rows, origin: str) -> Iterator[Found]:
+    """Compare the table of settings with the ledger that was opened."""
+    meta: dict[str, str] = dict(rows("SELECT key, value FROM {s}.meta", ()))
+    if set(meta) != {"format", "origin", "server_clock", "roles"}:
+        yield None, f"table meta holds {sorted(meta)}, not format, origin, roles and server_clock"
+    if meta.get("origin") != origin or meta.get("format") != str(FORMAT):
+        yield None, f"table meta names the ledger {meta.get('origin')!r} in format {meta.get('format')}"
+    if meta.get("server_clock", "") not in ("true", "false"):
+        yield None, f"table meta: server_clock is {meta.get('server_clock')!r}, not true or false"
+
+
+def check_functions(rows: Rows, schema: str, sql: str) -> Iterator[Found]:
+    """Compare the functions with the text `sql` that this release would create; `meta` decides about the clock in it."""
+    wanted = {
+        name: (body, "SECURITY DEFINER" in head, sorted(re.findall(r"SET (\w+) =", head)))
+        for name, head, body in _FUNCTION.findall(sql)
+    }
+    found = {
+        name: (body, definer, sorted(item.split("=", 1)[0] for item in config or ()))
+        for name, body, definer, config in rows(
+            "SELECT proname, prosrc, prosecdef, proconfig FROM pg_proc WHERE pronamespace = to_regnamespace(%s)",
+            (schema,),
+        )
+    }
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found or name not in wanted:
+            yield None, f"function {name} is {'not there' if name in wanted else 'not one of this release'}"
+        elif found[name] != wanted[name]:
+            yield (
+                None,
+                f"function {name} is not as this release made it; run `cognify ledger init --url` if another release did",
+            )
+
+
+def check_guards(rows: Rows, schema: str) -> Iterator[Found]:
+    """Compare triggers, owners and rights with what `init_postgres` sets up."""
+    wanted = set(re.findall(r"ALTER TABLE (\w+) ENABLE ALWAYS TRIGGER (\w+)", triggers()))
+    enabled = {
+        (table, name): state
+        for table, name, state in rows(
+            "SELECT c.relname, t.tgname, t.tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "WHERE c.relnamespace = to_regnamespace(%s) AND NOT t.tgisinternal",
+            (schema,),
+        )
+    }
+    for table, name in sorted(wanted | enabled.keys()):
+        state = enabled.get((table, name))
+        if (table, name) not in wanted or state != "A":
+            what = (
+                "is not one of this release" if (table, name) not in wanted else "is off" if state else "is not there"
+            )
+            yield None, f"trigger {name} of table {table} {what}"
+    for name, state in rows(
+        "SELECT evtname, evtenabled::text FROM pg_event_trigger WHERE evtname IN (%s, %s) AND evtenabled <> 'A'",
+        (f"{schema}_guard_ddl", f"{schema}_guard_drop"),
+    ):
+        yield None, f"event trigger {name} is {'off' if state == 'D' else 'not always on'}"
+    ((prefix,),) = rows("SELECT coalesce((SELECT value FROM {s}.meta WHERE key = 'roles'), '')", ())
+    owner = f"{prefix}_owner"
+    for name, other in rows(
+        "SELECT x.name, pg_get_userbyid(x.owner)::text FROM (SELECT relname::text, relowner FROM pg_class WHERE relnamespace = to_regnamespace(%s) "
+        "UNION ALL SELECT proname::text, proowner FROM pg_proc WHERE pronamespace = to_regnamespace(%s) "
+        "UNION ALL SELECT nspname::text, nspowner FROM pg_namespace WHERE nspname = %s) AS x(name, owner) WHERE pg_get_userbyid(x.owner) <> %s ORDER BY 1",
+        (schema, schema, schema, owner),
+    ):
+        yield None, f"{name} belongs to {other}, not to {owner}, which the table meta names"
+    for name, who, right in rows(
+        "SELECT c.relname::text, coalesce(pg_get_userbyid(nullif(a.grantee, 0))::text, 'everybody'), a.privilege_type FROM pg_class c, aclexplode(c.relacl) AS a "
+        "WHERE c.relnamespace = to_regnamespace(%s) AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT' ORDER BY 1, 2",
+        (schema,),
+    ):
+        yield None, f"{who} may {right} table {name}"
+
+
+def check_rows(rows: Rows) -> Iterator[Found]:
+    """Derive the writers' tables again and compare."""
+    for seq, text in rows("SELECT o_seq, o_text FROM {s}.ledger_derived()", ()):
+        yield (None if seq is None else int(seq)), str(text)
