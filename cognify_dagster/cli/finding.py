@@ -13,6 +13,8 @@ from cognify_dagster.cli.output import as_json, heading, moment, pairs, say, tab
 from cognify_dagster.cli.overseeing import now, reason_option, said, signer
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cognify_dagster.governance import Finding
     from cognify_dagster.workspace import Reading
 
@@ -146,19 +148,21 @@ def list_(ctx: click.Context, model: str, version: str | None, all_: bool, json_
 
 
 def findings_of_model(
-    reading: Reading, model: str, version: str | None = None
+    reading: Reading, model: str, version: str | None = None, at: datetime | None = None
 ) -> tuple[list[Finding], list[tuple[int, str]]]:
-    """Return all findings about a model (with a version: about that one or all), oldest first, and problems."""
+    """Return all findings about a model (with a version: about that one or all) at a moment, oldest first, and problems."""
     from cognify_dagster.governance import directory, findings_about, policy_in_force
     from cognify_dagster.records import FindingOpened, Reconciliation
 
     people, policy = directory(reading), policy_in_force(reading).policy
-    raised = [*reading.all(FindingOpened, f"model/{model}"), *reading.all(Reconciliation, f"model/{model}")]
-    versions = {version} if version else {item.record.version for item in raised} | {None}
+    opened, noticed = reading.all(FindingOpened, f"model/{model}"), reading.all(Reconciliation, f"model/{model}")
+    versions = (
+        {version} if version else {None, *(x.record.version for x in opened), *(y.record.version for y in noticed)}
+    )
     found: dict[int, Finding] = {}
     problems: dict[int, str] = {}
     for name in versions:
-        about = findings_about(reading, people, policy, model, name, now())
+        about = findings_about(reading, people, policy, model, name, at or now())
         found |= {item.seq: item for item in about.items}
         problems |= dict(about.problems)
     return [found[seq] for seq in sorted(found)], sorted(problems.items())
@@ -231,9 +235,18 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
     ]
     record = raised.record if isinstance(raised.record, FindingOpened) else None
     owner = people.name(record.owner) if record and record.owner else None
+    noted = _acknowledged(reading, str(raised.record.model), entry)
     if json_:
         more = {"owner": owner, "links": list(record.links) if record else [], "time": moment(raised.time_us)}
-        as_json({"model": raised.record.model, **finding_json(reading, item), **more, "resolutions": given})
+        as_json(
+            {
+                "model": raised.record.model,
+                **finding_json(reading, item),
+                **more,
+                "acknowledged_by": noted,
+                "resolutions": given,
+            }
+        )
         return
     trial_banner(reading.trial)
     heading(f"Finding {entry}: {item.title}")
@@ -252,6 +265,8 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
             ("May accept it", f"{', '.join(rules.accept_roles)}, for at most {rules.max_acceptance_days} days"),
         ]
     )
+    if noted:
+        say(f"Taken note of by {_clean(', '.join(people.name(who) for who in noted))}")
     for answer in given:
         words = f"Entry {answer['entry']}, {answer['time']}: {answer['outcome']} by {answer['by']}: {answer['reason']}"
         say(_clean(words + (f" (no effect: {answer['problem']})" if answer["problem"] else "")))
@@ -261,6 +276,20 @@ def _clean(text: str) -> str:
     from cognify_dagster.cli.output import clean
 
     return clean(text)
+
+
+def _acknowledged(reading: Reading, model: str, entry: int) -> list[str]:
+    """Return who signed that they have taken note of a finding."""
+    from cognify_dagster.governance import check_sign_off, directory
+    from cognify_dagster.records import SignOff
+
+    found = []
+    for item in reading.all(SignOff, f"model/{model}"):
+        if item.record.decision == "acknowledge":
+            checked = check_sign_off(item, reading, directory(reading))
+            if not isinstance(checked, str) and checked.reference and checked.reference.entry_seq == entry:
+                found.append(item.record.person)
+    return list(dict.fromkeys(found))
 
 
 def _raised(reading: Reading, entry: int) -> Any:

@@ -48,7 +48,9 @@ def command() -> None:
 @click.option("--tier", help="A tier of the policy.")
 @click.option("--owner", type=PERSON, help="The person who answers for the model.")
 @click.option("--rationale", help="Inherent risk, exposure, purpose: why this tier.")
-@click.option("--framework", "frameworks", multiple=True, help="A framework in scope. May be repeated; replaces the list.")
+@click.option(
+    "--framework", "frameworks", multiple=True, help="A framework in scope. May be repeated; replaces the list."
+)
 @click.option("--gate-set", type=NAME, help="The set of thresholds that applies to this model.")
 @click.option(
     "--responsible",
@@ -127,7 +129,10 @@ def _classified(reading: Reading, model: str, given: dict[str, Any], responsible
     if missing:
         raise click.UsageError(f"{model} was not classified before: {', '.join(missing)} is needed")
     people = directory(reading)
-    for what, person in {"--owner": facts["owner"], **{f"--responsible {k}": v for k, v in responsible.items()}}.items():
+    for what, person in {
+        "--owner": facts["owner"],
+        **{f"--responsible {k}": v for k, v in responsible.items()},
+    }.items():
         if people.person_at(str(person), reading.size) is None:
             raise click.UsageError(f"{what}: {person} is not enrolled here; see `cognify people list`")
     return {**facts, "responsible": {**old["responsible"], **responsible}}
@@ -209,7 +214,9 @@ def _sign_off_options(function: Any) -> Any:
     for option in (
         click.option("--key-id", type=KEY_ID, help="With --export: the key that will sign."),
         click.option("--person", type=PERSON, help="With --export: who will sign."),
-        click.option("--export", "export_to", type=OUT_FILE, metavar="FILE", help="Write the statement for another machine."),
+        click.option(
+            "--export", "export_to", type=OUT_FILE, metavar="FILE", help="Write the statement for another machine."
+        ),
         click.option("--key", "--as", "key", type=IN_FILE, metavar="FILE", help="Your personal key file."),
         reason_option,
     ):
@@ -261,10 +268,14 @@ def withdraw(ctx: click.Context, reason: str | None, **given: Any) -> None:
 @command.command("review")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION, required=False)
-@click.option("--target", type=TARGET, default="production", show_default=True, help="Where the version reviewed is live.")
+@click.option(
+    "--target", type=TARGET, default="production", show_default=True, help="Where the version reviewed is live."
+)
 @click.option("--outcome", type=click.Choice(["confirmed", "restricted", "retire"]), required=True)
 @click.option("--text", required=True, help="What was looked at and found.")
-@click.option("--next-due", type=TIME, metavar="UTC", help="When the next one is due, if not after the tier's interval.")
+@click.option(
+    "--next-due", type=TIME, metavar="UTC", help="When the next one is due, if not after the tier's interval."
+)
 @act_options
 @click.pass_context
 def review(
@@ -308,8 +319,6 @@ def review(
         ],
         question="Sign this review?",
     )
-
-
 
 
 @command.command("report-event")

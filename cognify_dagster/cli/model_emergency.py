@@ -74,7 +74,9 @@ def _block(reading: Reading, model: str, version: str, entry: int | None) -> tup
         which = f"entry {entry} is no block of" if entry is not None else "no block stands against"
         raise click.ClickException(f"{which} {model} {version}; see `cognify status {model} {version}`")
     if len(found) > 1:
-        raise click.UsageError(f"several blocks stand; name one with --entry: {', '.join(str(i.seq) for i, _ in found)}")
+        raise click.UsageError(
+            f"several blocks stand; name one with --entry: {', '.join(str(i.seq) for i, _ in found)}"
+        )
     item, predicate = found[0]
     return item, predicate, case.people.name(item.record.person)
 
@@ -97,15 +99,18 @@ def rollback(ctx: click.Context, model: str, version: str, target: str, reason: 
     """
     from cognify_dagster.governance import GovernanceError, decide, live
     from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.conditions import ENFORCED
     from cognify_dagster.records import RollbackOrdered
 
     reading = open_workspace(ctx).read()
     current = live(reading, model, target)
     if current is None:
-        raise GovernanceError(f"nothing of {model} is live on {target} through this ledger; there is nothing to replace")
+        raise GovernanceError(
+            f"nothing of {model} is live on {target} through this ledger; there is nothing to replace"
+        )
     why = said(reason, "Why does it go back?")
     value = {"model": model, "version": version, "target": target, "replaces_seq": current.seq, "reason": why}
-    decision = decide(reading, model, version, target, now())
+    decision = decide(reading, model, version, target, now(), enforces=ENFORCED)
     stand = [item.text for item in decision.reasons if item.code != "already_released"]
     carry_out(
         ctx,
@@ -129,8 +134,12 @@ def rollback(ctx: click.Context, model: str, version: str, target: str, reason: 
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option("--target", type=TARGET, default="production", show_default=True)
-@click.option("--waive", "waived", multiple=True, metavar="STAGE", help="Stage to do without; by default all that are open.")
-@click.option("--until", type=TIME, metavar="UTC", help="When it ends; by default after the longest time the policy allows.")
+@click.option(
+    "--waive", "waived", multiple=True, metavar="STAGE", help="Stage to do without; by default all that are open."
+)
+@click.option(
+    "--until", type=TIME, metavar="UTC", help="When it ends; by default after the longest time the policy allows."
+)
 @reason_option
 @act_options
 @click.pass_context

@@ -67,9 +67,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise Failure(f"{file}: {error}", UNREADABLE) from error
     unexpected = sorted(set(data) - _FIELDS)
     if unexpected:
-        raise Failure(
-            f"{file}: {unexpected[0]}: unknown field; known, unknown and live_since are expected", UNREADABLE
-        )
+        raise Failure(f"{file}: {unexpected[0]}: unknown field; known, unknown and live_since are expected", UNREADABLE)
     known, unknown = data.get("known") or {}, data.get("unknown") or []
     if not isinstance(known, dict):
         raise Failure(f"{file}: known: a mapping is expected", UNREADABLE)
@@ -80,12 +78,20 @@ def _read(file: Path) -> dict[str, Any]:
         live_since = parse_time(_as_text(since)) if since is not None else None
     except ValueError as error:
         raise Failure(f"{file}: live_since: {error}", UNREADABLE) from error
-    return {"live_since": live_since, "known": {str(k): _plain(file, k, v) for k, v in known.items()}, "unknown": unknown}
+    return {
+        "live_since": live_since,
+        "known": {str(k): _plain(file, k, v) for k, v in known.items()},
+        "unknown": unknown,
+    }
 
 
 def _as_text(value: Any) -> str:
     """YAML reads dates and times as such."""
-    return str(value.strftime("%Y-%m-%dT%H:%M:%SZ" if hasattr(value, "hour") else "%Y-%m-%d")) if hasattr(value, "strftime") else str(value)
+    return (
+        str(value.strftime("%Y-%m-%dT%H:%M:%SZ" if hasattr(value, "hour") else "%Y-%m-%d"))
+        if hasattr(value, "strftime")
+        else str(value)
+    )
 
 
 def _plain(file: Path, name: object, value: Any) -> Any:

@@ -206,7 +206,9 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
         raise click.ClickException(f"{model} has no version {version!r}; see `cognify status {model}`")
     lineage = base_lineage(reading, model, version)
     if lineage.training is None or lineage.evaluation is None:
-        raise click.ClickException(f"{model} {version} has no training run and evaluation yet; there is nothing to compare")
+        raise click.ClickException(
+            f"{model} {version} has no training run and evaluation yet; there is nothing to compare"
+        )
     found = decide(reading, model, version, target, case.now).plan
     if found is None:
         say_none = f"{model} has no change plan in force in tier {tier!r} that is about another version: a full approval is needed"

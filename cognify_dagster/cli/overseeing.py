@@ -50,7 +50,9 @@ def assigned(pairs: Sequence[str], option: str) -> dict[str, str]:
     for pair in pairs:
         activity, separator, person = (part.strip() for part in pair.partition("="))
         if not separator or not activity or not re.fullmatch(r"person/[a-z0-9][a-z0-9-]{1,60}", person):
-            raise click.UsageError(f"{option} {pair[:80]!r}: expected an activity and a person, such as monitoring=person/ben")
+            raise click.UsageError(
+                f"{option} {pair[:80]!r}: expected an activity and a person, such as monitoring=person/ben"
+            )
         found[activity] = person
     return found
 

@@ -1,23 +1,16 @@
-"""`cognify policy`: check a policy file, show the policy in force, adopt another one."""
+"""`cognify policy`: check, explain and compare policy files, show the policy in force, adopt another one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Group
-from cognify_dagster.cli.inputs import (
-    IN_FILE,
-    check_yaml,
-    confirm,
-    json_option,
-    open_workspace,
-    signature_options,
-    signers_option,
-    unlock_all,
-)
+from cognify_dagster.cli.exits import UNREADABLE, Failure
+from cognify_dagster.cli.inputs import IN_FILE, check_yaml, json_option, open_workspace, read_text
 from cognify_dagster.cli.output import as_json, clean, heading, moment, say, table, trial_banner
 
 if TYPE_CHECKING:
@@ -26,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, name="policy")
 def command() -> None:
-    """Check, show and adopt the release policy.
+    """Check, explain, compare, show and adopt the release policy.
 
     \b
     Example:
@@ -44,10 +37,7 @@ def check(file: Path, json_: bool) -> None:
     Example:
       cognify policy check policy.yaml
     """
-    from cognify_dagster.governance import load_policy
-
-    check_yaml(file, "a policy")
-    policy = load_policy(file)
+    policy = read_policy(file)
     if json_:
         as_json({"file": str(file), "digest": policy.digest, "policy": policy.as_json()})
         return
@@ -95,52 +85,171 @@ def show(ctx: click.Context, json_: bool) -> None:
 @command.command("adopt")
 @click.argument("file", type=IN_FILE)
 @click.option("--reason", required=True, help="Why the policy changes; it stands in the ledger.")
-@signers_option(names=("--as", "--key"))
-@signature_options
+@act_options(names=("--as", "--key"))
 @click.pass_context
-def adopt(
-    ctx: click.Context,
-    file: Path,
-    reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
-) -> None:
+def adopt(ctx: click.Context, file: Path, reason: str, **signing: Any) -> None:
     """Adopt a policy with the signatures that the policy in force demands (two people by default).
+
+    What changes is shown in words before anybody signs.
 
     \b
     Example:
       cognify policy adopt policy.yaml --as ada.key.json --as finn.key.json --reason "yearly review"
+      cognify policy adopt policy.yaml --reason "yearly review" --export new-policy.json --signer person/ada --signer person/finn
     """
-    from cognify_dagster.governance import adopt_policy, load_policy, policy_in_force
+    from cognify_dagster.governance import policy_in_force
+    from cognify_dagster.governance.adoption import policy_adoption
+    from cognify_dagster.governance.policy_text import policy_changes
 
-    check_yaml(file, "a policy")
-    policy = load_policy(file)
-    workspace = open_workspace(ctx)
-    reading = workspace.read()
-    current = policy_in_force(reading)
+    policy = read_policy(file)
+    current = policy_in_force(open_workspace(ctx).read())
     if policy.digest == current.digest:
-        say(f"{clean(file)} is the policy in force already: {policy.digest}", err=json_)
-        if json_:
+        say(f"{clean(file)} is the policy in force already: {policy.digest}", err=signing["json_"])
+        if signing["json_"]:
             as_json({"entry": current.seq, "digest": policy.digest, "duplicate": True})
         return
-    signers = unlock_all(key_files, passphrase_files)
-    if not json_:
-        trial_banner(reading.trial)
-        heading(f"{policy.title}, {policy.digest}")
-        print_policy(policy)
-        say(f"It replaces {current.digest}. Reason: {clean(reason)}")
-        say(f"Signed by {', '.join(key.person for key in signers)}")
-    confirm("Adopt this policy?", yes)
-    receipt = adopt_policy(workspace, policy, reason, signers)
+    changes = policy_changes(current.policy, policy)
+    done = carry_out(
+        ctx,
+        lambda _reading, _signers: policy_adoption(policy, reason),
+        signing,
+        title=f"{clean(policy.title)} is adopted in the place of the policy of entry {current.seq}:",
+        rows=[
+            ("Digest", policy.digest),
+            ("Replaces", current.digest),
+            ("Reason", reason),
+            *(("Change", line) for line in changes),
+        ],
+        question="Adopt this policy?",
+        more={"digest": policy.digest, "changes": changes},
+    )
+    if done is not None and not signing["json_"]:
+        say(f"In force from entry {done.seq} on.")
+        say(
+            "Sign-offs made under the policy before name its digest; people whose stage is open sign under the new one."
+        )
+
+
+@command.command("diff")
+@click.argument("file", type=IN_FILE, required=False)
+@click.option(
+    "--from", "old", type=click.IntRange(min=0), metavar="ENTRY", help="The older policy; by default the one in force."
+)
+@click.option("--to", "new", type=click.IntRange(min=0), metavar="ENTRY", help="The newer policy, instead of FILE.")
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, file: Path | None, old: int | None, new: int | None, json_: bool) -> None:
+    """Say in words what a policy file would change, or what changed between two adopted policies.
+
+    Without FILE and --to it compares the newest two that were adopted. The exit code is 0 whether or not they differ.
+
+    \b
+    Example:
+      cognify policy diff policy.yaml
+      cognify policy diff --from 0 --to 37
+    """
+    from cognify_dagster.governance import directory
+    from cognify_dagster.governance.policy_text import policy_changes
+
+    if file is not None and new is not None:
+        raise click.UsageError("use either FILE or --to")
+    adopted = directory(open_workspace(ctx).read()).policies
+    known = {seq: policy for seq, policy, _ in adopted}
+    for option, seq in (("--from", old), ("--to", new)):
+        if seq is not None and seq not in known:
+            raise click.UsageError(
+                f"{option} {seq}: no policy came into force with this entry; those that did: {', '.join(map(str, known))}"
+            )
+    if file is not None:
+        start, after, name = old if old is not None else adopted[-1][0], read_policy(file), str(file)
+    else:
+        end = new if new is not None else adopted[-1][0]
+        earlier = [seq for seq in known if seq < end]
+        start = old if old is not None else earlier[-1] if earlier else end
+        after, name = known[end], f"entry {end}"
+    changes = policy_changes(known[start], after)
     if json_:
         as_json(
-            {"entry": receipt.seq, "leaf": receipt.leaf.hex(), "digest": policy.digest, "duplicate": receipt.duplicate}
+            {
+                "from": {"entry": start, "digest": known[start].digest},
+                "to": {"source": name, "digest": after.digest},
+                "changes": changes,
+            }
         )
         return
-    say(f"In force from entry {receipt.seq} on, leaf {receipt.leaf.hex()}")
-    say("Sign-offs made under the policy before name its digest; people whose stage is open sign under the new one.")
+    in_force = " (in force)" if start == adopted[-1][0] else ""
+    heading(f"From the policy of entry {start}{in_force} to {clean(name)}")
+    if len(known) == 1 and file is None:
+        say("Only the first policy was adopted so far.")
+    elif not changes:
+        say("They say the same.")
+    for line in changes:
+        say(f"  - {clean(line)}")
+
+
+@command.command("explain")
+@click.argument("file", type=IN_FILE, required=False)
+@json_option
+@click.pass_context
+def explain(ctx: click.Context, file: Path | None, json_: bool) -> None:
+    """Say in plain sentences what a policy file, or the policy in force, demands.
+
+    \b
+    Example:
+      cognify policy explain
+      cognify policy explain policy.yaml
+    """
+    from cognify_dagster.governance import policy_in_force
+    from cognify_dagster.governance.policy_text import explain_policy
+
+    if file is not None:
+        policy, source = read_policy(file), str(file)
+    else:
+        reading = open_workspace(ctx).read()
+        found = policy_in_force(reading)
+        policy, source = found.policy, f"in force since entry {found.seq}"
+        if not json_:
+            trial_banner(reading.trial)
+    parts = explain_policy(policy)
+    if json_:
+        as_json({"source": source, "digest": policy.digest, "sections": [{"title": a, "lines": b} for a, b in parts]})
+        return
+    heading(f"{policy.title} ({source})")
+    for title, lines in parts:
+        say()
+        heading(title)
+        for line in lines:
+            say(f"  {clean(line)}")
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of `policy.yaml`, for editors that complete and check it while it is written.
+
+    \b
+    Example:
+      cognify policy schema > policy.schema.json
+    """
+    from cognify_dagster.governance import Policy
+
+    as_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()})
+
+
+def read_policy(file: Path) -> Policy:
+    """Read a policy file; a key that stands there twice is an error, too.
+
+    Raises:
+        Failure, PolicyError: naming file and line or field.
+    """
+    from cognify_dagster.governance import load_policy
+    from cognify_dagster.records import YamlError, load_yaml
+
+    check_yaml(file, "a policy")
+    try:
+        load_yaml(read_text(file))
+    except YamlError as error:
+        raise Failure(f"{file}: {error}", UNREADABLE) from error
+    return load_policy(file)
 
 
 def print_policy(policy: Policy) -> None:
@@ -148,7 +257,8 @@ def print_policy(policy: Policy) -> None:
     rows = []
     for name, tier in policy.tiers.items():
         for number, (stage_name, stage) in enumerate(policy.stages_of(name)):
-            who = ", ".join(stage.gates) if stage.kind == "automated" else f"{stage.quorum} × {stage.role}"
+            signed = ", ".join(f"{count} × {role}" for role, count in stage.wanted.items())
+            who = ", ".join(stage.gates) if stage.kind == "automated" else signed
             days = f"{tier.approval_days} days"
             rows.append((name if number == 0 else "", stage.title or stage_name, who, days if number == 0 else ""))
     table(("tier", "stage", "met by", "approvals last"), rows)

@@ -17,17 +17,16 @@ from cognify_dagster.cli.inputs import (
     TIME,
     VERSION,
     open_workspace,
-    parse_time,
     signature_options,
 )
-from cognify_dagster.cli.output import trial_banner
+from cognify_dagster.cli.output import say, trial_banner
 from cognify_dagster.cli.sign_away import export, import_signed, sign_elsewhere
-from cognify_dagster.cli.signing import ask, document_path, print_receipt, unlocked, viewed
+from cognify_dagster.cli.sign_choice import CONDITIONS, choice_of, condition_options, decision_of
+from cognify_dagster.cli.signing import ask, authority_lines, document_path, print_receipt, unlocked, viewed
 from cognify_dagster.cli.statement import WORDS, dated, document_of, fetch, now, show, show_package
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance import Choice, Condition, EntryRef
-    from cognify_dagster.workspace import Reading, Workspace
+    from cognify_dagster.workspace import Workspace
 
 _DECISIONS = [word.replace("_", "-") for word in WORDS]
 
@@ -36,10 +35,15 @@ _DECISIONS = [word.replace("_", "-") for word in WORDS]
 @click.argument("model", type=MODEL, required=False)
 @click.argument("version", type=VERSION, required=False)
 @click.option("--key", type=IN_FILE, metavar="FILE", help="Your personal key file.")
-@click.option("--decision", type=click.Choice(_DECISIONS), default="approve", show_default=True)
+@click.option(
+    "--decision", type=click.Choice(_DECISIONS), help="By default approve, with conditions where some are given."
+)
+@click.option(
+    "--acknowledge", type=click.IntRange(min=1), metavar="ENTRY", help="Take note of a finding, without approving."
+)
 @click.option("--stage", help="Stage to sign; by default the first open one of a role you hold.")
 @click.option("--comments", default="", help="Why; needed for reject and block.")
-@click.option("--condition", "conditions", multiple=True, metavar='"TEXT; due=UTC"', help="May be repeated.")
+@condition_options
 @click.option("--link", "links", multiple=True, help="A link to supporting material. May be repeated.")
 @click.option("--target", "targets", multiple=True, type=TARGET, default=("production",), show_default=True)
 @click.option("--expires", type=TIME, metavar="UTC", help="When this approval ends, if before the policy's limit.")
@@ -78,13 +82,16 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """Sign off a model version with your personal key.
 
     Unlocks the key, shows exactly what will be signed and asks. A refused attempt (wrong role, wrong order, a hand in the version) is recorded
-    in the ledger and ends with exit code 1.
+    in the ledger and ends with exit code 1. Who has no role of the stage, but a delegation of somebody who has, signs on their behalf.
 
     \b
     Example:
       cognify sign credit_default 3 --key vera.key.json --open
       cognify sign credit_default 3 --key carl.key.json --decision approve-with-conditions \\
           --condition "Monitor drift monthly; due=2027-01-31"
+      cognify sign credit_default 3 --key carl.key.json --use-cap per_day=100 --population region=TW,min_age=18 \\
+          --ends 2027-06-30 --remediate-by 2027-01-31 "publish the reason codes"
+      cognify sign credit_default 3 --key carl.key.json --acknowledge 57
     With the key on another machine:
       cognify sign credit_default 3 --export todo.json --person person/vera
       cognify sign --statement todo.json --key vera.key.json --out signed.json    (there, with the PDF beside it)
@@ -102,7 +109,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if mode == "import_from":
         import_signed(workspace, given)
     elif mode == "export_to":
-        export(workspace, given, lambda reading: _choice(reading, given["person"], given))
+        export(workspace, given, lambda reading: choice_of(reading, given["person"], given))
     else:
         _sign_here(workspace, given)
 
@@ -131,9 +138,15 @@ def _check_options(mode: str, given: dict[str, Any]) -> None:
             raise click.UsageError(f"{shown} has no meaning with {flag}")
     if mode in ("export_to", "import_from") and (given["open_"] or given["review_copy"]):
         raise click.UsageError(f"--open and --review-copy have no meaning with {flag}: nothing is signed in this step")
-    if given["decision"] in ("reject", "block") and not given["comments"] and mode in ("here", "export_to"):
-        raise click.UsageError(f"say why with --comments; a {given['decision']} without a reason helps nobody")
-    if given["entry"] is not None and given["decision"] != "withdraw":
+    if mode not in ("here", "export_to"):
+        for name in ("decision", "acknowledge", "stage", *CONDITIONS):
+            if given[name]:
+                raise click.UsageError(f"what is decided stands in the statement already: export it anew ({name})")
+        return
+    decision = decision_of(given)
+    if decision in ("reject", "block") and not given["comments"]:
+        raise click.UsageError(f"say why with --comments; a {decision} without a reason helps nobody")
+    if given["entry"] is not None and decision != "withdraw":
         raise click.UsageError("--entry is for --decision withdraw")
 
 
@@ -144,7 +157,7 @@ def _sign_here(workspace: Workspace, given: dict[str, Any]) -> None:
 
     person, public = read_public(given["key"])
     reading = workspace.read()
-    choice = _choice(reading, person, given)
+    choice = choice_of(reading, person, given)
     draft = read_sign_off(propose(reading, given["model"], given["version"], person, public.key_id, choice))
     key = unlocked(given, draft)
     package = reading.at(draft.package.entry_seq)
@@ -159,68 +172,10 @@ def _sign_here(workspace: Workspace, given: dict[str, Any]) -> None:
     predicate = read_sign_off(statement)
     if not given["json_"]:
         trial_banner(reading.trial)
-        show(predicate, statement)
+        show(predicate, statement, strength=key.public.strength)
+        for line in authority_lines(reading, predicate):
+            say(line)
         show_package(workspace, package.record, path)
     ask(given, predicate, document)
     receipt = submit(workspace, seal(statement, key.key_id, key.sign))
     print_receipt(workspace, predicate, statement, receipt, given["json_"])
-
-
-def _choice(reading: Reading, person: str, given: dict[str, Any]) -> Choice:
-    from cognify_dagster.governance import Choice
-
-    decision = given["decision"].replace("-", "_")
-    conditions = tuple(_condition(text) for text in given["conditions"])
-    if decision == "approve" and conditions:
-        raise click.UsageError("conditions belong to --decision approve-with-conditions")
-    if decision == "approve_with_conditions" and not conditions:
-        raise click.UsageError('name at least one --condition "TEXT; due=UTC"')
-    stage, reference = given["stage"], None
-    if decision == "withdraw":
-        stage, reference = _withdrawn(reading, person, given)
-    return Choice(
-        decision=decision,
-        stage=stage,
-        comments=given["comments"],
-        conditions=conditions,
-        links=tuple(given["links"]),
-        targets=tuple(given["targets"]),
-        expires=given["expires"],
-        reference=reference,
-    )
-
-
-def _condition(text: str) -> Condition:
-    from cognify_dagster.governance import Condition
-
-    body, separator, due = text.rpartition(";")
-    if separator and due.strip().startswith("due="):
-        try:
-            when = parse_time(due.strip()[4:])
-        except ValueError as error:
-            raise click.UsageError(f"--condition {text[:80]!r}: {error}") from error
-        body = body.strip()
-    else:
-        body, when = text.strip(), None
-    if not body:
-        raise click.UsageError(f"--condition {text[:80]!r} has no text")
-    return Condition(text=body, due=when)
-
-
-def _withdrawn(reading: Reading, person: str, given: dict[str, Any]) -> tuple[str, EntryRef]:
-    """Return stage and reference of the sign-off to withdraw."""
-    from cognify_dagster.governance import EntryRef
-    from cognify_dagster.records import SignOff
-
-    own = [
-        item
-        for item in reading.all(SignOff, f"model/{given['model']}@{given['version']}")
-        if item.record.person == person and item.record.decision != "withdraw"
-    ]
-    if given["entry"] is not None:
-        own = [item for item in own if item.seq == given["entry"]]
-    if not own:
-        which = f"entry {given['entry']} is no" if given["entry"] is not None else "there is no"
-        raise click.UsageError(f"{which} sign-off of {person} for {given['model']} {given['version']}")
-    found = own[-1]
-    return given["stage"] or found.record.stage, EntryRef(entry_seq=found.seq, entry_leaf=found.leaf)

@@ -15,7 +15,7 @@ import click
 from cognify_dagster.cli.exits import UNREADABLE, Failure
 from cognify_dagster.cli.inputs import program, read_envelope, write_new
 from cognify_dagster.cli.output import as_json, clean, pairs, say, trial_banner
-from cognify_dagster.cli.signing import ask, document_path, print_receipt, unlocked, viewed
+from cognify_dagster.cli.signing import ask, authority_lines, document_path, print_receipt, unlocked, viewed
 from cognify_dagster.cli.statement import (
     check_document,
     count_text,
@@ -68,6 +68,8 @@ def export(workspace: Workspace, given: dict[str, Any], choose: Callable[[Readin
         return
     trial_banner(reading.trial)
     show(predicate, statement, title=f"Unsigned statement written to {clean(given['export_to'])}:", draft=True)
+    for line in authority_lines(reading, predicate):
+        say(line)
     pairs([("Findings", count_text(findings))])
     if document is not None:
         say("Take the document along; who signs has to read it:")
@@ -103,7 +105,7 @@ def sign_elsewhere(given: dict[str, Any]) -> None:
     statement = dated(draft, viewed(given, path, document), now())
     predicate = read_sign_off(statement)
     if not given["json_"]:
-        show(predicate, statement)
+        show(predicate, statement, strength=public.strength)
         _show_elsewhere(path, document, exported.findings)
     ask(given, predicate, document)
     envelope = seal(statement, key.key_id, key.sign)

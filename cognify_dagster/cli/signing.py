@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cognify_dagster.governance import PersonalKey, SignOffPredicate
     from cognify_dagster.governance.statements import Viewed
     from cognify_dagster.ledger import Receipt
-    from cognify_dagster.workspace import Workspace
+    from cognify_dagster.workspace import Reading, Workspace
 
 
 def unlocked(given: dict[str, Any], draft: SignOffPredicate) -> PersonalKey:
@@ -58,18 +58,44 @@ def ask(given: dict[str, Any], predicate: SignOffPredicate, document: Viewed) ->
     confirm("Sign this statement?", given["yes"])
 
 
+def authority_lines(reading: Reading, predicate: SignOffPredicate) -> list[str]:
+    """Say in plain words with what right somebody signs who does not hold the role, and what the stage asks of the signature."""
+    from cognify_dagster.governance import directory, policy_in_force
+
+    people, lines = directory(reading), []
+    behalf = predicate.on_behalf_of
+    if behalf is not None:
+        found = people.delegation_of(behalf.delegation.entry_seq)
+        until = f" until {found.expires}" if found else ""
+        lines.append(
+            clean(
+                f"You sign ON BEHALF OF {people.name(behalf.person)} ({behalf.person}), who delegated the role {predicate.role} to "
+                f"you{until} (entry {behalf.delegation.entry_seq}). It uses up your signature and theirs."
+            )
+        )
+    stage = policy_in_force(reading).policy.stages.get(predicate.stage)
+    if stage is not None and stage.min_strength != "S3" and predicate.decision.startswith("approve"):
+        lines.append(f"This stage needs a signature of strength {stage.min_strength} or more.")
+    return lines
+
+
 def print_receipt(
     workspace: Workspace, predicate: SignOffPredicate, statement: bytes, receipt: Receipt, json_: bool
 ) -> None:
     """Print the receipt; the last lines say what comes next."""
     from datetime import datetime, timezone
 
-    from cognify_dagster.governance import decide
+    from cognify_dagster.governance import decide, directory
+    from cognify_dagster.governance.conditions import ENFORCED
+    from cognify_dagster.records import SignOff
 
     digest = hashlib.sha256(statement).hexdigest()
     reading = workspace.read()
+    entry = reading.at(receipt.seq)
+    strength = entry.record.strength if entry is not None and isinstance(entry.record, SignOff) else None
     target = predicate.target_environments[0] if predicate.target_environments else "production"
-    decision = decide(reading, predicate.model, predicate.version, target, datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    decision = decide(reading, predicate.model, predicate.version, target, now, enforces=ENFORCED)
     if json_:
         as_json(
             {
@@ -80,6 +106,8 @@ def print_receipt(
                 "decision": predicate.decision,
                 "stage": predicate.stage,
                 "person": predicate.person,
+                "on_behalf_of": predicate.on_behalf_of.person if predicate.on_behalf_of else None,
+                "strength": strength,
                 "released": decision.released,
                 "waiting_for": list(decision.next_stage.waiting_for) if decision.next_stage else [],
                 "trial": reading.trial,
@@ -95,11 +123,13 @@ def print_receipt(
         after = decision.reasons[0].text if decision.reasons else "nothing is open"
     already = " (it was submitted before)" if receipt.duplicate else ""
     say()
-    say(f"{clean(predicate.printed_name)}: {WORDS[predicate.decision]} is recorded{already}.")
+    behalf = f" on behalf of {directory(reading).name(predicate.on_behalf_of.person)}" if predicate.on_behalf_of else ""
+    say(f"{clean(predicate.printed_name + behalf)}: {WORDS[predicate.decision]} is recorded{already}.")
     pairs(
         [
             ("Entry", f"{receipt.seq}, leaf {receipt.leaf.hex()}"),
             ("Statement", f"sha256 {digest}"),
+            ("Strength", strength or "unknown"),
             ("Next", after),
         ]
     )

@@ -46,8 +46,15 @@ class Exported:
     findings: dict[str, int] | None
 
 
-def describe(predicate: SignOffPredicate, statement: bytes, *, draft: bool = False) -> list[tuple[str, str]]:
-    """Return what a statement says as (name, value) rows. Of a draft, the date and with it the digest are still open."""
+def describe(
+    predicate: SignOffPredicate, statement: bytes, *, draft: bool = False, strength: str = ""
+) -> list[tuple[str, str]]:
+    """Return what a statement says as (name, value) rows. Of a draft, the date and with it the digest are still open.
+
+    `strength` is that of the key, which the statement does not say.
+    """
+    from cognify_dagster.cli.sign_choice import condition_words
+
     viewed = predicate.viewed
     targets = ", ".join(predicate.target_environments) or "every target"
     rows = [
@@ -59,21 +66,30 @@ def describe(predicate: SignOffPredicate, statement: bytes, *, draft: bool = Fal
         ("Refers to", f"{viewed.digest} ({viewed.media_type})" if viewed else "the package; no document was opened"),
         ("Stage, role", f"{predicate.stage}, as {predicate.role}"),
     ]
+    behalf = predicate.on_behalf_of
+    if behalf is not None:
+        rows.append(
+            ("On behalf of", f"{behalf.person}, by the delegation in ledger entry {behalf.delegation.entry_seq}")
+        )
     if predicate.comments:
         rows.append(("Comments", predicate.comments))
-    for condition in predicate.conditions:
-        rows.append(("Condition", f"{condition.text} (due {condition.due or 'undated'})"))
+    rows += [("Condition", condition_words(condition)) for condition in predicate.conditions]
     rows += [("Link", link) for link in predicate.links]
     if predicate.reference is not None:
         rows.append(("About", f"ledger entry {predicate.reference.entry_seq} ({predicate.reference.entry_leaf})"))
     rows += [
         ("Expires", predicate.expires or "as the policy says"),
-        ("Signed by", f"{predicate.printed_name} ({predicate.person}), key {predicate.key_id}"),
+        ("Signed by", f"{predicate.printed_name} ({predicate.person}), key {predicate.key_id}{_strength(strength)}"),
         ("Prepared at" if draft else "Dated", predicate.signed_at + (", dated when it is signed" if draft else "")),
         ("Ledger", f"{predicate.ledger}, {predicate.checkpoint.size} entries, root {predicate.checkpoint.root}"),
         ("Policy", predicate.policy_digest),
     ]
     return rows if draft else [*rows, ("Statement", f"sha256 {hashlib.sha256(statement).hexdigest()}")]
+
+
+def _strength(strength: str) -> str:
+    words = {"S2": "single sign-on", "S3": "personal key", "S4": "passkey"}
+    return f", strength {strength} ({words[strength]})" if strength else ""
 
 
 def show(
@@ -82,10 +98,11 @@ def show(
     *,
     title: str = "This statement will be signed:",
     draft: bool = False,
+    strength: str = "",
 ) -> None:
     """Print a statement in plain words."""
     say(title)
-    pairs(describe(predicate, statement, draft=draft))
+    pairs(describe(predicate, statement, draft=draft, strength=strength))
 
 
 def document_of(package: Package) -> EvidenceItem:

@@ -6,6 +6,7 @@ judges it later; who may sign what is the policy's word, never the caller's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from cognify_dagster.governance.case import Signed
 from cognify_dagster.governance.classification import classification_of, classification_problem
 from cognify_dagster.governance.conditions import closure_problem
 from cognify_dagster.governance.decision import decide
-from cognify_dagster.governance.drafts import ActForm, perform_act, register_form
+from cognify_dagster.governance.drafts import ActForm, next_entry, perform_act, register_form
 from cognify_dagster.governance.enrol import policy_in_force
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.exceptions import break_glass_problem, lift_problem
@@ -159,8 +160,31 @@ def _form(
             roles=lambda reading, item, _: roles(_policy(reading), item),
             meaning=meaning,
             judge=lambda reading, item: judge(reading, item, directory(reading), _policy(reading)),
+            check=lambda reading, item, people: _beforehand(reading, item, people, judge),
         )
     )
+
+
+def _beforehand(
+    reading: Reading,
+    record: R,
+    signers: Sequence[str],
+    judge: Callable[[Reading, Recorded[R], Directory, Policy], str | None],
+) -> str | None:
+    """Say why an act would not count even once all of them had signed, so that nobody signs in vain; None if it may.
+
+    The judge is asked about the act without signatures. That these are missing is no answer, but tells how many are needed.
+    """
+    problem = judge(reading, next_entry(reading, record), directory(reading), _policy(reading))
+    if problem is None or problem.startswith("the statement is malformed"):
+        return None
+    unsigned = re.fullmatch(r"it is signed by 0 people with one of the roles (.*); ([0-9]+) are needed", problem)
+    if unsigned is None:
+        return problem
+    roles, needed = unsigned[1], int(unsigned[2])
+    if len(set(signers)) >= needed:
+        return None
+    return f"this needs the signatures of {needed} different people, each with one of the roles {roles}"
 
 
 def _excluded(reading: Reading, policy: Policy, model: str, version: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cognify_dagster.governance.acts import act_problem, people_needed
 from cognify_dagster.governance.case import Case, Lineage
+from cognify_dagster.governance.change_plan import VersionFacts, compare, facts_of, read_bounds
 from cognify_dagster.governance.classification import signed_stages
 from cognify_dagster.governance.history import grant_of
 from cognify_dagster.governance.involvement import excluded_people
@@ -23,6 +24,7 @@ from cognify_dagster.records import (
     DeploymentCompleted,
     Evaluation,
     Package,
+    ReleaseGranted,
     TrainingRun,
     parse_utc,
 )
@@ -144,9 +146,20 @@ def _fully_released(reading: Reading, model: str, version: str, before: int) -> 
     return False
 
 
-def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> PlanCover | None:
-    from cognify_dagster.governance.change_plan import compare, facts_of, read_bounds
+def _covered_before(case: Case, item: Recorded[ChangePlanAdopted]) -> list[VersionFacts]:
+    """Return the other versions that were granted a release to this target under a plan, oldest first."""
+    found: dict[str, VersionFacts] = {}
+    for grant in case.reading.all(ReleaseGranted, f"release/{case.model}.{case.target}"):
+        version = grant.record.version
+        if grant.record.plan_seq != item.seq or version in (case.version, *found):
+            continue
+        lineage = base_lineage(case.reading, case.model, version)
+        if lineage.training is not None and lineage.evaluation is not None:
+            found[version] = facts_of(lineage.training, lineage.evaluation)
+    return list(found.values())
 
+
+def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> PlanCover | None:
     if lineage.training is None or lineage.evaluation is None:
         return None
     if item.seq >= lineage.training.record.started_after_seq:
@@ -159,5 +172,11 @@ def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> P
         bounds = read_bounds(item.record.bounds)
     except ValueError as error:
         return PlanCover(item, False, (f"its bounds cannot be read: {error}",))
-    coverage = compare(bounds, facts_of(base.training, base.evaluation), facts_of(lineage.training, lineage.evaluation))
+    coverage = compare(
+        bounds,
+        facts_of(base.training, base.evaluation),
+        facts_of(lineage.training, lineage.evaluation),
+        earlier=_covered_before(case, item),
+        now=case.now,
+    )
     return PlanCover(item, coverage.covered, tuple(line.text for line in coverage.lines))

@@ -13,22 +13,30 @@ Memory: a view keeps the histories it was asked for, up to `KEPT` entries in all
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, overload
 
-from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
-from cognify_dagster.ledger.entry import Entry, payload_commitment
-from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError, Tampered
-from cognify_dagster.ledger.merkle import leaf_hash, merkle_root
+from cognify_dagster.ledger.errors import Tampered
+from cognify_dagster.ledger.merkle import merkle_root
 from cognify_dagster.ledger.note import Checkpoint
-from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
+from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.verified_rows import ParsedRows, Row, SubjectStore, VerifiedEntry, check_row, entry_of
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger.verification.index import Index
+
+__all__ = [
+    "IndexedView",
+    "ParsedRows",
+    "Row",
+    "SubjectStore",
+    "VerifiedEntry",
+    "VerifiedView",
+    "check_row",
+    "entry_of",
+]
 
 KEPT = 20_000
 PAGE = 256
@@ -36,15 +44,6 @@ _FIRST = 32
 _AHEAD = 256
 _AHEAD_BYTES = 8 * 1024 * 1024
 _ADVICE = "run `cognify ledger verify` for the whole picture"
-
-
-@dataclass(frozen=True)
-class VerifiedEntry:
-    """An entry whose bytes, chain and payload commitment were checked, with its payload (None if erased)."""
-
-    entry: Entry
-    payload: Mapping[str, Any] | None
-    salt: bytes | None
 
 
 class VerifiedView:
@@ -126,117 +125,6 @@ class VerifiedView:
     def checkpoint(self) -> Checkpoint:
         """Return this view's head, unsigned."""
         return Checkpoint(self.origin, self.size, self.root)
-
-
-Row = tuple[StoredEntry, StoredPayload | None]
-
-
-class SubjectStore(Protocol):
-    """What a store may offer beside `Store` so that a subject's history is read in few statements."""
-
-    def about(self, subject: str, before: int, limit: int) -> list[Row]:
-        """Return the newest rows, of entries before one, that the search index says are about a subject; newest first.
-
-        The entries' own `subjects` are left empty. A hint: nobody relies on its being whole or right.
-        """
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What follows from an entry's bytes and its payload's."""
-
-    entry: Entry
-    payload: Mapping[str, Any]
-    facts_digest: str | None
-    cost: int
-
-
-class ParsedRows:
-    """What was parsed lately, by leaf hash; the payload follows from the commitment inside the leaf. At most `budget` bytes
-    of rows, about ten times that in objects."""
-
-    def __init__(self, budget: int = 16 * 1024 * 1024) -> None:
-        self._budget = budget
-        self._cost = 0
-        self._kept: dict[bytes, Parsed] = {}
-
-    def get(self, leaf: bytes) -> Parsed | None:
-        """Return what is kept."""
-        return self._kept.get(leaf)
-
-    def put(self, leaf: bytes, parsed: Parsed) -> None:
-        """Keep it; when there is too much, all of the older is dropped."""
-        if self._cost + parsed.cost > self._budget:
-            self._kept, self._cost = {}, 0
-        before = self._kept.get(leaf)
-        self._cost += parsed.cost - (before.cost if before else 0)
-        self._kept[leaf] = parsed
-
-    def drop(self, leaves: Iterable[bytes]) -> None:
-        """Forget payloads that were erased."""
-        for leaf in leaves:
-            if (gone := self._kept.pop(leaf, None)) is not None:
-                self._cost -= gone.cost
-
-
-def check_row(
-    row: StoredEntry, kept: StoredPayload | None, leaf: bytes, parsed: ParsedRows, *, subjects: bool = True
-) -> VerifiedEntry | None:
-    """Compare a row with the verified leaf hash, and its payload with the commitment inside the entry.
-
-    Args:
-        row: the entry's row.
-        kept: its payload's.
-        leaf: the verified leaf hash.
-        parsed: what was parsed before.
-        subjects: whether the row's subjects were read from the search index.
-
-    Returns:
-        The entry; None if its payload row is missing or empty, so that an erasure has to account for it.
-
-    Raises:
-        Tampered: if anything differs, search copies included.
-    """
-    if leaf_hash(row.data) != leaf:
-        raise Tampered(f"entry {row.seq}: its bytes are not those that were verified: they were changed; {_ADVICE}")
-    known = parsed.get(leaf)
-    entry = known.entry if known else _entry(row)
-    wrong = (row.leaf, row.prev, row.idem, row.kind, row.time_us) != (
-        leaf,
-        entry.prev,
-        entry.idem,
-        entry.kind,
-        entry.time_us,
-    )
-    if wrong or entry.seq != row.seq or (subjects and row.subjects != entry.subjects):
-        raise Tampered(f"entry {row.seq}: a search column does not hold what the entry's bytes say; {_ADVICE}")
-    if kept is None or (kept.data, kept.salt, kept.facts_digest) == (None, None, None):
-        return None
-    data, salt = kept.data, kept.salt
-    if data is None or salt is None or len(salt) != 32 or payload_commitment(salt, data) != entry.commitment:
-        raise Tampered(f"entry {row.seq}: its payload is not the one the entry commits to; {_ADVICE}")
-    if known is None:
-        known = _parse(entry, data, row.seq)
-        parsed.put(leaf, known)
-    if known.facts_digest is not None and kept.facts_digest != known.facts_digest:
-        raise Tampered(f"entry {row.seq}: the search column 'facts_digest' is not that of its payload; {_ADVICE}")
-    return VerifiedEntry(entry, known.payload, salt)
-
-
-def _entry(row: StoredEntry) -> Entry:
-    try:
-        return Entry.parse(row.data)
-    except EntryError as error:  # only where a verified index was made by something else than this package
-        raise Tampered(f"entry {row.seq}: {error}; {_ADVICE}") from error
-
-
-def _parse(entry: Entry, data: bytes, seq: int) -> Parsed:
-    try:
-        value = parse_canonical(data)
-        digest = sha256(canonical_json(value["facts"])).hexdigest() if "facts" in value else None
-    except (CanonicalJsonError, TypeError) as error:
-        raise Tampered(f"entry {seq}: its payload cannot be read: {error}; {_ADVICE}") from error
-    return Parsed(entry, value, digest, len(entry.data) + len(data))
 
 
 class IndexedView(VerifiedView):
@@ -324,7 +212,7 @@ class IndexedView(VerifiedView):
         found = check_row(row, kept, leaf, self._index.parsed, subjects=subjects)
         if found is None:
             self._index.require_erased(seq)
-            return VerifiedEntry(_entry(row), None, None)
+            return VerifiedEntry(entry_of(row), None, None)
         return found
 
     def _walk(self, subject: str) -> Iterator[VerifiedEntry]:

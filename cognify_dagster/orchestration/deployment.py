@@ -6,7 +6,7 @@ people have not had the chance to sign; a retry continues under the same grant; 
 to a target.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import dagster as dg
 
 from cognify_dagster.documents import record_final_copy
 from cognify_dagster.governance import Grant, ReleaseBlocked, complete, directory, fail, request_release
+from cognify_dagster.governance.conditions import ENFORCED
+from cognify_dagster.governance.history import grant_of
 from cognify_dagster.ledger import IdempotencyConflict, LedgerError
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import identified, launcher
@@ -38,10 +40,12 @@ from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.standing import Board, approved, conditions_of, due, final_copy_path, moment
 from cognify_dagster.orchestration.training import MODEL_METADATA
+from cognify_dagster.orchestration.workflow import release_fields
 from cognify_dagster.records import DeploymentCompleted, Package, ReleaseGranted, ReleaseRefused, SignOff, TrainingRun
-from cognify_dagster.workspace import Reading, Workspace
+from cognify_dagster.workspace import Reading, Recorded, Workspace
 
 TARGET_METADATA = "cognify/target"
+ENFORCES_METADATA = "cognify/enforces"
 
 
 def governed_deployment(
@@ -50,6 +54,7 @@ def governed_deployment(
     target: str | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     pool: str | None = None,
+    enforces: Collection[str] = (),
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make a deployment asset of a function that installs a released model.
@@ -62,8 +67,15 @@ def governed_deployment(
         retry_policy: for failures of the installation; it continues under the same grant. Refusals are never retried.
         pool: Dagster concurrency pool; `<key>_<target>_deployment` unless given. Set its limit to 1 where deployments may run
             on several hosts, so that two runs of one version wait for each other.
+        enforces: kinds of condition that the function enforces, of "use_cap" and "population". An approval with a condition of
+            such a kind releases nothing to a deployment that does not name it here; read them from `release.conditions`.
         name: asset name; the function's name unless given.
     """
+
+    unknown = sorted(set(enforces) - set(ENFORCED))
+    if unknown:
+        raise UsageError(f"enforces: {unknown[0]!r} is no kind of condition to enforce; there are {', '.join(ENFORCED)}")
+    kinds = tuple(sorted(enforces))
 
     def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
         user = read_function(function, dict.fromkeys(("release", "version")))
@@ -78,16 +90,21 @@ def governed_deployment(
             deps=[model.package_key],
             partitions_def=model.partitions,
             skippable=True,
-            metadata={MODEL_METADATA: model.key, TARGET_METADATA: where, POOL: queue},
+            metadata={
+                MODEL_METADATA: model.key,
+                TARGET_METADATA: where,
+                ENFORCES_METADATA: list(kinds),
+                POOL: queue,
+            },
         )
 
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
             with refuse_on(context):
                 workspace = ledger.open()
                 try:
-                    result = _deploy(context, workspace, model, user, passed, where)
+                    result = _deploy(context, workspace, model, user, passed, where, kinds)
                 except ReleaseBlocked:
-                    _tell_refusal(context, workspace, model, where, spec.key)
+                    _tell_refusal(context, workspace, model, where, spec.key, kinds)
                     raise
             if result is not None:
                 yield result
@@ -100,22 +117,33 @@ def governed_deployment(
 
 
 def _deploy(
-    context: Any, workspace: Workspace, model: GovernedModel, user: Any, passed: Mapping[str, Any], target: str
+    context: Any,
+    workspace: Workspace,
+    model: GovernedModel,
+    user: Any,
+    passed: Mapping[str, Any],
+    target: str,
+    enforces: Collection[str],
 ) -> dg.MaterializeResult | None:
     version = partition_key(context)
     if version is None:
         raise UsageError(f"{model.key} is deployed one version at a time: launch it with a partition, the version")
     run = root_run_id(context)
     with one_at_a_time(context, workspace.home, model.key, target, run_id(context)):
-        return _deploy_alone(context, workspace, model, version, run, user, passed, target)
+        return _deploy_alone(context, workspace, model, version, run, user, passed, target, enforces)
 
 
 def _tell_refusal(
-    context: Any, workspace: Workspace, model: GovernedModel, target: str, deployment: dg.AssetKey
+    context: Any,
+    workspace: Workspace,
+    model: GovernedModel,
+    target: str,
+    deployment: dg.AssetKey,
+    enforces: Collection[str],
 ) -> None:
     """Say on the partition's page why nothing was materialized. The refusal stands in the ledger whether or not this works."""
     try:
-        board = Board(workspace, workspace.read(), model.key, target)
+        board = Board(workspace, workspace.read(), model.key, target, enforces)
         found = board.standing(str(partition_key(context)), datetime.now(timezone.utc))
         context.log_event(refused_notice(board, found, deployment, _launched_by(context, board.reading)))
     except Exception as error:
@@ -131,6 +159,7 @@ def _deploy_alone(
     user: Any,
     passed: Mapping[str, Any],
     target: str,
+    enforces: Collection[str],
 ) -> dg.MaterializeResult | None:
     reading = workspace.read()
     done = _completed_by(reading, model.key, version, target, run)
@@ -144,7 +173,8 @@ def _deploy_alone(
             f"The approval sensor releases it. See: {command(workspace, f'status {model.key} {version}')}"
         )
         return None
-    grant = request_release(workspace, model.key, version, target, run, launcher(context, directory(reading)))
+    who = launcher(context, directory(reading))
+    grant = request_release(workspace, model.key, version, target, run, who, enforces=enforces)
     training = workspace.read().latest(TrainingRun, f"model/{model.key}@{version}")
     assert training is not None  # a grant exists only for a sealed run
     with ModelVersion(workspace, training) as released:
@@ -234,6 +264,9 @@ def deployment_result(
     subject = f"model/{record.model}@{record.version}"
     people = directory(reading)
     refusals = [item for item in reading.all(ReleaseRefused, subject) if item.record.target == record.target]
+    grant = grant_of(
+        reading, Recorded(found.seq, found.time_us, found.leaf, found.actor, found.key_id, record, found.entry)
+    )
     export = command(workspace, f"package export {record.model} {record.version} -o BUNDLE")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.model_digest),
@@ -243,6 +276,7 @@ def deployment_result(
                 f"*What is live now: `{command(workspace, f'status {record.model}')}`*"
             ),
             f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
+            **(release_fields(people, grant.record) if grant is not None else {}),
             f"{PREFIX}final_copy": dg.MetadataValue.path(str(copy)) if copy else export,
             f"{PREFIX}launched_by": launched_by,
             f"{PREFIX}refused_before": refusal_table(refusals, people),

@@ -174,6 +174,20 @@ class Release:
         return self.model.path
 
     @property
+    def purpose(self) -> str:
+        """Why it goes live: "release", "rollback" or "break_glass"."""
+        return self.grant.purpose
+
+    @property
+    def conditions(self) -> tuple[dict[str, Any], ...]:
+        """The open conditions that the release is bound to, as the grant records them: `kind`, `text`, `limit`, `due`.
+
+        A deployment that declares `enforces=("use_cap",)` reads here what to enforce, for example
+        `[c["limit"] for c in release.conditions if c["kind"] == "use_cap"]`.
+        """
+        return tuple(dict(item) for item in self.grant.conditions)
+
+    @property
     def grant_entry(self) -> int:
         """Sequence number of the grant."""
         return self.grant.seq

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.governance import Decision, Directory, Reason
+from cognify_dagster.governance import Directory, Reason
 from cognify_dagster.ledger import Checkpoint, NoteError, parse_note
 from cognify_dagster.orchestration.standing import Approval, Standing, approved, due, moment
 from cognify_dagster.records import (
@@ -27,7 +27,6 @@ PREFIX = "cognify/"
 CHECKPOINT = f"{PREFIX}checkpoint"
 REBUILT = f"{PREFIX}rebuilt_from_ledger"
 LINE = 80
-NO_SECURITY_GATE = "no gate: the policy asks this tier for no security scan"
 
 
 def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
@@ -137,30 +136,6 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def stage_table(decision: Decision) -> dg.TableMetadataValue:
-    """Return the stages of a version: what is done, by whom, and who is waited for."""
-    rows = []
-    for state in decision.stages:
-        if state.stage.kind == "automated":
-            by = ", ".join(f"{family}: {status}" for family, status, _ in state.gates)
-        else:
-            by = ", ".join(
-                f"{signed.name} (entry {signed.seq})"
-                + (f", {approved(signed.predicate.conditions)}" if signed.predicate.conditions else "")
-                for signed in state.signed
-            )
-        rows.append(
-            {
-                "stage": state.stage.title or state.name,
-                "role": state.stage.role.replace("_", " ") or "automated",
-                "state": "done" if state.done else "open",
-                "signed by / result": by or "nobody yet",
-                "waiting for": ", ".join(state.waiting_for) or "–",
-            }
-        )
-    return table(rows)
-
-
 def reasons_markdown(reasons: Sequence[Reason]) -> str:
     """Return reasons as a Markdown list."""
     if not reasons:
@@ -192,11 +167,23 @@ def approval_table(found: Standing) -> dg.TableMetadataValue | dg.TextMetadataVa
 def condition_table(approvals: Sequence[Approval]) -> dg.TableMetadataValue | dg.TextMetadataValue:
     """Return what the approvals depend on, and until when."""
     rows = [
-        {"condition": condition.text, "due": due(condition), "set by": item.name, "ledger entry": item.seq}
+        {
+            "condition": condition.text,
+            "kind": condition_kind(condition.kind, condition.limit),
+            "due": due(condition),
+            "set by": item.name,
+            "ledger entry": item.seq,
+        }
         for item in approvals
         for condition in item.conditions
     ]
     return table(rows) if rows else dg.MetadataValue.text("none")
+
+
+def condition_kind(kind: str, limit: Mapping[str, Any]) -> str:
+    """Say what a condition limits: "use cap: per_day 1000"; one in words only is "text"."""
+    facts = ", ".join(f"{name} {value}" for name, value in limit.items())
+    return kind.replace("_", " ") + (f": {facts}" if facts else "")
 
 
 def refusal_table(
@@ -215,24 +202,6 @@ def refusal_table(
             who = f" → {reason.resolved_by}" if reason.resolved_by else ""
             rows.append({**(first if number == 0 else dict.fromkeys(first, "")), "refused because": reason.text + who})
     return table(rows) if rows else dg.MetadataValue.text("never")
-
-
-def workflow_fields(decision: Decision) -> dict[str, str]:
-    """The workflow fields that people look for: validation, compliance, security, business approval, deployment tier."""
-    by_role = {state.stage.role: state for state in decision.stages if state.stage.kind == "sign_off"}
-    gates = {family: status for state in decision.stages for family, status, _ in state.gates}
-
-    def signed(role: str) -> str:
-        state = by_role.get(role)
-        return "not required" if state is None else "signed" if state.done else "pending"
-
-    return {
-        f"{PREFIX}validation_status": "failed" if "fail" in gates.values() else signed("model_validator"),
-        f"{PREFIX}compliance_review": signed("compliance_officer"),
-        f"{PREFIX}security_scan": gates.get("security", NO_SECURITY_GATE),
-        f"{PREFIX}business_approval": signed("business_owner"),
-        f"{PREFIX}deployment_tier": decision.tier or "unknown",
-    }
 
 
 def readable_copy(workspace: Workspace, model: str, version: str, name: str, data: bytes) -> Path:

@@ -17,12 +17,12 @@ from typing import Any
 import dagster as dg
 
 from cognify_dagster.governance import judge_acts
+from cognify_dagster.governance.history import grant_of
 from cognify_dagster.ledger import Outcome, VerifiedView
 from cognify_dagster.orchestration._compat import run_is_over
 from cognify_dagster.orchestration.accounting import KIND_OF_ROLE, entry_of, subject_of, unaccounted
 from cognify_dagster.orchestration.heads import run_heads, trusted_heads
 from cognify_dagster.orchestration.rebuilding import Inputs, Where, materialization
-from cognify_dagster.orchestration.standing import grant_of
 from cognify_dagster.records import (
     DatasetSnapshot,
     DeploymentCompleted,

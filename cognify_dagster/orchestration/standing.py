@@ -1,13 +1,13 @@
 """Where each version stands right now, as the sensor tells it and the UI shows it. No Dagster in here.
 
-A version is settled once it went live and nobody has signed or rebuilt anything since: its approvals are used up, so there is
-nothing to decide. Settled versions cost a tick nothing, and a release is never requested for one. So approvals that lapse or
+A version is settled once it went live and nobody has signed or rebuilt anything since, nor ordered it back: its approvals are
+used up, so there is nothing to decide. Settled versions cost a tick nothing, and a release is never requested for one. So approvals that lapse or
 lose a key long after a release cannot bring a superseded version back without a person's act.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,26 +16,31 @@ from cognify_dagster.governance import (
     Condition,
     Decision,
     Directory,
+    LiveState,
     Reason,
     SignatureError,
     decide,
     directory,
+    live_state,
     policy_in_force,
     read_sign_off,
 )
+from cognify_dagster.governance.exceptions import rollback_order
+from cognify_dagster.governance.history import grant_of
 from cognify_dagster.governance.statements import envelope_statement
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
     FinalCopy,
     Package,
-    ReleaseGranted,
     ReleaseRefused,
+    RollbackOrdered,
     SignOff,
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace
 
-WAITING, BLOCKED, READY, FAILED, LIVE, SUPERSEDED = "waiting", "blocked", "ready", "failed", "live", "superseded"
+WAITING, BLOCKED, READY, FAILED = "waiting", "blocked", "ready", "failed"
+LIVE, SUSPENDED, SUPERSEDED = "live", "suspended", "superseded"
 _AFTER_RELEASE = "already_released"
 
 
@@ -70,21 +75,6 @@ def releases(reading: Reading, model: str, target: str) -> Releases:
         item for item in reading.all(DeploymentCompleted, f"release/{model}.{target}") if grant_of(reading, item)
     )
     return Releases(done)
-
-
-def grant_of(reading: Reading, item: Recorded[DeploymentCompleted]) -> ReleaseGranted | None:
-    """Return the grant that a deployment follows from; None if it names none that allows it."""
-    found, done = reading.at(item.record.grant_seq), item.record
-    if found is None or found.seq >= item.seq or not isinstance(found.record, ReleaseGranted):
-        return None
-    grant = found.record
-    same = (grant.model, grant.version, grant.target, grant.model_digest) == (
-        done.model,
-        done.version,
-        done.target,
-        done.model_digest,
-    )
-    return grant if same else None
 
 
 @dataclass(frozen=True)
@@ -127,7 +117,8 @@ def conditions_of(record: SignOff) -> tuple[Condition, ...]:
 class Standing:
     """One version's present state. `lead` says it in a few words, `rest` continues the sentence.
 
-    `decision` is None for a superseded version. `releasable` asks the sensor to request the release run.
+    `decision` is None for a superseded version. `releasable` asks the sensor to request the release run. `live` is set for the
+    version that is live: whether its release still stands.
     """
 
     model: str
@@ -144,6 +135,7 @@ class Standing:
     deployed: Recorded[DeploymentCompleted] | None
     final_copy: Path | None
     releasable: bool
+    live: LiveState | None = None
 
     @property
     def text(self) -> str:
@@ -179,7 +171,7 @@ class Standing:
     def nobody(self) -> str:
         """What to say where no approval is to be shown: whether the tier asks for none, or none was given yet."""
         stages = self.decision.stages if self.decision else ()
-        if self.state in (LIVE, SUPERSEDED) or (stages and all(item.stage.kind == "automated" for item in stages)):
+        if self.state in (LIVE, SUSPENDED, SUPERSEDED) or (stages and all(item.stage.kind == "automated" for item in stages)):
             return "nobody: this tier asks for automated gates only"
         return "nobody yet"
 
@@ -194,10 +186,13 @@ def _mark(*facts: object) -> str:
 
 
 class Board:
-    """Where the versions of a model stand on a target, by one reading of the ledger."""
+    """Where the versions of a model stand on a target, by one reading of the ledger. `enforces`: see `decide`."""
 
-    def __init__(self, workspace: Workspace, reading: Reading, model: str, target: str) -> None:
+    def __init__(
+        self, workspace: Workspace, reading: Reading, model: str, target: str, enforces: Collection[str] = ()
+    ) -> None:
         self.workspace, self.reading, self.model, self.target = workspace, reading, model, target
+        self.enforces = frozenset(enforces)
         self.people: Directory = directory(reading)
         self.gone = releases(reading, model, target)
         self.titles = {name: stage.title for name, stage in policy_in_force(reading).policy.stages.items()}
@@ -215,7 +210,17 @@ class Board:
         if done is None:
             return False
         newest = [item[-1].seq for kind in (SignOff, Package) if (item := self.reading.all(kind, subject))]
-        return max(newest, default=-1) < done.seq
+        return max(newest, default=-1) < done.seq and not self.ordered_back(version)
+
+    def ordered_back(self, version: str) -> bool:
+        """Whether somebody ordered this version to replace what is live now."""
+        if not self.gone.done or not self.reading.all(RollbackOrdered, f"model/{self.model}@{version}"):
+            return False
+        policy, current = policy_in_force(self.reading).policy, self.gone.done[-1]
+        order, _ = rollback_order(
+            self.reading, self.people, policy, (self.model, version), self.target, current
+        )
+        return order is not None
 
     def standing(self, version: str, now: datetime) -> Standing:
         """Return where a version stands at a time, given with time zone."""
@@ -223,17 +228,19 @@ class Board:
         done, settled = self.gone.last(version), self.settled(version)
         # the live version is decided too, but only to say so if it would not be released again today
         is_live = done is not None and self.gone.successor(done) is None
-        decision = None if settled and not is_live else decide(reading, self.model, version, self.target, now)
+        live = live_state(reading, self.model, self.target, now) if is_live else None
+        decision = None if settled and not is_live else self._decide(version, now)
         reasons = tuple(reason for reason in decision.reasons if reason.code != _AFTER_RELEASE) if decision else ()
-        used_up = settled or (decision is not None and decision.completed is not None)
+        used_up = settled or (decision is not None and decision.completed is not None and decision.rollback is None)
         if done is not None and used_up:
-            state, lead, rest = _released(version, self.target, done, self.gone.successor(done), reasons)
+            state, lead, rest = _released(version, self.target, done, self.gone.successor(done), reasons, live)
             approvals = self._used(done)
+            reasons = live.reasons if live is not None and state == SUSPENDED else reasons
         else:
             assert decision is not None  # only a settled version is not decided
             state, lead, rest = _open(reading, decision, reasons)
             if done is not None:
-                rest += f" (an earlier release went live on {self.target} on {moment(done.time_us)})"
+                rest += _earlier(self.target, done, live)
             approvals = _counting(decision)
         path = final_copy_path(self.workspace, self.model, version)
         refusals = reading.all(ReleaseRefused, subject)
@@ -252,12 +259,16 @@ class Board:
             deployed=done,
             final_copy=path if reading.all(FinalCopy, subject) and path.is_file() else None,
             releasable=decision is not None and decision.released and not settled,
+            live=live,
         )
+
+    def _decide(self, version: str, now: datetime) -> Decision:
+        return decide(self.reading, self.model, version, self.target, now, enforces=self.enforces)
 
     def _used(self, done: Recorded[DeploymentCompleted]) -> tuple[Approval, ...]:
         """Return the approvals that a release used, whatever became of them since."""
         grant = grant_of(self.reading, done)
-        found = [self.reading.at(seq) for seq in grant.sign_off_seqs] if grant else []
+        found = [self.reading.at(seq) for seq in grant.record.sign_off_seqs] if grant else []
         return tuple(
             Approval(
                 self.titles.get(item.record.stage) or item.record.stage,
@@ -278,25 +289,50 @@ def _released(
     done: Recorded[DeploymentCompleted],
     after: Recorded[DeploymentCompleted] | None,
     reasons: tuple[Reason, ...],
+    live: LiveState | None,
 ) -> tuple[str, str, str]:
     """Return the state of a released version and how to say it."""
     since = moment(done.time_us)
-    if after is None:
-        doubt = f"; it would not be released again today: {reasons[0].text}" if reasons else ""
-        return LIVE, f"{version} is live on {target}", f" since {since} (entry {done.seq}){doubt}"
-    until = f"on {moment(after.time_us)} (entry {after.seq}); it was live from {since}"
-    return SUPERSEDED, f"{version} was superseded by {after.record.version}", f" on {target} {until}"
+    if after is not None:
+        until = f"on {moment(after.time_us)} (entry {after.seq}); it was live from {since}"
+        return SUPERSEDED, f"{version} was superseded by {after.record.version}", f" on {target} {until}"
+    if live is not None and live.standing == "suspended":
+        why = _first(live.reasons)
+        return SUSPENDED, f"{version} is suspended on {target}", f": {why}. It went live on {since} (entry {done.seq})"
+    doubt = f"; it would not be released again today: {reasons[0].text}" if reasons else ""
+    if live is not None and live.review.overdue and live.review.due:
+        doubt += f"; its periodic review was due {live.review.due[:10]}"
+    return LIVE, f"{version} is live on {target}", f" since {since} (entry {done.seq}){doubt}"
+
+
+def _first(reasons: Sequence[Reason]) -> str:
+    """The first reason with who resolves it, and how many there are besides."""
+    if not reasons:
+        return "no reason given"
+    who = f" → {reasons[0].resolved_by}" if reasons[0].resolved_by else ""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{reasons[0].text}{who}{more}"
+
+
+def _earlier(target: str, done: Recorded[DeploymentCompleted], live: LiveState | None) -> str:
+    """What is to be said of the earlier release of a version that is open again."""
+    if live is not None and live.standing == "suspended":
+        return f" (what is live on {target} since {moment(done.time_us)} is suspended: {_first(live.reasons)})"
+    return f" (an earlier release went live on {target} on {moment(done.time_us)})"
 
 
 def _open(reading: Reading, decision: Decision, reasons: tuple[Reason, ...]) -> tuple[str, str, str]:
     """Return the state of a version that may still be released and how to say it: who has to do what next."""
-    version = decision.version
+    version, order = decision.version, decision.rollback
     if decision.released:
         failed = _failure(reading, decision)
         if failed is not None:
             rest = f" (entry {failed.seq}): {failed.record.reason}. Launch it again; the release still holds"
             return FAILED, f"the installation of {version} failed", rest
-        return READY, f"{version} is signed by everyone", f": its release to {decision.target} is requested"
+        if order is not None:
+            lead = f"the rollback to {version} is ordered (entry {order.seq})"
+            return READY, lead, f": its release to {decision.target} is requested"
+        return READY, f"{version} is {_complete(decision)}", f": its release to {decision.target} is requested"
     stages = [stage for stage in decision.stages if not stage.done]
     codes = {f"stage_{stage.name}" for stage in stages}
     other = next((reason for reason in reasons if reason.code not in codes), None)
@@ -316,6 +352,15 @@ def _open(reading: Reading, decision: Decision, reasons: tuple[Reason, ...]) -> 
     return BLOCKED, f"{version} is blocked", f": {why.text if why else 'no reason given'}{who}"
 
 
+def _complete(decision: Decision) -> str:
+    """How a version came to be releasable."""
+    if any(stage.by == "break_glass" for stage in decision.stages):
+        return f"opened by broken glass (entry {decision.glass_seq})"
+    if any(stage.by == "plan" for stage in decision.stages) and decision.plan is not None:
+        return f"covered by change plan {decision.plan.item.record.plan} (entry {decision.plan.item.seq})"
+    return "signed by everyone"
+
+
 def _failure(reading: Reading, decision: Decision) -> Recorded[DeploymentFailed] | None:
     if decision.grant is None:
         return None
@@ -328,7 +373,7 @@ def _counting(decision: Decision) -> tuple[Approval, ...]:
     return tuple(
         Approval(
             stage.stage.title or stage.name,
-            stage.stage.role,
+            item.predicate.role,
             item.name,
             item.predicate.signed_at,
             item.seq,

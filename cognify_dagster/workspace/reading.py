@@ -7,7 +7,7 @@ it reads with what was verified; only the parsed record of the very same leaf is
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar, cast
@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar, cast
 from cognify_dagster.ledger import VerifiedEntry, VerifiedView
 from cognify_dagster.records import Genesis, Record, RecordError, read_record
 
+_MANY = 512
+_MEMOS = 100_000
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
 
@@ -44,7 +46,7 @@ class RecordCache:
         self._limit = limit
         self._kept: dict[bytes, Recorded[Record] | str] = {}
         self.memo: dict[Hashable, Any] = {}
-        """What others found out about this workspace's entries; they say themselves when it holds. At most `limit` of these."""
+        """What others found out about this workspace's entries; they say themselves when it holds. At most 100,000 of these."""
 
     def get(self, leaf: bytes) -> Recorded[Record] | str | None:
         """Return the record, the reason why it cannot be read, or None if neither is kept."""
@@ -54,7 +56,7 @@ class RecordCache:
         """Keep it; when there are too many, all of the older are dropped."""
         if len(self._kept) >= self._limit:
             self._kept = {}
-        if len(self.memo) > self._limit:
+        if len(self.memo) > _MEMOS:
             self.memo.clear()
         self._kept[leaf] = found
 
@@ -146,14 +148,43 @@ class Reading:
 
         Without a subject every entry of the kind is read, and no other: which ones they are follows from verified bytes.
         """
-        source = self.view.of_kind(kind.kind) if subject is None else self.view.history(subject)
-        found = (self._of(item) for item in source if item.entry.kind == kind.kind)
+        source = self.view.of_kind(kind.kind) if subject is None else self._about(kind.kind, subject)
+        found = (self._of(item) for item in source)
         return [cast("Recorded[R]", item) for item in found if item is not None and isinstance(item.record, kind)]
+
+    def _about(self, kind: str, subject: str) -> list[VerifiedEntry]:
+        """Return the entries of one kind about a subject.
+
+        Of a subject with many entries (a dataset that every version was trained on) the kinds of those read before are
+        remembered, for all readings of the workspace: they follow from verified bytes, and a history only grows.
+        """
+        upto, count, kinds = self.memo.get(("kinds", subject), (-1, 0, {}))
+        if count < _MANY:
+            items = self.view.history(subject)
+            if len(items) >= _MANY:
+                self._remember(subject, {}, items)
+            return [item for item in items if item.entry.kind == kind]
+        if self.view.heads.get(subject, -1) > upto:
+            kinds = self._remember(subject, kinds, self.view.since(subject, upto))
+        seqs = [seq for seq in kinds.get(kind, ()) if seq < self.size]
+        if len(seqs) >= _MANY:
+            return [item for item in self.view.history(subject) if item.entry.kind == kind]
+        return [self.view.entry(seq) for seq in seqs]
+
+    def _remember(
+        self, subject: str, kinds: Mapping[str, tuple[int, ...]], items: Sequence[VerifiedEntry]
+    ) -> dict[str, tuple[int, ...]]:
+        added: dict[str, list[int]] = {}
+        for item in items:
+            added.setdefault(item.entry.kind, []).append(item.entry.seq)
+        found = {**kinds, **{kind: (*kinds.get(kind, ()), *seqs) for kind, seqs in added.items()}}
+        self.memo["kinds", subject] = (items[-1].entry.seq, sum(map(len, found.values())), found)
+        return found
 
     def latest(self, kind: type[R], subject: str) -> Recorded[R] | None:
         """Return the newest record of a kind about a subject."""
-        for item in reversed(self.view.history(subject)):
-            found = self._of(item) if item.entry.kind == kind.kind else None
+        for item in reversed(self._about(kind.kind, subject)):
+            found = self._of(item)
             if found is not None and isinstance(found.record, kind):
                 return cast("Recorded[R]", found)
         return None

@@ -80,7 +80,7 @@ class Story:
         )
         for person, (name, role) in PEOPLE.items():
             enrolled = Person(person=person, name=name, roles=(role,), keys=(self.keys[person].public,))
-            enrol_person(self.ws, enrolled, *(self.keys[who] for who in (["person/ada"] if trial else ["person/ada", "person/otto"])))
+            enrol_person(self.ws, enrolled, *(founder.key for founder in (founders[:1] if trial else founders)))
         self.model = "credit_default"
 
     def put(self, record: Any, **more: Any) -> int:

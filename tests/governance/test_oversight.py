@@ -14,12 +14,14 @@ from cognify_dagster.governance import (
     EntryRef,
     GovernanceError,
     LiveState,
+    adopt_change_plan,
     adopt_policy,
     break_glass,
     classify_model,
     close_condition,
     complete,
     complete_review,
+    end_change_plan,
     lift_block,
     live,
     live_state,
@@ -31,7 +33,15 @@ from cognify_dagster.governance import (
     resolve_finding,
     sign_off,
 )
-from cognify_dagster.records import DatasetSnapshot, FindingOpened, ModelEvent, ModelRegistered, Reconciliation, utc
+from cognify_dagster.records import (
+    DatasetSnapshot,
+    FindingOpened,
+    ModelEvent,
+    ModelRegistered,
+    Reconciliation,
+    ReleaseGranted,
+    utc,
+)
 from tests.governance.world import MODEL, World
 
 ALL_STAGES = ["stage_business", "stage_compliance", "stage_validation"]
@@ -460,3 +470,89 @@ def test_a_withdrawn_approval_suspends_what_is_live(approved: World) -> None:
     reference = EntryRef(entry_seq=given.entry.seq, entry_leaf=given.entry.leaf.hex())
     sign_off(approved.workspace, MODEL, "1", approved.key("vera"), Choice("withdraw", reference=reference))
     assert [reason.code for reason in state(approved).reasons] == ["withdrawn"]
+
+
+# --- change plans
+
+
+def plan(world: World, *names: str, **changes: object) -> int:
+    facts = {
+        "plan": "refresh-2026",
+        "model": MODEL,
+        "base_version": "1",
+        "bounds": {"datasets": ["loans_train"], "hyperparameters": {"learning_rate": {"min": 0.05, "max": 0.2}}},
+        "stages": ("validation", "compliance"),
+        "reason": "the same model on newer data",
+        "expires": later(180),
+    }
+    signers = [world.key(name) for name in names or ("vera", "carl", "olga")]
+    return adopt_change_plan(world.workspace, signers, **{**facts, **changes}).seq
+
+
+def based(world: World, **changes: object) -> int:
+    """Release version 1 and adopt a plan on it."""
+    world.ready("1")
+    world.approve_all("1")
+    release(world)
+    return plan(world, **changes)
+
+
+def test_a_version_inside_the_plan_needs_only_the_stages_the_plan_leaves(founded: World) -> None:
+    seq = based(founded)
+    founded.ready("2", config={"learning_rate": 0.15})
+    decision = founded.decide("2")
+    assert decision.plan is not None
+    assert decision.plan.covered, decision.plan.lines
+    assert founded.codes("2") == ["stage_business"]
+    assert decision.waived == ("validation", "compliance")
+    founded.approve("olga", "2")
+    grant = request_release(founded.workspace, MODEL, "2", "production", "run-2", "person/ben")
+    item = founded.workspace.read().at(grant.seq)
+    assert item is not None
+    assert isinstance(item.record, ReleaseGranted)
+    assert (item.record.plan_seq, item.record.waived) == (seq, ("validation", "compliance"))
+
+
+def test_a_version_outside_the_plan_needs_everybody_and_says_why(founded: World) -> None:
+    based(founded, bounds={"datasets": []})
+    founded.ready("2", config={"learning_rate": 30})
+    assert founded.codes("2") == ALL_STAGES
+    assert any("learning_rate" in note for note in founded.decide("2").notes)
+
+
+def test_a_plan_covers_no_more_versions_than_it_says(founded: World) -> None:
+    based(founded, bounds={"datasets": ["loans_train"], "max_versions": 1})
+    for version in ("2", "3"):
+        founded.ready(version)
+    founded.approve("olga", "2")
+    release(founded, "2")
+    assert founded.codes("3") == ALL_STAGES
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "text"),
+    [
+        (("vera", "carl"), {}, "signed by 2 people"),
+        (("vera", "carl", "ben"), {}, "had a hand"),
+        (("vera", "carl", "olga"), {"stages": ("automated",)}, "no sign-off stage"),
+        (("vera", "carl", "olga"), {"base_version": "7"}, "no training run"),
+    ],
+    ids=["a stage without signature", "the builder", "gates", "no such base"],
+)
+def test_a_plan_keeps_its_rules(founded: World, names: tuple[str, ...], changes: dict[str, object], text: str) -> None:
+    founded.ready("1")
+    founded.approve_all("1")
+    release(founded)
+    founded.enrol("ben", "data_scientist", "business_owner", aliases=("user:ben", "git:ben@bank.example"))
+    with pytest.raises(GovernanceError, match=text):
+        plan(founded, *names, **changes)
+
+
+def test_a_plan_ends_by_a_signature_by_its_date_and_never_covers_what_was_trained_before(founded: World) -> None:
+    seq = based(founded)
+    founded.ready("2")
+    assert founded.codes("2", days=181) == ALL_STAGES
+    end_change_plan(founded.workspace, founded.key("vera"), plan_seq=seq, model=MODEL, reason="drift")
+    assert founded.codes("2") == ALL_STAGES
+    plan(founded, plan="later-plan")
+    assert founded.codes("2") == ALL_STAGES

@@ -264,9 +264,9 @@ class World:
         )
         return self.write(record.model_copy(update=changes))
 
-    def ready(self, version: str = "1") -> None:
-        """Bring a version up to the point where people sign."""
-        self.train(version)
+    def ready(self, version: str = "1", **training: object) -> None:
+        """Bring a version up to the point where people sign; `training` changes its training run."""
+        self.train(version, **training)  # type: ignore[arg-type]
         self.evaluate(version)
         self.package(version)
 

@@ -234,7 +234,7 @@ def test_an_admin_who_lost_the_role_or_the_key_enrols_nobody(pair: Pair) -> None
     target = pair.workload("train", 4, "training_run")
     now = directory(world.workspace.read()).person_at("person/finn", 2**40)
     assert now is not None
-    demoted = now.model_copy(update={"roles": ("business_owner",)})  # takes something away, so that one admin suffices
+    demoted = now.model_copy(update={"roles": ()})  # takes something away, so that one admin suffices
     record = PersonEnrolled(person=demoted, vouched_by="person/ada", envelope=_UNSIGNED)
     pair.step(lambda: world.write(pair.signed(record, ada)))
     pair.step(lambda: world.write(pair.enrolment(target, finn)))

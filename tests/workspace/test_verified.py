@@ -119,3 +119,25 @@ def test_only_newer_entries_of_a_subject_are_read_where_older_ones_are_known(wor
     for after in (-1, whole[2], whole[-2], whole[-1]):
         found = anew(world).read().view.since(f"model/{MODEL}", after)
         assert [item.entry.seq for item in found] == [seq for seq in whole if seq > after]
+
+
+def test_the_kinds_of_a_long_history_are_remembered_and_nothing_new_is_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cognify_dagster.records import ModelRegistered
+    from cognify_dagster.workspace import reading as module
+
+    monkeypatch.setattr(module, "_MANY", 4)
+    subject, workspace = f"model/{MODEL}", anew(world)
+    for step in range(4):
+        opened(world, 3)
+        if step % 2:
+            world.register()
+        at = workspace.read()
+        plain = [item.entry.seq for item in at.view.history(subject) if item.entry.kind == "model_registered"]
+        for _ in range(2):
+            assert [item.seq for item in workspace.read().all(ModelRegistered, subject)] == plain
+            newest = workspace.read().latest(ModelRegistered, subject)
+            assert (newest.seq if newest else None) == (plain[-1] if plain else None)
+        older = workspace.read(at.size - 1)
+        assert [item.seq for item in older.all(ModelRegistered, subject)] == [seq for seq in plain if seq < at.size - 1]

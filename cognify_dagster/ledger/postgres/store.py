@@ -331,6 +331,9 @@ class PostgresStore(Session):
         if self._read("SELECT pg_is_in_recovery()")[0][0]:
             return [
                 *found,
-                (None, "not checked: the writers' table was not derived again: this server is a standby; verify on the primary"),
+                (
+                    None,
+                    "not checked: the writers' table was not derived again: this server is a standby; verify on the primary",
+                ),
             ]
         return found or list(check_rows(self._read))  # functions that were changed would derive anything

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 JUDGED = ("clock", "log_key")
 """Subjects of the acts that a verification depends on."""
-_NEEDED = (*JUDGED, "people")
+_NEEDED = (*JUDGED, "people", "policy")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Acts:
 
 
 ActJudge = Callable[["VerifiedView"], Acts]
-"""Judges acts by a view that holds the first entry and the histories of `people` and of the subjects in `JUDGED`, no others."""
+"""Judges acts by a view that holds the first entry and the histories of `people`, `policy` and of the subjects in `JUDGED`, no others."""
 
 
 def weigh(store: Store, seam: Seam, judge: ActJudge | None) -> tuple[dict[str, int], list[Finding], list[str]]:

@@ -122,7 +122,6 @@ class Sweep:
     ) -> list[str] | None:
         """Put each entry together again; return the payload commitments if that gives the same text and all is sound."""
         marks, claim, origin = self._marks, self._claim, self._origin
-        expected: list[str] = []
         actors: set[str] = set()
         evidence: list[str] = []
         keys: list[str] = []
@@ -144,7 +143,8 @@ class Sweep:
             until = line.index(",", at + _AFTER_COMMITMENT)
             schema = line[at + _AFTER_COMMITMENT : until]
             signature = line[until + 8 : until + 8 + _SIGNATURE] if key else ""
-            mark = f'":{seq}'
+            number = str(seq)
+            mark = '":' + number
             heads = []
             last = ""
             for name in names:
@@ -162,14 +162,15 @@ class Sweep:
             commitments.append(commitment)
             schemas.add(schema)
             signatures.append(signature)
-            expected.append(
+            # every byte of the line is demanded, or in a member that is looked at below
+            if line != (
                 f'{actor}{digests}],"idem":"{idem}","key":"{key}","kind":"{kind}","payload":"{commitment}","schema":{schema},'
                 f'"sig":"{signature}","subjects":["{_LIST.join(names)}"]}},"heads":{{"{_MEMBERS.join(heads)}}},'
-                f'"ledger":"{origin}","prev":"{prev}","seq":{seq},"time_us":{time_us},"v":1}}'
-            )
+                f'"ledger":"{origin}","prev":"{prev}","seq":{number},"time_us":{time_us},"v":1}}'
+            ):
+                return None
         sound = (
-            expected == lines
-            and all(map(_actor, actors))
+            all(map(_actor, actors))
             and _evidence(evidence)
             and {*map(len, keys)} <= {0, 16}
             and {*map(len, commitments)} == {64}

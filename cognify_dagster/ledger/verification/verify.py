@@ -245,7 +245,7 @@ class _Run:
             why = "only what is new was read" if start else "not all of their archives are at hand"
             self.notes.append(f"{text} with the archive: {why}")
         if isinstance(self.store, DerivedStore) and depth.columns and not start:
-            for seq, text in self.store.check_derived():
+            for seq, text in read(self.store.check_derived):
                 if text.startswith(NOT_CHECKED):
                     self.notes.append(text)
                 else:
