@@ -73,7 +73,7 @@ def break_glass_problem(
     hand = [people.name(person) for person in record.signers if person in excluded]
     if hand:
         return f"{', '.join(hand)} had a hand in this version"
-    roles = (*rule.roles, rule.extra_role)
+    roles = tuple(dict.fromkeys((*rule.roles, rule.extra_role)))
     needed = people_needed(reading) if reading.trial else rule.quorum
     problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
     if problem:

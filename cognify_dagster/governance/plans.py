@@ -109,7 +109,8 @@ def plan_problem(
     if not _fully_released(reading, record.model, record.base_version, item.seq):
         return f"the base version {record.base_version} did not go live with all its sign-offs before"
     needed = people_needed(reading) if reading.trial else max(1, len(wanted))
-    problem = act_problem(reading, item, record.envelopes, people, policy.roles, needed=needed, claimed=record.signers)
+    roles = sorted({policy.stages[stage].role for stage in wanted})
+    problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
     return problem or _missing_roles(people, policy, record.signers, item.seq, wanted)
 
 
