@@ -20,10 +20,15 @@ def read_at(workspace: Workspace, at: str | None) -> tuple[Reading, datetime]:
     Raises:
         click.UsageError: if the time lies before the ledger's first entry or in the future.
     """
+    from cognify_dagster.records import parse_utc
+
     reading, now = workspace.read(), datetime.now(timezone.utc)
     if at is None:
         return reading, now
-    when = datetime.strptime(parse_time(at), "%Y-%m-%dT%H:%M:%SZ").replace(microsecond=999_999, tzinfo=timezone.utc)
+    try:
+        when = parse_utc(parse_time(at)).replace(microsecond=999_999)
+    except ValueError as error:
+        raise click.UsageError(f"--at: {error}") from error
     first = reading.view.entry(0).entry.time_us
     if _micros(when) < first:
         raise click.UsageError(f"--at {at}: the ledger begins at {moment(first)}; nothing is known from before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,7 +249,9 @@ def read_policy(file: Path) -> Policy:
     try:
         load_yaml(read_text(file))
     except YamlError as error:
-        raise Failure(f"{file}: {error}", UNREADABLE) from error
+        where = re.search(r"line ([0-9]+), column", str(error))
+        what = str(error).partition(' in "<')[0]
+        raise Failure(f"{file}{f', line {where[1]}' if where else ''}: {what}", UNREADABLE) from error
     return load_policy(file)
 
 

@@ -84,9 +84,15 @@ class Overview:
     @property
     def alarms(self) -> list[str]:
         """What makes the exit code 1."""
-        told = [f"{item.version} on {item.target} is suspended" for item in self.live if item.standing == "suspended"]
+        told = [
+            f"version {item.version} on {item.target} is suspended"
+            for item in self.live
+            if item.standing == "suspended"
+        ]
         told += [
-            f"{item.version} on {item.target} is unattested" for item in self.live if item.standing == "unattested"
+            f"version {item.version} on {item.target} is unattested"
+            for item in self.live
+            if item.standing == "unattested"
         ]
         told += [f"finding {item.seq} is open and holds releases back" for item in self.blocking]
         told += [

@@ -89,7 +89,7 @@ def review_words(found: Review) -> str:
 
 def _suspended(state: LiveState) -> None:
     if state.standing == "suspended":
-        say(f"{state.version} on {state.target} is suspended; it should not be used until this is resolved:")
+        say(f"Version {state.version} on {state.target} is suspended; it should not be used until this is resolved:")
         _print_reasons(state.reasons)
 
 
@@ -162,12 +162,28 @@ def _facts(reading: Reading, found: Standing, call: str) -> list[tuple[str, obje
         )
     if decision.rollback is not None:
         rows.append(("Rollback", f"ordered by entry {decision.rollback.seq}: {decision.rollback.record.reason}"))
+    rows += _glass(reading, found)
     completed = found.live.completed if found.live is not None else decision.completed
     if completed is not None:
         rows.append(("Deployed", f"entry {completed.seq}, {moment(completed.time_us)}"))
     if found.live is not None and found.live.review.due:
-        rows.append(("Review", review_words(found.live.review)))
+        rows.append(("Review", review_words(found.live.review).removeprefix("review ")))
     return rows
+
+
+def _glass(reading: Reading, found: Standing) -> list[tuple[str, object]]:
+    """Until when broken glass lasts, and what has to be signed by then."""
+    from cognify_dagster.records import BreakGlassOpened
+
+    grant = found.live.grant if found.live else None
+    broken = grant is not None and grant.record.purpose == "break_glass"
+    seq = grant.record.order_seq if grant is not None and broken else found.decision.glass_seq
+    item = reading.at(seq) if seq is not None else None
+    if item is None or not isinstance(item.record, BreakGlassOpened):
+        return []
+    left = [state.name for state in found.decision.stages if state.by == "break_glass" or not state.done]
+    signed = f"still to be signed: {', '.join(left)}" if left else "all is signed since; release it anew"
+    return [("Broken glass", f"until {item.record.expires} (entry {seq}); {signed}")]
 
 
 def _missing(found: Standing) -> None:
@@ -235,7 +251,12 @@ def sign_commands(workspace: Workspace, reading: Reading, found: Standing) -> li
     from cognify_dagster.governance import directory
 
     decision, stage = found.decision, found.decision.next_stage
-    if found.state != "blocked" or stage is None or stage.stage.kind != "sign_off" or decision.package is None:
+    if (
+        found.state not in ("blocked", "suspended")
+        or stage is None
+        or stage.stage.kind != "sign_off"
+        or decision.package is None
+    ):
         return []
     people = directory(reading)
     holders = {person.name: person.person for role in stage.stage.wanted for person in people.with_role(role)}

@@ -184,7 +184,8 @@ def _beforehand(
     roles, needed = unsigned[1], int(unsigned[2])
     if len(set(signers)) >= needed:
         return None
-    return f"this needs the signatures of {needed} different people, each with one of the roles {roles}"
+    each = ", ".join(dict.fromkeys(roles.split(", ")))
+    return f"this needs the signatures of {needed} different people, each with one of the roles {each}"
 
 
 def _excluded(reading: Reading, policy: Policy, model: str, version: str) -> frozenset[str]:
@@ -305,7 +306,8 @@ _form(
     lambda record: record.signers,
     lambda policy, _: tuple(dict.fromkeys((*policy.break_glass.roles, policy.break_glass.extra_role))),
     lambda record: (
-        f"In an emergency {record.version} may be released to {record.target} without: {', '.join(record.waived)}."
+        f"In an emergency version {record.version} of {record.model} may be released to {record.target} without: "
+        f"{', '.join(record.waived)}."
     ),
     _judge_glass,
 )
@@ -313,7 +315,9 @@ _form(
     RollbackOrdered,
     lambda record: (record.ordered_by,),
     lambda policy, _: policy.rollback_roles,
-    lambda record: f"{record.version} goes live on {record.target} again in place of what is live.",
+    lambda record: (
+        f"Version {record.version} of {record.model} goes live on {record.target} again in place of what is live."
+    ),
     _judge_rollback,
 )
 _form(
@@ -321,7 +325,7 @@ _form(
     lambda record: (record.adopted_by,),
     lambda policy, _: policy.roles,
     lambda record: (
-        f"{record.version} of {record.model} was live on {record.target} before this ledger; nothing about it is attested."
+        f"Version {record.version} of {record.model} was live on {record.target} before this ledger; nothing about it is attested."
     ),
     _judge_adopted,
 )

@@ -34,6 +34,20 @@ def joined(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(found[:-1])} {last} {found[-1]}" if len(found) > 1 else "".join(found)
 
 
+def one_of(roles: Iterable[str]) -> str:
+    """Return `a validator or a business owner`, roles as words."""
+    return joined([_one(role) for role in roles], "or") or "nobody"
+
+
+def _one(role: str) -> str:
+    words = role.replace("_", " ").replace("ml engineer", "ML engineer")
+    return f"{'an' if words[:1] in 'aeiouM' and not words.startswith(('Mo', 'u')) else 'a'} {words}"
+
+
+def _begin(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def explain_policy(policy: Policy) -> list[tuple[str, list[str]]]:
     """Return the policy as sentences under headings, for people who read no YAML."""
     return [
@@ -106,7 +120,7 @@ def _ends(policy: Policy) -> list[str]:
     else:
         lines.append("No event voids approvals.")
     live = "suspends what is live, too" if policy.blocked_live == "suspend" else "is reported for what is live"
-    lines.append(f"A {joined(policy.blockers, 'or')} may block a version; a block {live}.")
+    lines.append(f"{_begin(one_of(policy.blockers))} may block a version; a block {live}.")
     return lines
 
 
@@ -117,17 +131,17 @@ def _findings(policy: Policy) -> list[str]:
     )  # fmt: skip
     return [
         blocking,
-        f"Raised by: {joined(rule.open_roles, 'or')}. Closed by: {joined(rule.close_roles, 'or')}.",
-        f"Their risk is accepted by a {joined(rule.accept_roles, 'or')}, for at most {rule.max_acceptance_days} days.",
+        f"Raised by {one_of(rule.open_roles)}; closed by {one_of(rule.close_roles)}.",
+        f"Their risk is accepted by {one_of(rule.accept_roles)}, for at most {rule.max_acceptance_days} days.",
     ]
 
 
 def _exceptions(policy: Policy) -> list[str]:
     rule = policy.break_glass
-    lines = [f"A {joined(policy.rollback_roles, 'or')} may order that an earlier version goes live again."]
+    lines = [f"{_begin(one_of(policy.rollback_roles))} may order that an earlier version goes live again."]
     if rule.enabled:
         lines.append(
-            f"In an emergency {rule.quorum} people of {joined(rule.roles, 'or')}, a {joined([rule.extra_role])} among them, may break "
+            f"In an emergency {rule.quorum} people, each {one_of(rule.roles)}, with {one_of([rule.extra_role])} among them, may break "
             f"the glass: a release without some sign-offs, for at most {rule.max_hours} hours."
         )
     else:
@@ -142,11 +156,11 @@ def _exceptions(policy: Policy) -> list[str]:
 def _people(policy: Policy) -> list[str]:
     rule = policy.people
     lines = [
-        f"A policy is adopted by {policy.policy_quorum} people, each a {joined(policy.adopters, 'or')}; "
-        f"thresholds by a {joined(policy.gate_set_adopters, 'or')}.",
-        f"A model's tier is signed by a {joined(policy.classifiers, 'or')}, by two people where sign-offs would be lost; until "
+        f"A policy is adopted by {policy.policy_quorum} people, each {one_of(policy.adopters)}; "
+        f"thresholds by {one_of(policy.gate_set_adopters)}.",
+        f"A model's tier is signed by {one_of(policy.classifiers)}, by two people where sign-offs would be lost; until "
         f"then tier {policy.strictest_tier} applies.",
-        f"People are enrolled with {rule.vouchers} signatures; periodic reviews are signed by a {joined(policy.review_roles, 'or')}.",
+        f"People are enrolled with {rule.vouchers} signatures; periodic reviews are signed by {one_of(policy.review_roles)}.",
     ]
     if rule.recertify_days is not None:
         lines.append(f"A role counts only if it was confirmed within {rule.recertify_days} days.")

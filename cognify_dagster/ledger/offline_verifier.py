@@ -34,17 +34,30 @@ SHOWN, MAX_EVIDENCE = ("public", "internal"), 5 << 20  # what a bundle includes 
 STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cognify:predicate:sign-off:v1"
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
-ABOUT, NEVER, STRENGTHS = ("model", "version", "model_digest"), 2**63, ("S3",)  # STRENGTHS: what `_accept` knows
-GOVERNANCE = {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted"}
+ABOUT, NEVER, STRENGTHS, RECOVERY = ("model", "version", "model_digest"), 2**63, ("S3", "S4"), "recovery"
+def _kinds(text: str) -> dict[str, list[str]]:  # kinds of records that people sign, and the members that name who did
+    return {kind: who.split("+") if who else [] for kind, who in (item.split(":") for item in text.split())}
+AUTHORITY = _kinds(  # what decides whose signature counts
+    "genesis: policy_adopted: person_enrolled:vouched_by+witnesses workload_enrolled:enrolled_by key_revoked:revoked_by "
+    "delegated:delegator delegation_ended:ended_by person_recertified:recertified_by person_recovered:recovery_keys "
+    "entry_disregarded:signers+recovery_keys")
 ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
-SIGNER = {"person_enrolled": "vouched_by", "workload_enrolled": "enrolled_by", "key_revoked": "revoked_by",
-          "gate_set_adopted": "adopted_by"}  # records that one person signs, and the member that names the person
+OVERSIGHT = _kinds(
+    "model_classified:signers finding_opened:raised_by finding_resolved:resolved_by condition_closed:closed_by "
+    "block_lifted:lifted_by change_plan_adopted:signers change_plan_ended:ended_by break_glass_opened:signers "
+    "rollback_ordered:ordered_by model_adopted:adopted_by review_completed:reviewed_by model_event:reported_by "
+    "finding: release_suspended:")  # the last two are written by machines
+SIGNERS = {**AUTHORITY, **OVERSIGHT, **dict.fromkeys(ACTS, ["approvers"]), "gate_set_adopted": ["adopted_by"]}
+RELYING = ("release_granted", "bundle_exported")  # have what they rely on as subjects, and change nothing about it
+WAYS = {"rollback": "rollback_ordered", "break_glass": "break_glass_opened"}  # purpose of a release: what ordered it
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
           "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
-    "whether the policy's stages, quorums and separation of duties were met: that needs a replay of the decision",
+    "the release decision: stages, tier, quorums and their order, separation of duties, gates, findings, conditions, age of "
+    "approvals, targets, what a change plan covers and who may adopt one: `cognify status` replays it",
+    "approvals void by newer data or policy; roles for acts on findings, conditions, events, reviews and change plans",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
     "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
 class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
@@ -88,8 +101,11 @@ def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes
     return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
 def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:
     """Parse JSON of a shape; `exact` wants its RFC 8785 form, so also no key twice and no rounded number."""
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        need(len(dict(pairs)) == len(pairs), "a member is named twice")
+        return dict(pairs)
     try:  # beyond 2^53-1 a number is a double; int("NaN") raises the ValueError that it deserves
-        value = json.loads(data.decode(), parse_constant=int,
+        value = json.loads(data.decode(), parse_constant=int, object_pairs_hook=once,
                            parse_int=lambda text: int(text) if abs(float(text)) < 2**53 else float(text))
         need(not exact or canonical(value) == data, "the bytes are not in canonical form")
     except (Bad, ValueError, RecursionError) as error:
@@ -104,6 +120,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
+def utc(text: str) -> float:  # seconds since 1970 of a time such as 2026-11-21T08:00:00Z
+    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+def condition(item: dict[str, Any]) -> str:  # of an approval, in words
+    limit = "".join(f", {name} {value}" for name, value in item.get("limit", {}).items())
+    return f"{item['text']} ({item.get('kind', 'text')}{limit}, due {item.get('due') or 'not dated'})"
 def plain(text: Any) -> str:  # without control or formatting characters, for printing what others wrote
     return "".join(c if c.isprintable() else "?" for c in str(text))
 # ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
@@ -210,13 +231,14 @@ def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:
     need(form == ({1: 3, 3: -257}, [-2, -1], 2), "this verifier does not know the kind of the passkey's key", UNPROVEN)
     return rs256_verify(blobs[-1], blobs[-2], message, signature)
 def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
-                     challenge: bytes, rp_id: str, origin: str) -> None:
+                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:
     """Check that a passkey, having verified its user, signed a challenge (SHA-256 of a PAE); raise `Bad` if not."""
     client = parse_canonical(client_data_json, "client data", exact=False)
     need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
     wanted = base64.urlsafe_b64encode(challenge).decode().rstrip("=")
     need(client.get("challenge") == wanted, "the passkey signed another challenge: not this statement")
-    need(client.get("origin") == origin and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
+    pages = [origin] if isinstance(origin, str) else origin
+    need(client.get("origin") in pages and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
     here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
     need(here, "the passkey belongs to another site, or its data are cut off")
     flags, rest = authenticator_data[32], authenticator_data[37:]
@@ -236,17 +258,11 @@ def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
     return level[0]
 def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root: bytes) -> None:  # RFC 9162 §2.1.3.2
     need(0 <= index < size, f"the proof is for entry {index} of {size}")
-    fn, sn, current = index, size - 1, leaf
-    for sibling in path:
-        need(sn and len(sibling) == 32, "the inclusion proof has the wrong shape")
-        if fn & 1 or fn == sn:
-            current = _node(sibling, current)
-            while fn and not fn & 1:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            current = _node(current, sibling)
-        fn, sn = fn >> 1, sn >> 1
-    need(sn == 0 and current == root, "the inclusion proof does not lead to the checkpoint's root")
+    inner, fits = (index ^ (size - 1)).bit_length(), all(len(sibling) == 32 for sibling in path)
+    need(fits and len(path) == inner + (index >> inner).bit_count(), "the inclusion proof has the wrong shape")
+    for level, sibling in enumerate(path):  # above `inner` the entry lies on the right border of the tree
+        leaf = _node(sibling, leaf) if level >= inner or index >> level & 1 else _node(leaf, sibling)
+    need(leaf == root, "the inclusion proof does not lead to the checkpoint's root")
 def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:  # text; name, key id, signature
     head, _, tail = text.rpartition("\n\n")
     fits = len(text) <= MAX_NOTE and not re.search(r"[\x00-\x09\x0b-\x1f]", text) and tail.endswith("\n")
@@ -375,6 +391,8 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self.entries, self.keys, self.people = dict[int, Entry](), dict[str, Any](), dict[str, Any]()
         self.policies, self.policy, self.roots = dict[int, str](), dict[str, Any](), dict[int, str | None]()
         self.sign_offs, self.grants, self.deployments = dict[int, Any](), dict[int, Any](), list[dict[str, Any]]()
+        self.recovery, self.delegations, self.threshold = dict[str, Any](), dict[int, Any](), 2
+        self.acts, self.used, self.lifted = dict[int, Any](), set[str](), dict[int, int]()  # statements used up; disregarded
         self.present, self.anchor, self.revoked = 0, dict[str, Any](), dict[str, int]()  # evidence; last good sizes
         self.unproven, self.back, self.log_keys = set[int](), set[int](), set[str]()  # not proven; whose time goes back
         self.absent = TAMPERED  # what an unknown key or policy means: UNPROVEN if records about them are hidden
@@ -406,6 +424,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         for entry in (closure := self._closure()):
             if self.attempt(entry.where, self._judge, entry) == UNPROVEN:
                 self.unproven.add(entry.seq)
+        self._disregard()
         self._acts()
         self._coverage(closure)
         self._copies()
@@ -414,6 +433,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
         self.manifest, self.mine = manifest, f"model/{manifest['model']}@{manifest['version']}"
+        self.whole = f"oversight/{manifest['model']}"  # the subject of what concerns all versions
         listed = {item["path"]: (item["sha256"], item["size"]) for item in manifest["files"]}
         found = {path: known for path, known in self.files.digests.items() if path != "bundle.json"}
         self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
@@ -497,37 +517,61 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self.expect(not spare, "bundle", f"{spare} entries are not in the anchored history: they are not judged", HOLDS)
         return [found[seq] for seq in sorted(found)]
     def _judge(self, entry: Entry) -> None:  # what it says, against the entries before it
-        facts, kind, governs = entry.facts, entry.kind, entry.kind in SIGNER or entry.kind in GOVERNANCE
+        facts, kind, topics = entry.facts, entry.kind, {*entry.subjects}
         rules = {"sign_off": self._sign_off, "release_granted": self._release, "deployment_completed": self._deployed}
         need(entry.seq == 0 or kind != "genesis", "a ledger has one genesis record, its first entry")
-        self.absent = UNPROVEN if facts is None and kind in GOVERNANCE else self.absent
+        self.absent = UNPROVEN if facts is None and kind in AUTHORITY else self.absent
         if facts is not None and kind == "genesis":
-            self._governed(entry, facts)  # first, since it brings the key of its own writer
-        self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
-        key = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig) if entry.key else {"kinds": None}
-        need(key["kinds"] is None or entry.seq == 0 or kind in key["kinds"], f"its writer may not write {kind} entries")
+            self._authority(entry, facts)  # first, since it brings the key of its own writer
+        self._writer(entry)
+        shared = {"people", "policy", self.whole} & topics if kind not in RELYING else set()
         if facts is None:
-            needed = kind in GOVERNANCE or kind in ACTS or self.mine in entry.subjects
+            for key in self.keys.values() if "people" in topics and kind in AUTHORITY else ():
+                key["until"] = min(key["until"], entry.seq if key["holder"] in topics else NEVER)  # it may say so
+            needed = kind in AUTHORITY or kind in ACTS or self.mine in topics or shared
             need(not needed, "its payload, about people, keys, policy or this version, is not disclosed", UNPROVEN)
             return
+        known = AUTHORITY if shared & {"people", "policy"} else {*OVERSIGHT, "model_registered"}
+        need(kind in known or not shared, "this verifier does not know what entries of its kind mean", UNPROVEN)
         about = f"model/{facts.get('model')}@{facts['version']}" if facts.get("version") else ""
-        need(about in ("", *entry.subjects), f"its payload is about {about}, its subjects are not")
-        if kind in ACTS:
+        need(about in ("", *topics), f"its payload is about {about}, its subjects are not")
+        if kind in ACTS or (kind in OVERSIGHT and topics & {self.mine, self.whole}):
             self._act(entry, facts)
-        elif governs and entry.seq:
-            self._governed(entry, facts)
+        elif (kind in AUTHORITY and entry.seq) or kind == "gate_set_adopted":
+            self._authority(entry, facts)
         elif kind in rules and about == self.mine:  # other versions' payloads are not all disclosed
             rules[kind](entry, facts)
-    def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes) -> dict[str, Any]:
+    def _writer(self, entry: Entry) -> None:  # acts about authority count by people's signatures, whoever wrote them
+        self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
+        try:
+            seq, allowed = entry.seq, None
+            if entry.key:
+                allowed = self._accept(entry.key, None, seq, entry.signed, entry.sig)["kinds"]
+            may = allowed is None or seq == 0 or entry.kind in allowed
+            need(may, f"its writer may not write {entry.kind} entries")
+        except Bad as error:
+            need(entry.kind in AUTHORITY and entry.seq, str(error), error.outcome)
+            self.expect(False, entry.where, f"its writer does not count: {error}", HOLDS)
+    def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
+                assertion: Any = None) -> dict[str, Any]:
         """The one place where a signature of a person or workload is accepted: its key counts then, and it verifies."""
-        # Passkeys join here: `verify_assertion` with SHA-256 of `message` as challenge, and "S4" in STRENGTHS.
-        need(key_id in self.keys, f"the key {key_id} was never enrolled", self.absent)
-        key: dict[str, Any] = self.keys[key_id]
+        keys = self.recovery if holder == RECOVERY else self.keys
+        need(key_id in keys, f"the key {key_id} was never enrolled", self.absent)
+        key: dict[str, Any] = keys[key_id]
         need(holder in (None, key["holder"]), f"the key {key_id} belongs to {key['holder']}, not to {holder}")
-        need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}")
+        need(holder is None or holder in {*self.people, RECOVERY}, f"{holder} is no person, and only people sign")
+        need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
-        need(ed25519_verify(key["public"], message, signature), f"the signature of {key['holder']} does not verify")
+        need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other signature has one")
+        if assertion:
+            check(assertion, {"authenticator_data": str, "client_data_json": str}, "the assertion")
+            data, client = [unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json")]
+            challenge, passkey = hashlib.sha256(message).digest(), key["passkey"]
+            origins = [*passkey["origins"]]
+            verify_assertion(key["public"], data, client, signature, challenge, passkey["rp_id"], origins)
+        else:
+            need(ed25519_verify(key["public"], message, signature), f"the signature of {key['holder']} does not verify")
         self.signatures += 1
         return key
     def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:  # of a DSSE envelope
@@ -535,37 +579,79 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         value = parse_canonical(payload, "statement")
         types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
         need(types == (PAYLOAD_TYPE, STATEMENT_TYPE, kind, 3, 4), f"it is not an in-toto Statement v1 of type {kind}")
-        said, raw = value["predicate"], unbase64(signature["sig"], "signature")
+        said, raw, assertion = value["predicate"], unbase64(signature["sig"], "signature"), signature.get("webauthn")
         size, seen = said["checkpoint"]["size"], said["checkpoint"]["root"]
-        need(said.keys() == (ACT_KEYS if kind == ACT_TYPE else SIGN_OFF_KEYS), "the statement has other members")
+        wanted = ACT_KEYS if kind == ACT_TYPE else SIGN_OFF_KEYS | ({"on_behalf_of"} if said.get("on_behalf_of") else set())
+        need(said.keys() == wanted, "the statement has other members")
         need(signature["keyid"] == said["key_id"], "the signature is not by the key that the statement names")
-        need(len(signature) == 2, "its signature is of a form that this verifier does not know", UNPROVEN)
-        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw)
+        fits = signature.keys() == {"keyid", "sig", *(["webauthn"] if assertion else [])}
+        need(fits, "its signature is of a form that this verifier does not know", UNPROVEN)
+        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion)
         need(said["ledger"] == self.origin, "the statement belongs to another ledger")
         need(0 <= size <= seq, f"the signer claims to have seen {size} entries, but this is entry {seq}")
+        need(sha256(payload) not in self.used, "the same statement stands in an earlier entry; it counts once")
         if size not in self.roots:  # it can be compared if all entries before it are in the bundle
             leaves = [self.entries[at].leaf for at in range(size) if at in self.entries]
             self.roots[size] = tree_root(leaves).hex() if len(leaves) == size else None
         need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
         return value, payload
-    def _roles(self, person: str) -> set[str]:
-        return set(self.people.get(person, {"roles": []})["roles"])
-    def _enrol(self, item: Any, seq: int) -> None:  # take in a person or workload and its keys, for later entries
+    def _signed(self, entry: Entry, facts: dict[str, Any]) -> tuple[set[str], int, set[str]]:
+        """Verify all signatures of a record: who signed (of recovery keys the ids), the fewest entries seen, digests."""
+        content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
+        wanted = (entry.kind, [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}])
+        signers, seen, used = list[str](), entry.seq, set[str]()
+        for envelope in [*filter(None, [facts.get("envelope")]), *facts.get("envelopes", [])]:
+            value, payload = self._statement(envelope, ACT_TYPE, entry.seq)
+            said = value["predicate"]
+            need((said["kind"], value["subject"]) == wanted, "the statement signs something else")
+            signers.append(said["key_id" if said["person"] == RECOVERY else "person"])
+            seen, used = min(seen, said["checkpoint"]["size"]), used | {sha256(payload)}
+        members = [facts.get(name) or [] for name in SIGNERS[entry.kind]]
+        named = [name for found in members for name in ([found] if isinstance(found, str) else found)]
+        need(len({*signers}) == len(signers), "a person signed it twice; different people have to sign")
+        need(not SIGNERS[entry.kind] or sorted(named) == sorted(signers), "it names other people than those who signed")
+        return {*signers}, seen, used
+    def _roles(self, person: str, entry: Entry) -> set[str]:  # that count for a signature in an entry
+        item, days = self.people.get(person, {"roles": []}), self.policy.get("people", {}).get("recertify_days")
+        late = item["roles"] and days and entry.time_us > item["confirmed"] + days * 86_400_000_000
+        return set() if late else {*item["roles"]}
+    def _enrol(self, item: Any, seq: int) -> set[str]:  # take in keys of a person or workload, for later entries
         holder, keys = (item["person"], item["keys"]) if "person" in item else (item["workload"], [item["key"]])
+        new = dict[str, Any]()
         for key in keys:
-            key_id, public, ours = key["key_id"], unbase64(key["public"], "public key"), key["algorithm"] == "ed25519"
+            key_id, public, passkey = key["key_id"], unbase64(key["public"], "public key"), key.get("passkey")
+            ours = key["algorithm"] == ("webauthn" if passkey else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
-            new = {"holder": holder, "public": public if ours else b"", "since": seq, "until": NEVER}
-            known = self.keys.setdefault(key_id, new)
-            need(known["holder"] == holder, f"the key {key_id} belongs to {known['holder']} already")
-            known["kinds"] = item.get("kinds")
-        self.people |= {holder: item} if "person" in item else {}
+            owner = self.keys.get(key_id, {"holder": holder})["holder"]
+            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or is there twice")
+            new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
+                           "until": NEVER, "strength": "S4" if passkey else "S3", "kinds": item.get("kinds")}
+        self.keys |= {key_id: {**key, **self.keys.get(key_id, {}), "kinds": key["kinds"]} for key_id, key in new.items()}
+        return {*new}
+    def _stand(self, item: Any, entry: Entry) -> None:  # a person's new state: keys that it does not list end with it
+        who, taken = item["person"], {a.lower(): p for p, other in self.people.items() for a in other.get("aliases", [])}
+        need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
+        listed = self._enrol(item, entry.seq)
+        for key_id in self._keys_of(who) - listed:
+            self.keys[key_id]["until"] = min(entry.seq, self.keys[key_id]["until"])
+        self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
+    def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all there ever were, or those that count `until` then
+        return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
     def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
+        row = {"seq": entry.seq, "time": entry.time, "kind": entry.kind, "signers": [], "counts": False, "facts": facts}
         try:
-            signers, about = self._governed(entry, facts), {"ledger", "clock" if entry.kind == CLOCK else "log_key"}
-            enough = sum(ADMIN in self._roles(person) for person in signers) >= 2 - self.trial
+            if entry.kind in OVERSIGHT:
+                said = {k: v for k, v in facts.items() if v not in (None, "", [], {}) and not k.startswith("envelope")}
+                self.acts[entry.seq] = {**row, "said": ", ".join(f"{k}: {v}" for k, v in said.items())}
+            signers = self._signed(entry, facts)[0] if "envelope" in str(facts.keys()) and facts.get("envelope", 1) else set()
+            if entry.kind in OVERSIGHT:
+                self._overseen(entry, facts, signers)
+                self.acts[entry.seq] |= {"signers": sorted(signers), "counts": True}
+                return
+            about = {"ledger", "clock" if entry.kind == CLOCK else "log_key"}
+            enough = sum(ADMIN in self._roles(person, entry) for person in signers) >= 2 - self.trial
             need(enough, "it is not signed by two workspace admins", self.absent)
-            need({*facts["approvers"]} == signers and signers | about == {*entry.subjects}, "it names other people")
+            need(signers | about == {*entry.subjects}, "it names other people")
             if entry.kind == CLOCK:
                 before = getattr(self.entries.get(entry.seq - 1), "time_us", facts["wrong_us"])
                 need(before == facts["wrong_us"] and entry.time_us >= facts["floor_us"], "it is for another place")
@@ -575,6 +661,27 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
                 self.revoked[facts["vkey"]] = min(facts["last_good_size"], self.revoked.get(facts["vkey"], NEVER))
         except Exception as e:
             raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
+    def _overseen(self, entry: Entry, facts: Any, signers: set[str]) -> None:  # who may sign what, where the policy says it
+        rules, kind = self.policy, entry.kind
+        if kind in ("finding", "release_suspended") or (kind == "model_event" and not signers):
+            need(not str(facts.get("reported_by")).startswith("person/"), "it names a person who did not sign it")
+            return
+        glass = {"roles": [], "extra_role": "compliance_officer", "quorum": 2, **rules.get("break_glass", {})}
+        roles, least = {
+            "model_classified": (rules.get("classifiers"), 1), "block_lifted": (rules.get("blockers"), 2),
+            "rollback_ordered": (rules.get("rollback_roles"), 1), "review_completed": (rules.get("review_roles"), 1),
+            "break_glass_opened": ([*glass["roles"], glass["extra_role"]], glass["quorum"])}.get(kind, (None, 1))
+        held = [self._roles(who, entry) for who in signers]
+        able = sum(bool(found if roles is None else found & {*roles}) for found in held)
+        need(able >= (1 if self.trial else least), f"it is not signed by {least} with a role for it", self.absent)
+        extra = kind != "break_glass_opened" or any(glass["extra_role"] in found for found in held)
+        need(extra, f"no {glass['extra_role']} signed it", self.absent)
+    def _disregard(self) -> None:  # what has no effect is no flaw any more once it is disregarded; it still has none
+        for seq, by in self.lifted.items():
+            where = self.entries[seq].where if seq in self.entries and self.entries[seq].kind in AUTHORITY else None
+            for found in [item for item in self.findings if item["where"] == where and item["code"] == TAMPERED]:
+                self.findings.remove(found)
+                self.expect(False, where or "", f"{found['message']} (has no effect; disregarded by entry {by})", HOLDS)
     def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
         for seq in self.back:
             self.expect(False, f"entry {seq}", "its time goes back", UNPROVEN if seq in self.unproven else TAMPERED)
@@ -583,45 +690,101 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
             wrong = f"the log key {key} was revoked: it counts for witnessed heads up to size {self.revoked[key]}"
             self.expect(False, "ledger/checkpoint.txt", wrong, HOLDS if bad < self.log_keys else UNPROVEN)
         self.level = 0 if bad and bad == self.log_keys else self.level
-    def _governed(self, entry: Entry, facts: dict[str, Any]) -> set[str]:  # a record people sign, and what follows
-        kind, signers, founders = entry.kind, set[str](), facts.get("founders", [])
+    def _authority(self, entry: Entry, facts: dict[str, Any]) -> None:  # a record about authority, and what follows
+        kind, at, founders = entry.kind, entry.seq, facts.get("founders", [])
         if kind == "genesis":  # the founders' keys stand in the record that they sign
             need(facts["origin"] == self.origin, "the genesis record is of another ledger")
             need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
-            self.trial = facts["trial"]
+            self.trial, self.threshold = facts["trial"], facts["recovery_threshold"]
             for item in [*founders, *facts["workloads"]]:
-                self._enrol(item, 0)
-        content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
-        wanted = (kind, [{"name": kind, "digest": {"sha256": sha256(canonical(content))}}])
-        for envelope in [facts["envelope"]] if kind in SIGNER else facts["envelopes"]:
-            value, _ = self._statement(envelope, ACT_TYPE, entry.seq)
-            need((value["predicate"]["kind"], value["subject"]) == wanted, "the statement signs something else")
-            signers.add(value["predicate"]["person"])
-        if kind in SIGNER:
-            signer = facts[SIGNER[kind]]
-            need(signers == {signer}, "the one who signed is not the one whom the record names")
-            allowed = ADMIN in self._roles(signer) or kind == "gate_set_adopted" or signer == facts.get("holder")
-            need(allowed, f"{signer} may not do this: the role {ADMIN} is needed", self.absent)
+                self._stand(item, entry) if "person" in item else self._enrol(item, 0)
+            self.recovery, known = {}, self.keys
+            self.keys = {}
+            self._enrol({"person": RECOVERY, "keys": facts["recovery_keys"]}, 0)
+            self.recovery, self.keys = self.keys, known
+        signers, seen, used = self._signed(entry, facts)
+        roles = {who: self._roles(who, entry) for who in signers}
+        admin = any(ADMIN in held for held in roles.values())
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
             need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
         elif kind == "policy_adopted":
             adopters, quorum = set(self.policy.get("adopters", [ADMIN])), max(1, self.policy.get("policy_quorum", 2))
-            count = sum(bool(adopters & self._roles(person)) for person in signers)
+            count = sum(bool(adopters & held) for held in roles.values())
             need(count >= (1 if self.trial else quorum), "not enough people with the right role signed the policy")
+        elif kind in ("person_enrolled", "person_recovered"):
+            self._person(entry, facts, signers, seen)
+        elif kind == "workload_enrolled":
+            need(admin, f"the role {ADMIN} is needed", self.absent)
+            need(facts["workload"]["key"]["algorithm"] == "ed25519", "a machine has no passkey")
+            self._enrol(facts["workload"], at)
         elif kind == "key_revoked":
-            key = self.keys[facts["key_id"]]
-            need(key["holder"] == facts["holder"], f"{facts['holder']} has no key {facts['key_id']}")
-            key["until"] = min(entry.seq, key["until"])
-        elif kind not in ("gate_set_adopted", *ACTS):
-            item = facts["person" if kind == "person_enrolled" else "workload"]
-            need(item.get("person") not in signers, "the enrolment is not vouched for by a second person")
-            self._enrol(item, entry.seq)
+            need(admin or signers == {facts["holder"]}, f"the role {ADMIN} is needed", self.absent)
+            need(facts["key_id"] in self._keys_of(facts["holder"]), f"{facts['holder']} has no key {facts['key_id']}")
+            self.keys[facts["key_id"]]["until"] = min(at, self.keys[facts["key_id"]]["until"])
+        elif kind == "delegated":
+            days, who, to = self.policy.get("people", {}).get("max_delegation_days", 30), facts["delegator"], facts["delegate"]
+            need(facts["role"] in roles[who] - {ADMIN}, f"{who} has no such role to delegate", self.absent)
+            need(who != to and to in self.people and self._keys_of(to, at), f"nothing can be delegated to {to}")
+            fits = 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
+            need(fits, f"a delegation ends after it starts, within {days} days")
+            self.delegations[at] = {**facts, "leaf": entry.leaf.hex(), "ended": NEVER}
+        elif kind == "delegation_ended":
+            given, sides = self.delegations.get(facts["delegation_seq"], {}), (facts["delegator"], facts["delegate"])
+            fits = (given.get("delegator"), given.get("delegate")) == sides and given["ended"] == NEVER
+            need(fits and (admin or signers & {*sides}), "it ends no delegation, or is signed by others", self.absent)
+            given["ended"] = at
+        elif kind == "person_recertified":  # an admin's own recertification may be overdue: somebody has to begin
+            known = self.people.get(facts["person"], {"roles": [None], "since": NEVER})
+            admin = any(ADMIN in self.people[who]["roles"] for who in signers - {facts["person"]})
+            need(admin and {*known["roles"]} == {*facts["roles"]}, "no other admin confirms the roles held", self.absent)
+            need(seen > known["since"], "it was signed before the person last changed")
+            known["confirmed"] = entry.time_us
+        elif kind == "entry_disregarded":
+            topics = self.entries[facts["seq"]].subjects if facts["seq"] in self.entries else []
+            need(0 < facts["seq"] < at, "it names no earlier entry")
+            of, least = ({ADMIN}, 2) if "policy" not in topics else (
+                {*self.policy.get("adopters", [ADMIN])}, max(2, self.policy.get("policy_quorum", 2)))
+            able = sum(bool(held & of) for held in roles.values()) * (not signers & {*topics})
+            need(self._recovers(signers) or able >= (1 if self.trial else least), "not enough others signed it", self.absent)
+            self.lifted.setdefault(facts["seq"], at)
+        for given in self.delegations.values():  # one ends with the delegator's role, or last key
+            who = given["delegator"]
+            held = self._keys_of(who, NEVER) and given["role"] in self.people[who]["roles"]
+            given["ended"] = min(given["ended"], NEVER if held else at)
+        self.used |= used
         if kind in ("genesis", "policy_adopted"):
-            self.policy, self.policies[entry.seq] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
-            need(self.policies[entry.seq] == facts["policy_digest"], "the policy's digest is not that of the policy")
-        return signers
+            self.policy, self.policies[at] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
+            need(self.policies[at] == facts["policy_digest"], "the policy's digest is not that of the policy")
+    def _recovers(self, signers: set[str]) -> bool:  # whether these are recovery keys, as many as it takes
+        return signers <= {*self.recovery} and len(signers) >= max(self.threshold, 2 - self.trial)
+    def _person(self, entry: Entry, facts: dict[str, Any], signers: set[str], seen: int) -> None:
+        """Enrol, change or recover a person: who has to sign depends on what changes (ledger-format.md §9.3)."""
+        item, who = facts["person"], facts["person"]["person"]
+        before, listed, mine = self.people.get(who), {key["key_id"] for key in item["keys"]}, self._keys_of(who)
+        need(before is None or seen > before["since"], "it was signed before an entry that changed this person")
+        if entry.kind == "person_recovered":
+            need(self._recovers(signers), "not enough recovery keys signed it")
+            need(listed and not listed & mine, "a recovery gives new keys, none that was theirs before")
+            self._stand(item, entry)
+            for given in self.delegations.values():
+                given["ended"] = min(given["ended"], entry.seq if given["delegator"] == who else NEVER)
+            return
+        named = [[of.get("name"), of.get("title"), sorted(of.get("aliases", []))] for of in (item, before or {})]
+        less = before is not None and named[0] == named[1] and {*item["roles"]} <= {*before["roles"]}
+        rotates, admin = less and bool(listed - mine), facts["vouched_by"]
+        need(who not in signers or rotates, f"{who} cannot vouch for themselves")
+        need(admin != who or (self.trial and signers == {who}), f"{who} cannot vouch for themselves")
+        need(ADMIN in self._roles(admin, entry), f"{admin} may not enrol: the role {ADMIN} is needed", self.absent)
+        roleless = {one for one in signers - {who} if not self._roles(one, entry)}
+        need(not roleless, f"{', '.join(roleless)} cannot vouch: no role counts", self.absent)
+        rule = self.policy.get("people")
+        least = 1 if self.trial or (less and not rotates) or rule is None else rule.get("vouchers", 2)
+        need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
+        self.expect(rule is not None or len(signers) > 1 or self.trial, entry.where,
+                    "one person vouched for it; the policy of then does not say how many it takes", HOLDS)
+        self._stand(item, entry)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
@@ -634,9 +797,12 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(same, f"the package in entry {seq} is another one, or about another version or model file")
         return package
     def _sign_off(self, entry: Entry, facts: dict[str, Any]) -> None:
-        need(facts["strength"] in STRENGTHS, f"strength {facts['strength']!r} is not known to this verifier", UNPROVEN)
+        strength = facts["strength"]
+        need(strength in STRENGTHS, f"strength {strength!r} is not known to this verifier", UNPROVEN)
         value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
+        true = self.keys[said["key_id"]]["strength"]
+        need(strength == true, f"it claims the strength {strength}, the key has {true}")
         package, ref = self._package(of["entry_seq"], of["digest"], said, entry.seq), said["reference"]
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
         same = {k: said[k] for k in ("model", "version", "stage", "decision", "role", "person", "key_id", "signed_at")}
@@ -649,15 +815,36 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self._in_force(said["policy_digest"], entry.seq, said["checkpoint"]["size"])
         leaves = {item.leaf.hex() for item in self.entries.values() if ref and item.seq == ref["entry_seq"] < entry.seq}
         need(ref is None or ref["entry_leaf"] in leaves, "the entry that it refers to is not the one in the ledger")
-        held, named = said["role"] in self._roles(who), self.people.get(who, {}).get("name") == said["printed_name"]
-        self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then", HOLDS)
+        held, named = self._held(entry, said), self.people.get(who, {}).get("name") == said["printed_name"]
+        self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then, nor by a delegation", HOLDS)
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
+        behalf, conditions = said.get("on_behalf_of"), said["conditions"]
         words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
-        words += [f"      Condition: {item['text']} (due {item['due'] or 'not dated'})" for item in said["conditions"]]
+        words += [f"      on behalf of {behalf['person']} (delegation: entry {behalf['delegation']['entry_seq']})"] * bool(behalf)
+        words += ["      Condition: " + condition(item) for item in conditions]
+        ends = [said["expires"], *(item["limit"]["until"] for item in conditions if item.get("kind") == "expiry")]
+        self.used.add(sha256(payload))
         self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
-                                     "seq": entry.seq, "time": entry.time, "role_held": held, "words": words}
+                                     "seq": entry.seq, "time": entry.time, "role_held": held, "words": words,
+                                     "strength": strength, "ends": min(filter(None, ends), default=None)}
+    def _held(self, entry: Entry, said: dict[str, Any]) -> bool:  # whether the signer had the role, or by delegation
+        behalf, role, now = said.get("on_behalf_of"), said["role"], entry.time_us / 10**6
+        if not behalf:
+            return role in self._roles(said["person"], entry)
+        given = self.delegations.get(behalf["delegation"]["entry_seq"], {"leaf": ""})
+        return (given["leaf"] == behalf["delegation"]["entry_leaf"] and given["ended"] >= entry.seq
+                and (given["delegator"], given["delegate"], given["role"]) == (behalf["person"], said["person"], role)
+                and said["model"] in (given["models"] or [said["model"]])
+                and said["stage"] in (given["stages"] or [said["stage"]])
+                and utc(given["starts"]) <= now < utc(given["expires"]) and role in self._roles(behalf["person"], entry))
     def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
         mine = self.sign_offs[seq]
+        acts = [act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]]
+        for act in acts:
+            if (act["kind"], act["facts"].get("sign_off_seq")) == ("block_lifted", seq) and mine["decision"] == "block":
+                return f"was lifted by entry {act['seq']}"
+            if act["facts"].get("event") in self.policy.get("voids", []) and mine["decision"] in APPROVALS:
+                return f"is void since the {act['facts']['event']} of entry {act['seq']}"
         for other in (item for item in self.sign_offs.values() if item["seq"] < until):
             withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
             if withdraws and (other["reference"] or {}).get("entry_seq") == seq:
@@ -672,24 +859,46 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self._package(facts["package_seq"], facts["package_digest"], facts, at)
         need(facts["decided_on_size"] == at, "it claims to be decided on another number of entries")
         self._in_force(facts["policy_digest"], at)
-        self.expect(based_on, entry.where, "the release rests on no sign-off", HOLDS)
+        words = self._by(facts, at)
+        self.expect(based_on or facts.get("waived"), entry.where, "the release rests on no sign-off", HOLDS)
         for seq in based_on:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
             need(seq in self.sign_offs, f"it relies on entry {seq}, which is no valid earlier sign-off")
             found, undone = self.sign_offs[seq], self._undone(seq, at)
+            least = self.policy.get("stages", {}).get(found["stage"], {}).get("min_strength", "S2")
             for fits, wrong in (
                 (found["package_digest"] == facts["package_digest"], "is for another package"),
                 (found["decision"] in APPROVALS, f"is no approval but {found['decision']!r}"),
                 (found["role_held"], "is by a signer who did not hold the role"),
-                (target in set(found["target_environments"] or [target]), "is for other targets"),
-                (found["expires"] is None or found["expires"] > facts["decided_at"], "had expired"),
+                (target in found["target_environments"], "is for other targets"),
+                (found["ends"] is None or found["ends"] > facts["decided_at"], "had expired"),
+                (found["strength"] >= least, f"is of less strength than {least}, which its stage demands"),
                 (undone is None, undone),
                 (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
             ):
                 need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
         need(all(seq in self.entries and seq < at for seq in facts["gate_seqs"]), "it relies on unknown gates")
         need(set(facts["relied_on"]) <= set(entry.subjects), "it does not carry all that it relied on as subjects")
-        self.grants[at] = {**facts, "seq": at, "time": entry.time}
+        self.grants[at] = {**facts, "seq": at, "time": entry.time, "words": words}
+    def _by(self, facts: dict[str, Any], at: int) -> list[str]:  # what a release rests on besides sign-offs, in words
+        purpose, waived, waivable = facts.get("purpose", "release"), facts.get("waived", []), set[str]()
+        need(purpose in ("release", *WAYS), f"its purpose {purpose!r} is not known to this verifier", UNPROVEN)
+        orders = [(WAYS[purpose], facts["order_seq"])] if purpose in WAYS else []
+        orders += [("change_plan_adopted", facts["plan_seq"])] if facts.get("plan_seq") is not None else []
+        words = []
+        for kind, seq in orders:
+            need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
+            act, acts = self.acts.get(seq, {"counts": False}), self.acts.values()
+            need(act["counts"] and act["kind"] == kind, f"it relies on entry {seq}, which is no {kind} that counts")
+            said, wanted = act["facts"], {name: facts[name] for name in ("model", "version", "target")}
+            need({**wanted, **said}.items() >= wanted.items(), f"the act of entry {seq} is about something else")
+            over = [other["seq"] for other in acts if other["counts"] and other["facts"].get("plan_seq") == seq]
+            need(said.get("expires", "~") > facts["decided_at"] and not over, f"the act of entry {seq} had ended")
+            waivable |= {*said.get("waived", []), *said.get("stages", [])}
+            words.append(f"      by {kind} of entry {seq}, signed by {', '.join(act['signers'])}: {said['reason']}")
+        need({*waived} <= waivable, "it goes without stages that nobody waived")
+        words += [f"      without the sign-off of: {', '.join(waived)}"] * bool(waived)
+        return words + [f"      bound to the condition: {condition(item)}" for item in facts.get("conditions", [])]
     def _deployed(self, entry: Entry, facts: dict[str, Any]) -> None:
         seq, grant = facts["grant_seq"], self.grants.get(facts["grant_seq"], {})
         need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
@@ -701,6 +910,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
             relied_on = entry.facts and entry.kind in ("sign_off", "release_granted", "training_run")
             if relied_on and self.mine in entry.subjects:
                 needed |= {s for s in entry.subjects if s.split("/")[0] in ("person", "release", "dataset")}
+            needed |= {self.whole} & {*entry.subjects}
         for subject in sorted(needed - set(anchor.subjects)):
             self.expect(False, "anchor", f"it does not cover {subject}: an entry about it could be left out", UNPROVEN)
         for name in ("model", "version", "package_digest") if anchor.facts else ():
@@ -755,7 +965,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
                            "witnesses": self.cosigners},
             "anchor": anchor or None, "findings": self.findings, "evidence_not_included": [*self.left_out.values()],
             "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
-            "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
+            "acts": [*self.acts.values()], "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
             "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
@@ -765,12 +975,15 @@ def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[
 def report_text(report: dict[str, Any]) -> str:  # in plain language
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
     signed = [line for item in report["sign_offs"] for line in (
-        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} "
-        f"({item['stage']}), entry {item['seq']} of {item['time']} [{item['undone'] or 'stands'}]", *item["words"])]
-    moved = {name: [f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}"
-                    for item in report[name]] for name in ("grants", "deployments")}
+        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} ({item['stage']}), "
+        f"{item['strength']}, entry {item['seq']} of {item['time']} [{item['undone'] or 'stands'}]", *item["words"])]
+    moved = {name: [line for item in report[name] for line in (
+        f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}", *item["words"])]
+             for name in ("grants", "deployments")}
+    acts = [f"{item['time']} {item['kind']}, entry {item['seq']}, signed by {', '.join(item['signers']) or 'nobody'} "
+            f"[{'counts' if item['counts'] else 'counts for nothing'}]: {item['said']}" for item in report["acts"]]
     sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
-                [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"],
+                [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"], "Other acts": acts,
                 "Notes": report["warnings"], "Not checked": report["not_checked"]}
     lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * report["trial"]
     lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]

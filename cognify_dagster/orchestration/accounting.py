@@ -4,6 +4,7 @@ A materialization without a run counts only if it says that it was rebuilt from 
 does: its entry, leaf hash and data version must be right, and it may neither repeat an entry nor put an older one over a newer.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,14 @@ KIND_OF_ROLE = {
 _LOOKED_BACK = 100
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What an asset is for. `target` is that of a deployment asset."""
+
+    role: str
+    target: str | None = None
+
+
 def subject_of(role: str, model: str, asset: str, partition: str | None) -> str:
     """Return what an entry behind a materialization must be about; `asset` is the dataset's name for a dataset."""
     return f"dataset/{asset}" if role == "dataset" else f"model/{model}@{partition}"
@@ -33,8 +42,13 @@ def entry_of(record: Any) -> Any:
     return getattr(event.metadata.get(f"{PREFIX}ledger_entry"), "value", None) if event else None
 
 
-def unaccounted(reading: Reading, role: str, subject: str, record: Any) -> str | None:
-    """Say why a materialization is not backed by a ledger entry about just this asset and version, or None."""
+def unaccounted(
+    reading: Reading, role: str, subject: str, record: Any, release: tuple[str, str] | None = None
+) -> str | None:
+    """Say why a materialization is not backed by a ledger entry about just this asset and version, or None.
+
+    `release`: model and target of a deployment asset; the entry must be of a deployment to just that target.
+    """
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
     if not record.run_id and getattr(metadata.get(REBUILT), "value", None) is not True:
         return "it was reported without a run (by hand in the UI or through the REST interface)"
@@ -49,6 +63,9 @@ def unaccounted(reading: Reading, role: str, subject: str, record: Any) -> str |
         return f"it names entry {number} with another leaf hash"
     if entry.kind != KIND_OF_ROLE[role] or subject not in entry.subjects:
         return f"it names entry {number}, which is a {entry.kind} of {', '.join(entry.subjects)}, not of {subject}"
+    where = f"release/{release[0]}.{release[1]}" if release is not None else subject
+    if where not in entry.subjects:
+        return f"it names entry {number}, which is a deployment to another target, not to {where.partition('.')[2]}"
     if not record.run_id:
         recorded = reading.at(number)  # None: its payload was erased since, and nothing of it can be compared any more
         told = (record.asset_materialization.tags or {}).get("dagster/data_version")
@@ -57,7 +74,14 @@ def unaccounted(reading: Reading, role: str, subject: str, record: Any) -> str |
     return None
 
 
-def told_before(instance: dg.DagsterInstance, reading: Reading, role: str, subject: str, record: Any) -> str | None:
+def told_before(
+    instance: dg.DagsterInstance,
+    reading: Reading,
+    role: str,
+    subject: str,
+    record: Any,
+    release: tuple[str, str] | None = None,
+) -> str | None:
     """Say that a rebuilt materialization repeats an entry that Dagster told of, or hides a newer one; else None."""
     number, event = entry_of(record), record.asset_materialization
     earlier = instance.fetch_materializations(
@@ -69,7 +93,7 @@ def told_before(instance: dg.DagsterInstance, reading: Reading, role: str, subje
         limit=_LOOKED_BACK,
     ).records
     for item in earlier:
-        if unaccounted(reading, role, subject, item) is None and entry_of(item) >= number:
+        if unaccounted(reading, role, subject, item, release) is None and entry_of(item) >= number:
             return (
                 f"it was reported without a run, and an earlier materialization told of entry {entry_of(item)} already"
             )

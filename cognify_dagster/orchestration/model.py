@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -98,18 +98,24 @@ class GovernedModel:
         )
         return self.translator.get_asset_spec(data)
 
-    def build_defs(self, *, assets: Sequence[dg.AssetsDefinition]) -> dg.Definitions:
+    def build_defs(
+        self, *, assets: Sequence[dg.AssetsDefinition], release_by: Literal["sensor", "automation"] = "sensor"
+    ) -> dg.Definitions:
         """Return everything that governs the given assets.
 
-        Adds the package asset with its sign-off check, the approval sensor and the reconciliation sensor (both running by
+        Adds the package asset with its sign-off check, the approval, reconciliation and notification sensors (all running by
         default). The result holds no `ledger` resource: a project that forgets it fails at load, and several models merge.
 
         Args:
-            assets: the model's training, evaluation and deployment assets, made by this package's decorators.
+            assets: the model's training, evaluation and deployment assets, made by this package's decorators. There may be
+                several deployments, each with a target of its own.
+            release_by: who requests the release run: "sensor" is the approval sensor; with "automation" the deployment asset
+                carries an automation condition that fires once the blocking sign-off check passed. Either only asks: the
+                deployment's body decides.
 
         Raises:
-            UsageError: if an asset belongs to another model, or there is more than one of a kind.
+            UsageError: if an asset belongs to another model, or there is more than one of a kind or for a target.
         """
         from cognify_dagster.orchestration.build import build_definitions
 
-        return build_definitions(self, assets)
+        return build_definitions(self, assets, release_by)

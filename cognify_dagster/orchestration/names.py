@@ -8,6 +8,8 @@ POOL = "cognify/pool"
 SENSOR_ROLE = "cognify/sensor"
 APPROVAL = "approval"
 RECONCILIATION = "reconciliation"
+NOTIFICATION = "notification"
+AUTOMATION = "automation"
 _SUFFIXES = tuple(f"_{role}_sensor" for role in (APPROVAL, RECONCILIATION))
 
 

@@ -6,10 +6,12 @@ cannot be told this way: Dagster stores one evaluation without a run for a parti
 requests a run of the check alone. Nothing of this decides anything: the deployment's body asks the ledger.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.governance.history import grant_of
 from cognify_dagster.orchestration.metadata import (
     PREFIX,
     approval_table,
@@ -17,45 +19,42 @@ from cognify_dagster.orchestration.metadata import (
     condition_table,
     reasons_markdown,
     refusal_table,
-    stage_table,
-    workflow_fields,
 )
-from cognify_dagster.orchestration.standing import FAILED, LIVE, READY, SUPERSEDED, Board, Standing
+from cognify_dagster.orchestration.standing import FAILED, LIVE, READY, SUPERSEDED, SUSPENDED, Board, Standing
+from cognify_dagster.orchestration.workflow import released_fields, stage_table, workflow_fields
 from cognify_dagster.workspace import Workspace
 
-RELEASED = (LIVE, SUPERSEDED)
+RELEASED = (LIVE, SUSPENDED, SUPERSEDED)
 # A run with this tag evaluates the sign-off check to show it. The check warns in it instead of failing the run.
 PURPOSE, REPORT = "cognify/purpose", "report_sign_off"
 
 
-def notices(board: Board, found: Standing, package: dg.AssetKey, deployment: dg.AssetKey) -> list[dg.AssetObservation]:
-    """Return the events that tell a version's present standing: on its package and, once it was released or refused, its
-    deployment.
-    """
-    told = [
-        dg.AssetObservation(
-            asset_key=package,
-            partition=found.version,
-            description=found.text,
-            metadata=package_now(board, found),
-        )
-    ]
-    if found.deployed is not None:
-        told.append(
-            dg.AssetObservation(
-                asset_key=deployment,
-                partition=found.version,
-                description=found.text,
-                metadata={
-                    f"{PREFIX}state": dg.MetadataValue.md(found.markdown),
-                    f"{PREFIX}final_copy": final_copy(board.workspace, found),
-                    f"{PREFIX}status_now": command(board.workspace, f"status {found.model}"),
-                },
-            )
-        )
-    elif found.refusals:
-        told.append(refused_notice(board, found, deployment))
-    return told
+def package_notice(
+    board: Board, found: Standing, package: dg.AssetKey, others: Sequence[Standing] = ()
+) -> dg.AssetObservation:
+    """Return the event that tells on the package's page where a version stands; `others`: on the model's other targets."""
+    return dg.AssetObservation(
+        asset_key=package,
+        partition=found.version,
+        description="; ".join(item.text for item in (found, *others)),
+        metadata=package_now(board, found, others),
+    )
+
+
+def deployment_notice(board: Board, found: Standing, deployment: dg.AssetKey) -> dg.AssetObservation | None:
+    """Return the event that tells on the deployment's page where a version stands; None if it was never released nor refused."""
+    if found.deployed is None:
+        return refused_notice(board, found, deployment) if found.refusals else None
+    metadata: dict[str, Any] = {f"{PREFIX}state": dg.MetadataValue.md(found.markdown)}
+    if found.state == SUSPENDED:
+        metadata[f"{PREFIX}suspended_because"] = dg.MetadataValue.md(reasons_markdown(found.reasons))
+    if found.live is not None and found.live.review.due:
+        metadata[f"{PREFIX}review_due"] = found.live.review.due[:10]
+    metadata[f"{PREFIX}final_copy"] = final_copy(board.workspace, found)
+    metadata[f"{PREFIX}status_now"] = command(board.workspace, f"status {found.model}")
+    return dg.AssetObservation(
+        asset_key=deployment, partition=found.version, description=found.text, metadata=metadata
+    )
 
 
 def refused_notice(
@@ -87,12 +86,14 @@ def refused_notice(
     )
 
 
-def package_now(board: Board, found: Standing) -> dict[str, Any]:
+def package_now(board: Board, found: Standing, others: Sequence[Standing] = ()) -> dict[str, Any]:
     """What the package's page shows of the present, above what its materialization recorded."""
     metadata: dict[str, Any] = {
         f"{PREFIX}state": dg.MetadataValue.md(found.markdown),
         f"{PREFIX}waiting_for": dg.MetadataValue.md(
-            reasons_markdown(found.reasons) if found.state not in RELEASED else "nobody: it was released"
+            reasons_markdown(found.reasons)
+            if found.state == SUSPENDED or found.state not in RELEASED
+            else "nobody: it was released"
         ),
         f"{PREFIX}signed_by": approval_table(found),
         f"{PREFIX}conditions": condition_table(found.approvals),
@@ -104,21 +105,10 @@ def package_now(board: Board, found: Standing) -> dict[str, Any]:
         metadata |= workflow_fields(found.decision)
     else:
         metadata[f"{PREFIX}stages"] = "all done when it was released; see signed_by"
-        metadata |= released_fields(found)
+        metadata |= released_fields(found, grant_of(board.reading, found.deployed) if found.deployed else None)
+    for other in others:
+        metadata[f"{PREFIX}on_{other.target}"] = dg.MetadataValue.md(other.markdown)
     return metadata
-
-
-def released_fields(found: Standing) -> dict[str, str]:
-    """The workflow fields of a released version: what its release used."""
-    roles = {item.role for item in found.approvals}
-    return {
-        f"{PREFIX}{label}": "signed" if role in roles else "not required"
-        for label, role in (
-            ("validation_status", "model_validator"),
-            ("compliance_review", "compliance_officer"),
-            ("business_approval", "business_owner"),
-        )
-    }
 
 
 def sign_off_now(workspace: Workspace, found: Standing) -> dict[str, Any]:

@@ -5,7 +5,7 @@ have not signed yet), and so it does in a run that the approval sensor requests 
 an error that stops the deployment before its body starts. Either way the body decides for itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,10 +14,18 @@ import dagster as dg
 from cognify_dagster.documents import BuiltPackage, build_and_record
 from cognify_dagster.documents.labels import STATUS_LABELS
 from cognify_dagster.governance import decide, directory
-from cognify_dagster.orchestration._compat import partition_key, partitioned_checks, root_run_id, run_builds, run_tags
+from cognify_dagster.orchestration._compat import (
+    forbid_run_retries,
+    partition_key,
+    partitioned_checks,
+    root_run_id,
+    run_builds,
+    run_tags,
+)
 from cognify_dagster.orchestration.attribution import identified, launcher
 from cognify_dagster.orchestration.calls import UsageError
-from cognify_dagster.orchestration.deployment import package_built_by
+from cognify_dagster.orchestration.deployment import ENFORCES_METADATA, TARGET_METADATA, package_built_by
+from cognify_dagster.orchestration.lanes import Lane
 from cognify_dagster.orchestration.metadata import (
     NOT_KEPT,
     PREFIX,
@@ -25,20 +33,18 @@ from cognify_dagster.orchestration.metadata import (
     entry_metadata,
     person,
     readable_copy,
-    stage_table,
     table,
-    workflow_fields,
 )
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.notices import PURPOSE, REPORT, sign_off_now, sign_off_text
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.orchestration.standing import Board
+from cognify_dagster.orchestration.standing import SUSPENDED, Board
 from cognify_dagster.orchestration.training import MODEL_METADATA
-from cognify_dagster.records import Package
+from cognify_dagster.orchestration.workflow import stage_table, workflow_fields
+from cognify_dagster.records import Package, utc
 from cognify_dagster.workspace import Recorded, Workspace
 
-SIGN_OFF = "sign_off"
 # The words of the PDF. It tells what must be judged from what must be written, which the counts of the ledger do not.
 _LABELS = {**STATUS_LABELS, "needs_human": "a person must judge or write"}
 _DESCRIPTION = """\
@@ -46,8 +52,10 @@ The compliance package: one canonical JSON that people sign, its PDF review copy
 alone. Building it again without anything new keeps the package and its signatures."""
 
 
-def package_asset(model: GovernedModel, upstream: list[dg.AssetKey], target: str) -> dg.AssetsDefinition:
-    """Return the asset that builds the package of a version."""
+def package_asset(
+    model: GovernedModel, upstream: list[dg.AssetKey], target: str, enforces: Collection[str] = ()
+) -> dg.AssetsDefinition:
+    """Return the asset that builds the package of a version; its page tells of the release to `target`."""
     spec = model.spec(
         "package",
         f"{model.key}_package",
@@ -55,7 +63,11 @@ def package_asset(model: GovernedModel, upstream: list[dg.AssetKey], target: str
         code_version="1",
         deps=upstream,
         partitions_def=model.partitions,
-        metadata={MODEL_METADATA: model.key},
+        metadata={
+            MODEL_METADATA: model.key,
+            TARGET_METADATA: target,
+            ENFORCES_METADATA: sorted(enforces),
+        },
     )
 
     @dg.multi_asset(name=f"{model.key}_package", specs=[spec])
@@ -76,6 +88,7 @@ def package_asset(model: GovernedModel, upstream: list[dg.AssetKey], target: str
                 workspace,
                 built.recorded,
                 target,
+                enforces=enforces,
                 coverage=_coverage_rows(built),
                 unchanged=built.unchanged,
                 identified_by=identified(context, directory(workspace.read())),
@@ -91,6 +104,7 @@ def package_metadata(
     target: str,
     *,
     coverage: Sequence[Mapping[str, Any]],
+    enforces: Collection[str] = (),
     unchanged: bool = False,
     now: datetime | None = None,
     identified_by: str = NOT_KEPT,
@@ -111,10 +125,10 @@ def package_metadata(
         if item is not None:
             data = workspace.evidence.get(item.digest)
             paths[name] = readable_copy(workspace, model, version, name, data)
-    board = Board(workspace, workspace.read(), model, target)
+    board = Board(workspace, workspace.read(), model, target, enforces)
     now = now or datetime.now(timezone.utc)
     found = board.standing(version, now)
-    decision = decide(board.reading, model, version, target, now)
+    decision = decide(board.reading, model, version, target, now, enforces=enforces)
     pdf, json_path, card = [str(path) for path in paths.values()]
     return {
         f"{PREFIX}state": dg.MetadataValue.md(
@@ -159,17 +173,20 @@ def coverage_row(framework: str, force: str, counts: Mapping[str, int]) -> dict[
     return {"framework": framework, "force": force, "requirements": text}
 
 
-def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: str) -> dg.AssetChecksDefinition:
-    """Return the blocking, partitioned check that all stages of the tier are signed for a target."""
+def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, lane: Lane) -> dg.AssetChecksDefinition:
+    """Return the blocking, partitioned check that all stages of the tier are signed for the lane's target."""
+    target = lane.target
 
     with partitioned_checks():
 
         @dg.asset_check(
             asset=package.key,
-            name=SIGN_OFF,
+            name=lane.check.name,
             blocking=True,
             partitions_def=model.partitions,
-            description="Every stage that the model's risk tier demands is met by signatures on exactly this package.",
+            description=(
+                f"Every stage that the model's risk tier demands is met by signatures on exactly this package, for {target}."
+            ),
         )
         def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
             with refuse_on(context):
@@ -177,17 +194,23 @@ def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: s
                 version = _version(context, model)
                 reading = workspace.read()
                 now = datetime.now(timezone.utc)
-                decision = decide(reading, model.key, version, target, now)
-                found = Board(workspace, reading, model.key, target).standing(version, now)
+                decision = decide(reading, model.key, version, target, now, enforces=lane.enforces)
+                found = Board(workspace, reading, model.key, target, lane.enforces).standing(version, now)
                 open_reasons = [reason for reason in decision.reasons if reason.code != "already_released"]
                 pending = run_builds(context, package.key) or package_built_by(
                     reading, model.key, version, root_run_id(context)
                 )
                 reported = run_tags(context).get(PURPOSE) == REPORT
                 why = "; ".join(reason.text for reason in open_reasons)
+            # what is live and does not stand any more is worth a red run, once; it stops nothing, so it is not repeated
+            suspended = found.state == SUSPENDED and not pending
+            if suspended:
+                forbid_run_retries(context)
             return dg.AssetCheckResult(
-                passed=not open_reasons,
-                severity=dg.AssetCheckSeverity.WARN if pending or reported else dg.AssetCheckSeverity.ERROR,
+                passed=not open_reasons and found.state != SUSPENDED,
+                severity=dg.AssetCheckSeverity.WARN
+                if (pending or reported) and not suspended
+                else dg.AssetCheckSeverity.ERROR,
                 description=sign_off_text(found)
                 if pending or reported or not why
                 else f"{why}. {sign_off_text(found)}",
@@ -195,6 +218,8 @@ def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, target: s
                     **sign_off_now(workspace, found),
                     f"{PREFIX}stages": stage_table(decision),
                     **workflow_fields(decision),
+                    f"{PREFIX}decided_on_size": decision.size,
+                    f"{PREFIX}decided_at": utc(now),
                 },
             )
 

@@ -1,4 +1,4 @@
-"""How rows get into a SQLite ledger other than by appending: loaded from another store, moved to and from an archive.
+"""How rows of a SQLite ledger come and go other than by appending: loaded from another store, moved to and from an archive, erased.
 
 Every function runs inside a transaction of the caller and leaves commit and rollback to it.
 """
@@ -6,14 +6,16 @@ Every function runs inside a transaction of the caller and leaves commit and rol
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from cognify_dagster.ledger.entry import NO_PREVIOUS
 from cognify_dagster.ledger.errors import LedgerError, Tampered
 from cognify_dagster.ledger.merkle import Frontier, leaf_hash
 from cognify_dagster.ledger.sqlite.appending import insert_rows, size_of
 from cognify_dagster.ledger.sqlite.nodes import ADD_NODE, integer, node_rows, place, read_node
+from cognify_dagster.ledger.sqlite.reading import refuse_detached
 from cognify_dagster.ledger.sqlite.schema import SEGMENT_LEVEL, SEGMENT_UNIT
 from cognify_dagster.ledger.sqlite.subjects import finish, written
 from cognify_dagster.ledger.store import Segment, StoredEntry, StoredPayload
@@ -92,6 +94,19 @@ def fill(
             nodes.clear()
     db.executemany(ADD_NODE, nodes)
     db.executemany("INSERT OR IGNORE INTO checkpoint VALUES (?,?)", checkpoints)
+
+
+def erase(db: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> None:
+    """Empty payload rows; see `Store.erase`."""
+    for seq in seqs:
+        refuse_detached(db, path, seq, seq + 1)
+        if not db.execute("SELECT 1 FROM payload WHERE seq = ?", (seq,)).fetchone():
+            raise LedgerError(f"there is no entry {seq} whose payload could be erased")
+    db.executemany(
+        "UPDATE payload SET salt = NULL, facts_digest = NULL, bytes = NULL WHERE seq = ? AND "
+        "(salt IS NOT NULL OR facts_digest IS NOT NULL OR bytes IS NOT NULL)",
+        [(seq,) for seq in seqs],
+    )
 
 
 def segments(db: sqlite3.Connection) -> list[Segment]:

@@ -6,10 +6,14 @@ Invariant: what the file's owner may have edited into another type is passed on 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from cognify_dagster.ledger.errors import LedgerUnreadable
+from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S
 from cognify_dagster.ledger.sqlite.nodes import blob, integer
 from cognify_dagster.ledger.sqlite.schema import BLOCK
 from cognify_dagster.ledger.sqlite.subjects import Pair, agrees, deviations, listed
@@ -17,6 +21,7 @@ from cognify_dagster.ledger.store import Columns, StoredEntry, StoredPayload, To
 
 RANGE = 2_000
 _RANGE_BYTES = 16 * 1024 * 1024
+_LOOK_AGAIN_S = 0.0003
 # a value edited into another type shows, also if it is the right hex as text: whoever looks for the bytes does not find it
 _HEX = "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) WHEN 'null' THEN NULL ELSE typeof({0}) || ' ' || {0} END"
 _WITHIN = "WHERE seq >= ? AND seq < ? ORDER BY seq"
@@ -45,10 +50,42 @@ def snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         return
     db.execute("BEGIN")
     try:
+        _share(db)
         yield db
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
+
+
+def _share(db: sqlite3.Connection) -> None:
+    """Take the lock that readers share. SQLite itself would look for it ever more rarely, up to ten times a second, and with the
+    DELETE journal a writer that appends without pause leaves only short gaps: so look often."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    db.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                db.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
+    finally:
+        db.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+
+
+def refuse_detached(db: sqlite3.Connection, path: Path, start: int, end: int) -> None:
+    """Raise if some of the entries [start, end) lie in a detached segment.
+
+    Raises:
+        LedgerUnreadable: naming the segment.
+    """
+    row = db.execute("SELECT first, past FROM segment WHERE first < ? AND ? < past", (end, start)).fetchone()
+    if row is not None:
+        raise LedgerUnreadable(
+            f"{path}: entries {row[0]}..{row[1] - 1} were moved into an archive; attach that segment first"
+        )
 
 
 def read_entries(db: sqlite3.Connection, start: int, end: int) -> list[StoredEntry]:
@@ -75,9 +112,17 @@ def read_data(db: sqlite3.Connection, start: int, end: int) -> list[tuple[int, b
 def read_columns(db: sqlite3.Connection, start: int, end: int) -> tuple[list[Columns], list[Pair]]:
     """Return raw columns of the entries [start, end), and where the index of subjects deviates from them."""
     found = db.execute(_COLUMNS, (start, end)).fetchall()
-    if not (start % BLOCK or end % BLOCK) and agrees(db, start, end, found):
-        return found, []
-    return found, deviations(db, start, end, [(row[0], subject) for row in found for subject in listed(row[7])])
+    low, high = start + -start % BLOCK, end - end % BLOCK
+    whole = found[low - start : high - start]
+    if low < high and [row[0] for row in whole] == list(range(low, high)) and agrees(db, low, high, whole):
+        edges = ((start, low, found[: low - start]), (high, end, found[high - start :]))
+    else:
+        edges = ((start, end, found), (end, end, []))
+    deviating: list[Pair] = []
+    for first, past, rows in edges:
+        if first < past:
+            deviating += deviations(db, first, past, [(row[0], name) for row in rows for name in listed(row[7])])
+    return found, deviating
 
 
 def read_payloads(db: sqlite3.Connection, start: int, end: int) -> list[StoredPayload]:

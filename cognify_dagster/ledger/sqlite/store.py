@@ -145,8 +145,8 @@ class SqliteStore:
 
     def size(self) -> int:
         """Return the number of entries (one more than the highest sequence number)."""
-        with self._session() as handle:
-            return size_of(handle.db)
+        with self._snapshot() as db:
+            return size_of(db)
 
     def append(self, sealed: SealedBody, now_us: int, expected_size: int | None) -> Receipt:
         """Append one entry; see `Store.append`.
@@ -249,8 +249,8 @@ class SqliteStore:
 
     def find(self, idem: str) -> Receipt | None:
         """Return the receipt of the entry with this idempotency key, None if there is none."""
-        with self._session() as handle:
-            found = find(handle.db, idem)
+        with self._snapshot() as db:
+            found = find(db, idem)
         return found[0] if found else None
 
     def entries(self, start: int, end: int) -> Iterator[StoredEntry]:
@@ -289,27 +289,26 @@ class SqliteStore:
 
     def about(self, subject: str, before: int, limit: int) -> list[tuple[StoredEntry, StoredPayload]]:
         """Return the newest rows before an entry that the search index says are about a subject; see `view.SubjectStore`."""
-        with self._session() as handle, reading.snapshot(handle.db) as db:
+        with self._snapshot() as db:
             return reading.read_about(db, subject, before, min(limit, reading.RANGE))
 
     @contextmanager
-    def _reading(self, start: int, end: int) -> Iterator[sqlite3.Connection]:
-        """Several reads that see one state of the ledger, of entries that are all here."""
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Several reads that see one state of the ledger."""
         with self._session() as handle, reading.snapshot(handle.db) as db:
-            self._refuse_detached(db, start, end)
             yield db
 
-    def _refuse_detached(self, db: sqlite3.Connection, start: int, end: int) -> None:
-        row = db.execute("SELECT first, past FROM segment WHERE first < ? AND ? < past", (end, start)).fetchone()
-        if row is not None:
-            raise LedgerUnreadable(
-                f"{self.path}: entries {row[0]}..{row[1] - 1} were moved into an archive; attach that segment first"
-            )
+    @contextmanager
+    def _reading(self, start: int, end: int) -> Iterator[sqlite3.Connection]:
+        """As `_snapshot`, of entries that are all here."""
+        with self._snapshot() as db:
+            reading.refuse_detached(db, self.path, start, end)
+            yield db
 
     def node(self, level: int, index: int) -> bytes:
         """Return the cached hash of a complete subtree."""
-        with self._session() as handle:
-            return nodes.read_node(handle.db, level, index)
+        with self._snapshot() as db:
+            return nodes.read_node(db, level, index)
 
     def nodes(self, level: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield the cached complete subtrees of one level with index in [start, end) as (index, hash), in order.
@@ -317,14 +316,14 @@ class SqliteStore:
         Level 0 is the entries' own leaf hashes.
         """
         for low in range(start, end, reading.RANGE):
-            with self._session() as handle, reading.snapshot(handle.db) as db:
+            with self._snapshot() as db:
                 found = nodes.read_nodes(db, level, low, min(end, low + reading.RANGE))
             yield from found
 
     def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
         """Return the cached subtrees above the leaves that the entries [start, end) completed; see `BulkStore`."""
-        with self._session() as handle:
-            return nodes.completed(handle.db, start, end)
+        with self._snapshot() as db:
+            return nodes.completed(db, start, end)
 
     def add_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint."""
@@ -333,13 +332,13 @@ class SqliteStore:
 
     def checkpoints(self, since: int = 0) -> list[tuple[int, str]]:
         """Return kept checkpoints, smallest size first; see `Store.checkpoints`."""
-        with self._session() as handle:
-            return reading.read_checkpoints(handle.db, since)
+        with self._snapshot() as db:
+            return reading.read_checkpoints(db, since)
 
     def tombstones(self, start: int, end: int) -> list[Tombstone]:
         """Return what is kept of the detached entries among [start, end); see `TombstoneStore`."""
-        with self._session() as handle:
-            return reading.read_tombstones(handle.db, start, end)
+        with self._snapshot() as db:
+            return reading.read_tombstones(db, start, end)
 
     def opener(self) -> Callable[[], SqliteStore]:
         """Return what opens this file in another process; see `ReopenableStore`."""
@@ -354,16 +353,7 @@ class SqliteStore:
             LedgerError: if there is no such entry, or its payload lies in a detached segment; nothing is erased then.
         """
         with self._transaction() as handle:
-            db = handle.db
-            for seq in seqs:
-                self._refuse_detached(db, seq, seq + 1)
-                if not db.execute("SELECT 1 FROM payload WHERE seq = ?", (seq,)).fetchone():
-                    raise LedgerError(f"there is no entry {seq} whose payload could be erased")
-            db.executemany(
-                "UPDATE payload SET salt = NULL, facts_digest = NULL, bytes = NULL WHERE seq = ? AND "
-                "(salt IS NOT NULL OR facts_digest IS NOT NULL OR bytes IS NOT NULL)",
-                [(seq,) for seq in seqs],
-            )
+            moving.erase(handle.db, self.path, seqs)
         self._truncate_wal()
 
     def _truncate_wal(self) -> None:
@@ -399,8 +389,8 @@ class SqliteStore:
 
     def segments(self) -> list[Segment]:
         """Return the detached segments in order."""
-        with self._session() as handle:
-            return moving.segments(handle.db)
+        with self._snapshot() as db:
+            return moving.segments(db)
 
 
 def _reopen(path: Path, read_only: bool) -> SqliteStore:

@@ -112,6 +112,8 @@ class Seam:
             text = "its time lies before that of an earlier entry"
             self.findings.append(Finding(Outcome.TAMPERED, part.start, text))
         if not self._damaged and not part.damaged:
+            if (fetch := getattr(self.heads, "fetch", None)) is not None:
+                fetch(part.claims)
             for subject, (seq, head) in part.claims.items():
                 if self.heads.get(subject, -1) != head:
                     text = f"its head of {subject!r} is {head}, not {self.heads.get(subject, -1)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import closing
 from pathlib import Path
 
@@ -19,30 +19,48 @@ from cognify_dagster.ledger.note import Checkpoint
 from cognify_dagster.ledger.verification.scan import Position
 
 
+_AT_ONCE = 500  # subjects of one query; SQLite may not take more than 999
+
+
 class SavedHeads(MutableMapping[str, int]):
     """Subject heads kept in a small SQLite file; changes stay in memory until `StateFile.save`."""
 
     def __init__(self, path: Path | None, size: int) -> None:
         self._path, self.size = path, size
         self.changed: dict[str, int] = {}
+        self._fetched: dict[str, int] = {}
         self._db = None if path is None else sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def __getitem__(self, subject: str) -> int:
-        found = self.changed.get(subject)
+        found = self.changed.get(subject, self._fetched.get(subject))
         if found is None and self._db is not None:
             found = self._kept(subject)
         if found is None:
             raise KeyError(subject)
         return found
 
+    def fetch(self, subjects: Iterable[str]) -> None:
+        """Look up many subjects at once; those that are not kept are simply not there."""
+        names = [subject for subject in subjects if subject not in self.changed and subject not in self._fetched]
+        for low in range(0, len(names) if self._db is not None else 0, _AT_ONCE):
+            some = names[low : low + _AT_ONCE]
+            assert self._db is not None
+            try:
+                marks = ",".join("?" * len(some))
+                found = self._db.execute(f"SELECT subject, seq FROM head WHERE subject IN ({marks})", some).fetchall()
+            except sqlite3.Error as error:
+                raise self._damaged(error) from error
+            self._fetched.update({subject: int(seq) for subject, seq in found})
+
+    def _damaged(self, error: sqlite3.Error) -> LedgerUnreadable:
+        return LedgerUnreadable(f"{self._path} is damaged ({error}); delete it: it is rebuilt from entries")
+
     def _kept(self, subject: str) -> int | None:
         assert self._db is not None
         try:
             row = self._db.execute("SELECT seq FROM head WHERE subject = ?", (subject,)).fetchone()
         except sqlite3.Error as error:
-            raise LedgerUnreadable(
-                f"{self._path} is damaged ({error}); delete it: it is rebuilt from entries"
-            ) from error
+            raise self._damaged(error) from error
         return None if row is None else int(row[0])
 
     def __setitem__(self, subject: str, seq: int) -> None:
