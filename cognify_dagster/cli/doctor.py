@@ -243,14 +243,14 @@ def _sqlite(config: WorkspaceConfig) -> Iterator[Check]:
     with sqlite3.connect(uri, uri=True) as db:
         mode = str(db.execute("PRAGMA journal_mode").fetchone()[0])
     db.close()
-    text = f"SQLite {sqlite3.sqlite_version}, journal {mode}"
+    text = f"SQLite {sqlite3.sqlite_version}, journal {mode if mode == 'wal' else 'truncated at each commit'}"
     if mode == "wal" and sqlite3.sqlite_version_info < WAL_SAFE:
         wanted = ".".join(str(part) for part in WAL_SAFE)
         yield Check(
             "sqlite",
             "fail",
             f"{text}: this version can damage a WAL database",
-            f"use SQLite {wanted} or the delete journal",
+            f"use SQLite {wanted}, or open the ledger once while nothing else uses it: it is turned back",
         )
     else:
         yield Check("sqlite", "ok", text)

@@ -33,8 +33,10 @@ MAX_RELIED_ON = 62  # an entry has at most 64 subjects; two are the model and th
 SHOWN_SENSITIVITIES = ("public", "internal")
 GOVERNANCE_KINDS = frozenset(
     {"genesis", "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted", "gate_set_adopted"}
+    | {"delegated", "delegation_ended", "person_recertified", "person_recovered", "entry_disregarded"}
     | {"log_key_rotated", "log_key_revoked", "clock_floor_corrected"}  # a checkpoint's worth and times depend on them
 )
+_RELYING = ("release_granted", "bundle_exported")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 README = """\
@@ -130,11 +132,13 @@ def relied_on(reading: Reading, facts: VersionFacts) -> tuple[str, ...]:
     """
     found = {facts.subject, f"model/{facts.model}", "policy", "people", "ledger"}
     found |= {f"dataset/{item.ref.name}" for item in facts.all_datasets()}
+    whole = f"oversight/{facts.model}"
     for item in reading.view.history(facts.subject):
         found |= {s for s in item.entry.subjects if s.split("/")[0] in ("person", "dataset", "gates", "release")}
-    for name in ("findings", "erasures"):
-        if name in reading.view.heads:
-            found.add(name)
+    for item in reading.view.history(whole):
+        if item.entry.kind not in _RELYING:  # those of other versions
+            found |= {s for s in item.entry.subjects if s.startswith("person/")}
+    found |= {name for name in ("findings", "erasures", whole) if name in reading.view.heads}
     wanted = tuple(sorted(found - {facts.subject, f"model/{facts.model}"}))
     if len(wanted) > MAX_RELIED_ON:
         raise DocumentError(f"the version relies on {len(wanted)} subjects; one export can name {MAX_RELIED_ON}")
@@ -156,7 +160,9 @@ def _files(
     subject = f"model/{model}@{version}"
     chosen = closure(reading, anchor)
     facts = collect(reading, model, version)
-    disclosed = [item for item in chosen if _disclosed(item, subject, _data_seqs(reading, facts))]
+    data = _data_seqs(reading, facts)
+    told = {subject, f"oversight/{model}"}
+    disclosed = [item for item in chosen if _disclosed(item, told, data)]
     files = [_File("ledger/checkpoint.txt", note.encode(), "checkpoint")]
     size = reading.size
     for item in chosen:
@@ -198,9 +204,16 @@ def _data_seqs(reading: Reading, facts: VersionFacts) -> set[int]:
     return seqs | {item.seq for item in facts.overlaps}
 
 
-def _disclosed(item: VerifiedEntry, subject: str, data: set[int]) -> bool:
+def _disclosed(item: VerifiedEntry, told: set[str], data: set[int]) -> bool:
+    """Whether a payload may leave: about the version or the model's oversight, about people and policy, or its data.
+
+    A release or export of another version has the model's oversight as a subject only because it relied on it.
+    """
     entry = item.entry
-    return subject in entry.subjects or entry.kind in GOVERNANCE_KINDS | {"model_registered"} or entry.seq in data
+    about = told & set(entry.subjects)
+    if entry.kind in _RELYING:
+        about -= {name for name in about if name.startswith("oversight/")}
+    return bool(about) or entry.kind in GOVERNANCE_KINDS | {"model_registered"} or entry.seq in data
 
 
 def _package_files(ws: Workspace, facts: VersionFacts, package: Recorded[Package]) -> list[_File]:

@@ -1,7 +1,7 @@
 """Erasing payloads and evidence that hold personal data, without breaking chain, proofs or decisions.
 
-Invariants: what a decision depends on (people, keys, policy, gate sets, sign-offs, packages, releases, deployments, acts about the
-ledger) is never erasable, whoever signs; two people sign an erasure; a legal hold or a retention rule that still runs refuses it; the
+Invariants: what a decision depends on (people, keys, policy, gate sets, sign-offs, packages, releases, deployments, acts about a
+model or the ledger) is never erasable, whoever signs; two people sign an erasure; a legal hold or a retention rule that still runs refuses it; the
 `payload_erased` entry stands in the ledger before anything is destroyed, and a process killed in between is resumed by
 `resume_erasures`, which destroys only what a valid, signed erasure names and no hold covers now.
 """
@@ -53,6 +53,9 @@ PROTECTED_KINDS = frozenset(
         "legal_hold_lifted", "retention_adopted", "segment_archived", "log_key_rotated", "log_key_revoked",
         "ledger_continued", "clock_floor_corrected", "restored",
         "delegated", "delegation_ended", "person_recertified", "person_recovered", "entry_disregarded",
+        "model_classified", "finding_opened", "finding_resolved", "condition_closed", "block_lifted", "change_plan_adopted",
+        "change_plan_ended", "break_glass_opened", "rollback_ordered", "model_adopted", "review_completed", "model_event",
+        "release_suspended",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""

@@ -41,7 +41,7 @@ def one_of(roles: Iterable[str]) -> str:
 
 def _one(role: str) -> str:
     words = role.replace("_", " ").replace("ml engineer", "ML engineer")
-    return f"{'an' if words[:1] in 'aeiouM' and not words.startswith(('Mo', 'u')) else 'a'} {words}"
+    return f"{'an' if words.startswith(('ML', 'a', 'e', 'i', 'o')) else 'a'} {words}"
 
 
 def _begin(text: str) -> str:

@@ -47,7 +47,7 @@ OVERSIGHT = _kinds(
     "block_lifted:lifted_by change_plan_adopted:signers change_plan_ended:ended_by break_glass_opened:signers "
     "rollback_ordered:ordered_by model_adopted:adopted_by review_completed:reviewed_by model_event:reported_by "
     "finding: release_suspended:")  # the last two are written by machines
-SIGNERS = {**AUTHORITY, **OVERSIGHT, **dict.fromkeys(ACTS, ["approvers"]), "gate_set_adopted": ["adopted_by"]}
+SIGNERS = {**AUTHORITY, **OVERSIGHT, **{kind: ["approvers"] for kind in ACTS}, "gate_set_adopted": ["adopted_by"]}
 RELYING = ("release_granted", "bundle_exported")  # have what they rely on as subjects, and change nothing about it
 WAYS = {"rollback": "rollback_ordered", "break_glass": "break_glass_opened"}  # purpose of a release: what ordered it
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
@@ -820,7 +820,8 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
         behalf, conditions = said.get("on_behalf_of"), said["conditions"]
         words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
-        words += [f"      on behalf of {behalf['person']} (delegation: entry {behalf['delegation']['entry_seq']})"] * bool(behalf)
+        words += [f"      on behalf of {item['person']} (delegation: entry {item['delegation']['entry_seq']})"
+                  for item in [behalf] if item]
         words += ["      Condition: " + condition(item) for item in conditions]
         ends = [said["expires"], *(item["limit"]["until"] for item in conditions if item.get("kind") == "expiry")]
         self.used.add(sha256(payload))
@@ -903,7 +904,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         seq, grant = facts["grant_seq"], self.grants.get(facts["grant_seq"], {})
         need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
         need(all(grant.get(name) == facts[name] for name in (*ABOUT, "target")), f"entry {seq} did not release it")
-        self.deployments.append({**facts, "seq": entry.seq, "time": entry.time})
+        self.deployments.append({**facts, "seq": entry.seq, "time": entry.time, "words": []})
     def _coverage(self, closure: list[Entry]) -> None:  # the anchor must carry every subject that matters
         needed, anchor = {self.mine, f"model/{self.manifest['model']}", "policy", "people", "ledger"}, closure[-1]
         for entry in closure:

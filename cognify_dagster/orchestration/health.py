@@ -235,6 +235,7 @@ def _asset(spec: dg.AssetSpec) -> dict[str, Any]:
         "role": str(spec.metadata.get("cognify/role", "")),
         "model": str(spec.metadata.get("cognify/model", "")),
         "target": str(spec.metadata.get("cognify/target", "")),
+        "enforces": [str(kind) for kind in spec.metadata.get("cognify/enforces", ())],
         "code_version": spec.code_version,
         "deps": [list(item.asset_key.path) for item in spec.deps],
         "partitioned": versions is not None,

@@ -41,12 +41,13 @@ Inputs = dict[dg.AssetKey, tuple[Recorded[Record], bool, int | None] | None]
 
 @dataclass(frozen=True)
 class Where:
-    """The asset and partition that a materialization is of; `target` is the deployment target of its model."""
+    """The asset and partition that a materialization is of; `target` is the deployment target of its model, `enforces` what it enforces."""
 
     key: dg.AssetKey
     partition: str | None
     code_version: str | None
     target: str
+    enforces: tuple[str, ...] = ()
 
 
 class Then(Workspace):
@@ -78,7 +79,7 @@ def materialization(
         f"{PREFIX}recorded_at": dg.MetadataValue.timestamp(item.time_us / 1e6),
     }
     try:
-        metadata |= _shown(then, item, present, where.target)
+        metadata |= _shown(then, item, present, where)
     except (EvidenceError, OSError, ValueError) as error:
         metadata[f"{PREFIX}incomplete"] = f"its evidence cannot be read: {error}"
         metadata |= entry_metadata(then, item.seq, item.leaf)
@@ -111,7 +112,7 @@ def tags(item: Recorded[Record], code_version: str | None, inputs: Inputs) -> di
     return found
 
 
-def _shown(then: Then, item: Recorded[Record], present: Reading, target: str) -> Mapping[str, Any]:
+def _shown(then: Then, item: Recorded[Record], present: Reading, where: Where) -> Mapping[str, Any]:
     """What the asset itself shows of its record."""
     record = item.record
     if isinstance(record, DatasetSnapshot):
@@ -129,7 +130,9 @@ def _shown(then: Then, item: Recorded[Record], present: Reading, target: str) ->
             if counts
         ]
         now = datetime.fromtimestamp(item.time_us / 1e6, timezone.utc)
-        return package_metadata(then, _typed(item, record), target, coverage=rows, now=now)
+        return package_metadata(
+            then, _typed(item, record), where.target, coverage=rows, enforces=where.enforces, now=now
+        )
     if isinstance(record, DeploymentCompleted):
         return deployment_result(then, then.read(), item.seq, _final_copy(then, present, record)).metadata or {}
     raise AssertionError(f"no asset materializes a {record.kind}")

@@ -66,6 +66,7 @@ class Asset:
     deps: tuple[dg.AssetKey, ...] = ()
     partitioned: bool = False
     versions: str | None = None
+    enforces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Catalogue:
                 deps=tuple(dg.AssetKey(list(path)) for path in item["deps"]),
                 partitioned=item["partitioned"],
                 versions=item["versions"],
+                enforces=tuple(item.get("enforces", ())),
             )
             for item in described
         ]
@@ -127,9 +129,14 @@ class Catalogue:
         return None
 
     def target(self, model: str) -> str:
-        """The deployment target of a model."""
-        deployment = self.of_model(model, "deployment")
-        return deployment.target if deployment is not None else DEFAULT_TARGET
+        """The deployment target that the pages of a model's package tell of."""
+        found = (self.of_model(model, role) for role in ("package", "deployment"))
+        return next((item.target for item in found if item is not None and item.target), DEFAULT_TARGET)
+
+    def enforces(self, model: str, target: str) -> tuple[str, ...]:
+        """The kinds of condition that a model's deployment to a target enforces."""
+        deployment = self.of_model(model, "deployment", target)
+        return deployment.enforces if deployment is not None else ()
 
     def versions(self, model: str) -> str:
         """The name of the model's partitions."""
@@ -170,7 +177,8 @@ class _Told:
             page = self.instance.fetch_materializations(asset.key, limit=_PAGE, cursor=cursor, ascending=True)
             for record in page.records:
                 subject = subject_of(role, asset.model, name, record.partition_key)
-                if unaccounted(self.reading, role, subject, record) is None:
+                release = (asset.model, asset.target) if role == "deployment" and asset.target else None
+                if unaccounted(self.reading, role, subject, record, release) is None:
                     self.of(asset, record.partition_key)[entry_of(record)] = record.storage_id
             if not page.has_more or not page.records:
                 return
@@ -218,7 +226,9 @@ def resync(
         prefixes = _Prefixes(workspace, reading)
         for number, (item, asset, partition) in enumerate(missing):
             inputs = _inputs(reading, catalogue, told, asset, item.record)
-            where = Where(asset.key, partition, asset.code_version, catalogue.target(asset.model))
+            target = catalogue.target(asset.model)
+            enforces = catalogue.enforces(asset.model, target)
+            where = Where(asset.key, partition, asset.code_version, target, enforces)
             event = materialization(workspace, prefixes.of(item.seq), item, reading, where, inputs)
             instance.report_runless_asset_event(event)
             stored = told.newest(asset, partition, item.seq)

@@ -32,6 +32,7 @@ from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
     FinalCopy,
+    ModelAdopted,
     Package,
     ReleaseRefused,
     RollbackOrdered,
@@ -211,6 +212,13 @@ class Board:
             return False
         newest = [item[-1].seq for kind in (SignOff, Package) if (item := self.reading.all(kind, subject))]
         return max(newest, default=-1) < done.seq and not self.ordered_back(version)
+
+    def unattested(self) -> str | None:
+        """The version that was live before this ledger existed, where nothing was released since."""
+        if self.gone.done:
+            return None
+        adopted = self.reading.latest(ModelAdopted, f"release/{self.model}.{self.target}")
+        return adopted.record.version if adopted is not None else None
 
     def ordered_back(self, version: str) -> bool:
         """Whether somebody ordered this version to replace what is live now."""

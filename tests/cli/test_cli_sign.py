@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.cli import statement as shown_statement
-from cognify_dagster.governance import SignOffPredicate, read_sign_off
+from cognify_dagster.governance import SignOffPredicate, open_finding, read_sign_off
 from cognify_dagster.records import Package, SignOff, SignOffRefused
 from tests.cli.conftest import Cognify, at_terminal, key_file
 from tests.governance.world import MODEL, PASSPHRASE, World
@@ -162,12 +162,105 @@ def test_conditions_comments_expiry_and_links(ready: World, cognify: Cognify) ->
     assert predicate.links == ("https://bank.example/report",)
 
 
+def test_conditions_that_a_program_can_check(ready: World, cognify: Cognify) -> None:
+    result = cognify(
+        "sign", MODEL, "1", "--key", key_file(ready, "vera"), "--yes", "--json",
+        "--condition", "watch drift", "--condition", "tell the board", "--condition-due", "2030-01-31", "--condition-due", "none",
+        "--use-cap", "per_day=100, per_year=20000", "--population", "region=TW,min_age=18; adults in Taiwan",
+        "--population", "people who asked", "--ends", "2030-06-30T00:00:00Z",
+        "--remediate-by", "2030-02-01", "publish reason codes", "--monitor-by", "2030-03-01", "drift weekly",
+        at=ready,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert (result.json["decision"], result.json["strength"]) == ("approve_with_conditions", "S3")
+    found = [
+        (item["kind"], item["text"], item["due"], item["limit"])
+        for item in cognify("status", MODEL, "1", "--json", at=ready).json["stages"][1]["signed"][0]["conditions"]
+        for item in [{"kind": "text", "limit": {}, **item}]
+    ]
+    assert found == [
+        ("text", "watch drift", "2030-01-31T23:59:59Z", {}),
+        ("text", "tell the board", None, {}),
+        (
+            "use_cap",
+            "Use is capped: per day at most 100, per year at most 20000",
+            None,
+            {"per_day": 100, "per_year": 20000},
+        ),
+        ("population", "adults in Taiwan", None, {"region": "TW", "min_age": 18}),
+        ("population", "Only for: people who asked", None, {"only": "people who asked"}),
+        ("expiry", "This approval ends 2030-06-30T00:00:00Z", None, {"until": "2030-06-30T00:00:00Z"}),
+        ("monitoring", "drift weekly", "2030-03-01T23:59:59Z", {}),
+        ("remediation", "publish reason codes", "2030-02-01T23:59:59Z", {}),
+    ]
+    shown = cognify("status", MODEL, "1", at=ready).out
+    assert "[use cap, per_day=100, per_year=20000]" in shown
+    assert "the deployment has to enforce it" in shown
+
+
+def test_a_delegate_signs_on_behalf_and_is_told_so(ready: World, cognify: Cognify, tmp_path: Path) -> None:
+    ready.approve("vera")
+    ready.enrol("dora", "auditor")
+    words = (
+        "people",
+        "delegate",
+        "person/dora",
+        "--role",
+        "compliance_officer",
+        "--until",
+        "+",
+        "--reason",
+        "on leave",
+    )
+    until = (datetime.now(timezone.utc) + timedelta(days=20)).strftime("%Y-%m-%d")
+    given = [until if word == "+" else word for word in words]
+    assert cognify(*given, "--as", key_file(ready, "carl"), "--yes", at=ready).code == 0
+    assert "# Dora on behalf of Carl" in cognify("status", MODEL, "1", at=ready).out
+    draft, signed = tmp_path / "todo.json", tmp_path / "signed.json"
+    exported = cognify("sign", MODEL, "1", "--export", draft, "--person", "person/dora", at=ready)
+    assert "ON BEHALF OF Carl (person/carl)" in exported.out
+    dora = ("--key", key_file(ready, "dora"))
+    away = cognify("sign", "--statement", draft, *dora, "--out", signed, "--yes")
+    assert "On behalf of  person/carl, by the delegation in ledger entry" in away.out
+    assert "strength S3 (personal key)" in away.out
+    late = cognify("sign", "--statement", draft, *dora, "--out", tmp_path / "x", "--decision", "reject", "--yes")
+    assert late.code == 5
+    here = cognify("sign", "--import", signed, at=ready)
+    assert here.code == 0, here.err
+    assert "Dora on behalf of Carl: approve is recorded" in here.out
+    assert "Dora on behalf of Carl" in " ".join(cognify("status", MODEL, "1", at=ready).out.split())
+
+
+def test_a_finding_is_acknowledged_by_its_entry(ready: World, cognify: Cognify) -> None:
+    found = open_finding(ready.workspace, ready.key("vera"), model=MODEL, version="1", severity="low", title="typo")
+    words = ("sign", MODEL, "1", "--key", key_file(ready, "carl"), "--acknowledge", found.seq, "--yes")
+    result = cognify(*words, at=ready)
+    assert result.code == 0, result.err
+    assert f"About        ledger entry {found.seq}" in result.out
+    assert "Taken note of by Carl" in cognify("finding", "show", found.seq, at=ready).out
+    ready.ready("2")
+    other = cognify("sign", MODEL, "2", *words[3:], at=ready)
+    assert other.code == 5
+    assert "about another model or version" in other.err
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("--decision", "approve-with-conditions"),
-        ("--condition", "late"),
+        ("--decision", "approve", "--condition", "late"),
         ("--decision", "approve-with-conditions", "--condition", "x; due=soon"),
+        ("--condition", "a", "--condition", "b", "--condition-due", "2030-01-31"),
+        ("--condition", "a; due=2030-01-31", "--condition-due", "2030-01-31"),
+        ("--condition", "a", "--condition-due", "soon"),
+        ("--use-cap", "a hundred"),
+        ("--use-cap", "per_day=many"),
+        ("--population", " "),
+        ("--ends", "soon"),
+        ("--remediate-by", "2030-01-31", " "),
+        ("--acknowledge", "1"),
+        ("--acknowledge", "99999"),
+        ("--acknowledge", "5", "--decision", "reject", "--comments", "x"),
         ("--decision", "reject"),
         ("--decision", "block"),
         ("--entry", "3"),

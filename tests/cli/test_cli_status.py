@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from cognify_dagster.cli.output import moment
 from cognify_dagster.cli.package import exporter
 from cognify_dagster.governance import ReleaseBlocked, request_release
-from cognify_dagster.records import DeploymentCompleted, Package
+from cognify_dagster.records import DeploymentCompleted, Package, Reconciliation
 from tests.cli.conftest import Cognify, key_file
 from tests.governance.world import MODEL, World
 
@@ -60,9 +62,57 @@ def test_a_live_version_that_was_blocked_since(released: World, cognify: Cognify
     )  # fmt: skip
     result = cognify("status", MODEL, "1", at=released)
     assert result.code == 1
-    assert "live" in result.out
-    assert "it would not be released again today" in result.out
+    assert "Version 1 on production is suspended" in result.out
+    assert "It would not be released again today" in result.out
     assert "complaints" in result.out
+    whole = cognify("status", MODEL, at=released)
+    assert whole.code == 1
+    assert "LIVE BUT SUSPENDED" in whole.out
+
+
+def test_an_unattested_event_makes_the_status_fail_until_it_is_resolved(released: World, cognify: Cognify) -> None:
+    seq = released.write(
+        Reconciliation(code="unattested_check", model=MODEL, version="1", asset="package", text="a forged check")
+    )
+    for words in (("status", MODEL), ("status", MODEL, "1")):
+        assert cognify(*words, at=released).code == 1
+    value = cognify("status", MODEL, "--json", at=released).json
+    assert value["alarms"] == [
+        "version 1 on production is suspended",
+        f"finding {seq} is open and holds releases back",
+    ]
+    done = ("finding", "resolve", seq, "--close", "--reason", "a test of ours", "--as", key_file(released, "carl"))
+    assert cognify(*done, "--yes", at=released).code == 0
+    for words in (("status", MODEL), ("status", MODEL, "1")):
+        assert cognify(*words, at=released).code == 0
+
+
+def test_the_past_is_answered_with_the_entries_and_policy_of_then(ready: World, cognify: Cognify) -> None:
+    first = cognify("status", MODEL, "1", "--json", at=ready).json
+    time.sleep(1.1)  # times are told to the second
+    ready.approve_all()
+    assert cognify("status", MODEL, "1", at=ready).code == 0
+    then = moment(ready.workspace.read().view.entry(first["decided_on_size"] - 1).entry.time_us)
+    past = cognify("status", MODEL, "1", "--at", then, "--json", at=ready)
+    assert past.code == 1
+    assert (past.json["state"], past.json["decided_on_size"]) == ("blocked", first["decided_on_size"])
+    assert past.json["stages"] == first["stages"]
+    text = cognify("status", MODEL, "1", "--at", then, at=ready).out
+    assert f"as of {then} ({first['decided_on_size']} entries)" in text
+    assert "To sign:" not in text, "nobody signs in the past"
+    assert f"as of {then}" in cognify("status", MODEL, "--at", then, at=ready).out
+    today = then[:10]
+    assert cognify("status", MODEL, "1", "--at", today, at=ready).code in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("when", "part"),
+    [("2001-01-01", "the ledger begins at"), ("2999-01-01T00:00:00Z", "in the future"), ("soon", "is not a UTC time")],
+)
+def test_a_moment_outside_the_ledgers_time_is_wrong_usage(when: str, part: str, ready: World, cognify: Cognify) -> None:
+    result = cognify("status", MODEL, "1", "--at", when, at=ready)
+    assert result.code == 5
+    assert part in result.err
 
 
 def test_refused_attempts_are_shown(ready: World, cognify: Cognify) -> None:

@@ -189,8 +189,8 @@ class World:
         )
         return envelope(statement, key or who)
 
-    def found(self, *, signers: tuple[str, ...] | None = None) -> int:
-        policy = {"version": 1, "adopters": ["workspace_admin"], "policy_quorum": 2, "title": "Test policy"}
+    def found(self, *, signers: tuple[str, ...] | None = None, policy: dict[str, Any] | None = None) -> int:
+        policy = policy or {"version": 1, "adopters": ["workspace_admin"], "policy_quorum": 2, "title": "Test policy"}
         founders = ("ada",) if self.trial else ("ada", "bo")
         record = Genesis(
             origin=ORIGIN,
@@ -200,19 +200,29 @@ class World:
             workloads=(Workload(workload="workload/pipeline", key=public("pipeline"), kinds=ALL_KINDS),),
             policy=policy,
             policy_digest=digest(canonical_json(policy)),
-            recovery_threshold=1,
-            recovery_keys=(public("ada"),),
+            recovery_threshold=2,
+            recovery_keys=tuple(public(f"recovery {n}") for n in (1, 2, 3)),
             created=SIGNED_AT,
         )
         self.policy_digest = record.policy_digest
         envelopes = tuple(self.act(record, name) for name in signers or founders)
         return self.append(record.model_copy(update={"envelopes": envelopes}), "person/ada")
 
-    def enrol(self, who: Person, voucher: str = "ada", *, vouched_by: str | None = None, **changed: Any) -> int:
-        record = PersonEnrolled(person=who, vouched_by=f"person/{vouched_by or voucher}", envelope=PLACEHOLDER)
-        return self.append(
-            record.model_copy(update={"envelope": self.act(record, voucher, **changed)}), f"person/{voucher}"
+    def enrol(
+        self, who: Person, voucher: str = "ada", *witnesses: str, vouched_by: str | None = None, **changed: Any
+    ) -> int:
+        """Enrol a person; each of voucher and witnesses signs. `changed` is for the voucher's statement."""
+        record = PersonEnrolled(
+            person=who,
+            vouched_by=f"person/{vouched_by or voucher}",
+            witnesses=tuple(f"person/{name}" for name in witnesses),
+            envelope=PLACEHOLDER,
         )
+        signed = {
+            "envelope": self.act(record, voucher, **changed),
+            "envelopes": tuple(self.act(record, name) for name in witnesses),
+        }
+        return self.append(record.model_copy(update=signed), f"person/{voucher}")
 
     def enrol_workload(self, workload: Workload, by: str = "ada") -> int:
         record = WorkloadEnrolled(workload=workload, enrolled_by=f"person/{by}", envelope=PLACEHOLDER)
@@ -403,7 +413,7 @@ class World:
 
     def anchor(self, *, leave_out: tuple[str, ...] = ()) -> int:
         relied = {"policy", "people", "ledger", "person/val", "person/com", "person/biz", "person/ada", "person/bo"}
-        relied |= {"dataset/loans", "gates/credit_gates", f"release/{MODEL}.production"}
+        relied |= {"dataset/loans", "gates/credit_gates", f"release/{MODEL}.production", f"oversight/{MODEL}"}
         return self.append(
             BundleExported(
                 model=MODEL, version=VERSION, package_digest=digest(PACKAGE), relied_on=tuple(sorted(relied - set(leave_out)))
@@ -422,7 +432,7 @@ ALL_KINDS = tuple(
             "person_enrolled", "workload_enrolled", "key_revoked", "policy_adopted", "gate_set_adopted",
             "model_registered", "dataset_snapshot", "version_opened", "training_run", "gate_result", "package", "sign_off",
             "release_granted", "deployment_completed", "final_copy", "bundle_exported", "payload_erased",
-            "log_key_rotated", "log_key_revoked", "clock_floor_corrected",
+            "log_key_rotated", "log_key_revoked", "clock_floor_corrected", "model_event", "finding",
         }
     )
 )  # fmt: skip
@@ -431,12 +441,15 @@ Step = Callable[[World, int], object]
 
 
 def tell(folder: Path, *, trial: bool = False, before_sign: Step | None = None, before_grant: Step | None = None,
-         before_anchor: Step | None = None) -> World:  # fmt: skip
-    """The whole story up to, not including, the anchor. The hooks get the world and the package's sequence number."""
+         before_anchor: Step | None = None, policy: dict[str, Any] | None = None) -> World:  # fmt: skip
+    """The whole story up to, not including, the anchor. The hooks get the world and the package's sequence number.
+
+    With a policy of its own, enrolments have two vouchers.
+    """
     world = World(folder, trial=trial)
-    world.found()
+    world.found(policy=policy)
     for name, (_, role) in STAGES.items():
-        world.enrol(person(name, role))
+        world.enrol(person(name, role), "ada", *(["bo"] if policy else []))
     world.append(ModelRegistered(model=MODEL, owner="team:credit", risk_tier="high"), "person/ada")
     world.adopt_gates()
     package = world.prepare()

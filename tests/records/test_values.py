@@ -25,14 +25,25 @@ from cognify_dagster.records import (
 from cognify_dagster.records.base import _KINDS, _UPCASTS
 
 MODEL: dict[str, Any] = {"model": "credit", "owner": "team:x", "risk_tier": "high"}
-TIMES = {"created", "signed_at", "decided_at"}
+TIMES = {
+    "created", "signed_at", "decided_at", "starts", "expires", "due", "accepted_until", "live_since", "next_due",
+}  # fmt: skip
 ATTRIBUTED = {"launched_by", "opened_by", "built_by", "touched_by"}
+
+
+def one_kind_of_key(key: dict[str, Any]) -> dict[str, Any]:
+    """What a JSON schema cannot say: a key is a passkey in all its members or in none."""
+    passkey = key["passkey"] is not None
+    algorithm, strength = ("webauthn", "S4") if passkey else ("ed25519", "S3")
+    return {**key, "algorithm": algorithm, "strength": strength}
 
 
 def fitting(schema: dict[str, Any], defs: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:
     """Values that fit a record's own JSON schema, as a writer of another product would read it."""
     if "$ref" in schema:
-        return fitting(defs[schema["$ref"].rsplit("/", 1)[1]], defs, name)
+        part = schema["$ref"].rsplit("/", 1)[1]
+        found = fitting(defs[part], defs, name)
+        return found.map(one_kind_of_key) if part == "PublicKey" else found
     if name in TIMES:
         return st.just("2026-01-01T00:00:00Z")
     if name == "relied_on":

@@ -55,7 +55,8 @@ def create(target: Path, origin: str, fill: Callable[[sqlite3.Connection], None]
             db.execute("INSERT INTO meta VALUES ('origin', ?)", (origin,))
             fill(db)
             db.execute("COMMIT")
-            db.execute(f"PRAGMA journal_mode={journal_mode()}")
+            if journal_mode() == "wal":  # kept in the file; other modes are a connection's own
+                db.execute("PRAGMA journal_mode=WAL")
         finally:
             db.close()
         os.link(unfinished, target)  # unlike a rename, this never replaces a ledger made in the meantime
@@ -97,12 +98,18 @@ def open_ledger(path: Path, read_only: bool) -> sqlite3.Connection:
 
 
 def _check_journal(db: sqlite3.Connection, path: Path) -> None:
-    """Any version may use DELETE; a WAL file is turned back by a version that could damage it, or refused."""
+    """Any version may use a rollback journal; a WAL file is turned back by a version that could damage it, or refused.
+
+    The journal is truncated, not deleted, when a transaction commits: SQLite then flushes the truncation before it returns. It
+    does not flush the folder after deleting a journal (synchronous=FULL), so after a loss of power a deleted one could be
+    there again and take back a commit that was acknowledged.
+    """
     found = db.execute("PRAGMA journal_mode").fetchone()[0]
-    if found == "wal" and journal_mode() != "wal":
-        with suppress(sqlite3.OperationalError):
-            found = db.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-    if found not in ("delete", journal_mode()):
+    if found == "wal" and journal_mode() == "wal":
+        return
+    with suppress(sqlite3.OperationalError):
+        found = db.execute("PRAGMA journal_mode=TRUNCATE").fetchone()[0]
+    if found != "truncate":
         raise LedgerUnreadable(
             f"{path}: journal mode {found} is not safe with SQLite {sqlite3.sqlite_version}; stop the other "
             f"processes that use the ledger, or use SQLite {'.'.join(map(str, WAL_SAFE))} or newer everywhere"

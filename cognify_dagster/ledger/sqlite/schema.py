@@ -115,8 +115,8 @@ CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint BEGIN SELECT rai
 
 
 def journal_mode() -> str:
-    """Return the journal mode that this SQLite library creates ledgers with."""
-    return "wal" if sqlite3.sqlite_version_info >= WAL_SAFE else "delete"
+    """Return the journal mode in which this SQLite library writes ledgers."""
+    return "wal" if sqlite3.sqlite_version_info >= WAL_SAFE else "truncate"
 
 
 def filesystem_of(path: Path) -> str:

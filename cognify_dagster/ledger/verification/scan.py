@@ -7,14 +7,16 @@ recomputed from entry bytes. Leaves are independent, so parts may be scanned by 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
 from typing import Any
 
 from cognify_dagster.ledger.entry import CLOCK_KIND, NO_PREVIOUS
+from cognify_dagster.ledger.errors import LedgerError
 from cognify_dagster.ledger.merkle import EMPTY_ROOT
 from cognify_dagster.ledger.store import ReopenableStore, Store
 from cognify_dagster.ledger.tree import Position, Tree
@@ -178,15 +180,19 @@ def scan(
     # not forked: the caller may hold threads and locks
     opener = store.opener() if isinstance(store, ReopenableStore) else partial(_same, store)
     context = get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_open, initargs=(opener,)) as pool:
-        window = processes * 3  # parts in flight: results are small, but never without bound
-        waiting = []
-        for low, high, inside in jobs:
-            waiting.append(pool.submit(_scan_opened, low, high, inside, depth))
-            if len(waiting) >= window:
-                yield _joined(waiting.pop(0).result(), start, end, progress)
-        for future in waiting:
-            yield _joined(future.result(), start, end, progress)
+    others = processes - 1  # this process works too, also while the others start
+    with ProcessPoolExecutor(others, mp_context=context, initializer=_open, initargs=(opener,)) as pool:
+        todo, ahead = deque(jobs), deque[Future[Part]]()
+        window = processes * 4  # parts ahead: results are small, but never without bound
+        while todo or ahead:
+            busy = sum(not future.done() for future in ahead)
+            while todo and busy < 2 * others and len(ahead) < window:
+                ahead.append(pool.submit(_scan_opened, *todo.popleft(), depth))
+                busy += 1
+            if todo and len(ahead) < window and not ahead[0].done():
+                ahead.append(_scanned(store, *todo.popleft(), depth))
+            else:
+                yield _joined(ahead.popleft().result(), start, end, progress)
 
 
 _opened: list[Store] = []  # in a process of the pool: the store that it opened for itself
@@ -202,6 +208,16 @@ def _open(opener: Callable[[], Store]) -> None:
 
 def _scan_opened(start: int, end: int, cuts: Sequence[int], depth: Depth) -> Part:
     return scan_part(_opened[0], start, end, cuts, depth)
+
+
+def _scanned(store: Store, start: int, end: int, cuts: Sequence[int], depth: Depth) -> Future[Part]:
+    """Scan a part in this process. What goes wrong with it is told when its turn comes."""
+    done: Future[Part] = Future()
+    try:
+        done.set_result(scan_part(store, start, end, cuts, depth))
+    except LedgerError as error:
+        done.set_exception(error)
+    return done
 
 
 def _joined(part: Part, start: int, end: int, progress: Callable[[int, int], None] | None) -> Part:

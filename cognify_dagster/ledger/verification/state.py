@@ -18,7 +18,6 @@ from cognify_dagster.ledger.files import write_private
 from cognify_dagster.ledger.note import Checkpoint
 from cognify_dagster.ledger.verification.scan import Position
 
-
 _AT_ONCE = 500  # subjects of one query; SQLite may not take more than 999
 
 
