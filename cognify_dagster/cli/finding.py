@@ -9,7 +9,7 @@ import click
 from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.inputs import MODEL, PERSON, TIME, VERSION, json_option, open_workspace
-from cognify_dagster.cli.output import as_json, heading, moment, pairs, say, table, trial_banner
+from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, table, trial_banner
 from cognify_dagster.cli.overseeing import now, reason_option, said, signer
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def list_(ctx: click.Context, model: str, version: str | None, all_: bool, json_
         table(("entry", "version", "severity", "state", "title", "raised by"), rows)
         say("More: cognify finding show ENTRY")
     for seq, text in problems:
-        say(f"Entry {seq} has no effect: {text}")
+        say(f"Entry {seq} has no effect: {clean(text)}")
 
 
 def findings_of_model(
@@ -266,16 +266,10 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
         ]
     )
     if noted:
-        say(f"Taken note of by {_clean(', '.join(people.name(who) for who in noted))}")
+        say(f"Taken note of by {clean(', '.join(people.name(who) for who in noted))}")
     for answer in given:
         words = f"Entry {answer['entry']}, {answer['time']}: {answer['outcome']} by {answer['by']}: {answer['reason']}"
-        say(_clean(words + (f" (no effect: {answer['problem']})" if answer["problem"] else "")))
-
-
-def _clean(text: str) -> str:
-    from cognify_dagster.cli.output import clean
-
-    return clean(text)
+        say(clean(words + (f" (no effect: {answer['problem']})" if answer["problem"] else "")))
 
 
 def _acknowledged(reading: Reading, model: str, entry: int) -> list[str]:

@@ -25,7 +25,9 @@ from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, s
 from cognify_dagster.cli.overseeing import now, reason_option, said, signer
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance.case import Case
+    from cognify_dagster.governance.case import Case, Lineage
+    from cognify_dagster.governance.change_compare import Coverage
+    from cognify_dagster.governance.plans import PlanCover
     from cognify_dagster.records import ChangePlanAdopted
     from cognify_dagster.workspace import Reading, Recorded
 
@@ -218,7 +220,7 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
             say(f"{say_none}.")
         finish(BLOCKED)
     plan = found.item.record
-    lines = _lines(case, found.item, lineage)
+    lines = _lines(case, found, lineage)
     if json_:
         as_json(
             {
@@ -238,22 +240,24 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
     finish(OK if found.covered else BLOCKED)
 
 
-def _lines(case: Case, item: Any, lineage: Any) -> Any:
-    """The coverage with all its parts, where the versions can be compared; the decision's own word stands above it."""
+def _lines(case: Case, found: PlanCover, lineage: Lineage) -> Coverage | None:
+    """Return the coverage with all its parts, if it says exactly what the decision says; else its lines have to do."""
     from cognify_dagster.governance.change_plan import compare, facts_of, read_bounds
     from cognify_dagster.governance.plans import base_lineage
 
-    base = base_lineage(case.reading, case.model, item.record.base_version)
-    if base.training is None or base.evaluation is None:
+    base = base_lineage(case.reading, case.model, found.item.record.base_version)
+    if not (base.training and base.evaluation and lineage.training and lineage.evaluation):
         return None
     try:
-        bounds = read_bounds(item.record.bounds)
+        bounds = read_bounds(found.item.record.bounds)
     except ValueError:
         return None
-    return compare(bounds, facts_of(base.training, base.evaluation), facts_of(lineage.training, lineage.evaluation))
+    facts = facts_of(lineage.training, lineage.evaluation)
+    coverage = compare(bounds, facts_of(base.training, base.evaluation), facts)
+    return coverage if tuple(line.text for line in coverage.lines) == found.lines else None
 
 
-def _print_coverage(reading: Reading, found: Any, lines: Any, format_: str) -> None:
+def _print_coverage(reading: Reading, found: PlanCover, lines: Coverage | None, format_: str) -> None:
     from cognify_dagster.governance.change_plan import explain, explain_markdown
 
     plan = found.item.record
@@ -263,8 +267,7 @@ def _print_coverage(reading: Reading, found: Any, lines: Any, format_: str) -> N
     else:
         trial_banner(reading.trial)
         heading(title)
-    agrees = lines is not None and lines.covered == found.covered
-    if not agrees:
+    if lines is None:
         say("Covered." if found.covered else "Not covered; a full approval is needed:")
         for text in found.lines:
             say(f"  - {clean(text)}")

@@ -114,6 +114,15 @@ def act_problem(
     return None
 
 
+def first_use(envelopes: Sequence[Envelope], used: set[str]) -> str | None:
+    """Say that the same signed statements had their effect before; if they had not, note them as used and return None."""
+    digests = {statement_digest(envelope) for envelope in envelopes}
+    if digests & used:
+        return "the same signed statement had its effect in an earlier entry"
+    used |= digests
+    return None
+
+
 def decide_and_append(workspace: Workspace, attempt: Callable[[Reading], Callable[[], Receipt]]) -> Receipt:
     """Decide on a reading and append only if nothing was appended since; decide again where something was.
 

@@ -30,7 +30,6 @@ from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import (
     DeploymentCompleted,
     Evaluation,
-    ModelRegistered,
     Package,
     ReleaseGranted,
     RollbackOrdered,
@@ -334,11 +333,7 @@ _WHOLE_HISTORY = ("oversight/", "gates/", "policy", "people", "ledger")
 
 def _readable(case: Case, relied_on: set[str], lineage: Lineage) -> None:
     """Refuse on entries of unknown kinds, erased ones that may have said no, and those by writers who may not write them."""
-    erased = case.reading.erased(case.subject)
-    erased += [
-        item for item in case.reading.erased(f"oversight/{case.model}") if item.entry.kind == ModelRegistered.kind
-    ]
-    for item in erased:
+    for item in (*case.reading.erased(case.subject), *case.reading.erased(f"oversight/{case.model}")):
         case.block(
             "erased_entry", f"entry {item.entry.seq} ({item.entry.kind}) was erased, so nobody knows what it said"
         )

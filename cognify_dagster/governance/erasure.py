@@ -39,7 +39,6 @@ ERASABLE_KINDS = frozenset(
         "evaluation",
         "sign_off_refused",
         "deployment_failed",
-        "finding",
     }
 )
 """Kinds whose payload or evidence may hold personal data (names in sources, error texts, examples). A kind defined later says
@@ -55,7 +54,7 @@ PROTECTED_KINDS = frozenset(
         "delegated", "delegation_ended", "person_recertified", "person_recovered", "entry_disregarded",
         "model_classified", "finding_opened", "finding_resolved", "condition_closed", "block_lifted", "change_plan_adopted",
         "change_plan_ended", "break_glass_opened", "rollback_ordered", "model_adopted", "review_completed", "model_event",
-        "release_suspended",
+        "release_suspended", "finding",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cognify_dagster.governance.acts import act_problem, people_needed
+from cognify_dagster.governance.acts import act_problem, first_use, people_needed
 from cognify_dagster.governance.people import Directory
 from cognify_dagster.governance.policy import Policy
 from cognify_dagster.records import (
@@ -46,10 +46,12 @@ def broken_glass(
     """Return the newest break-glass act for a version (model, version) and target, and those without effect."""
     found: BrokenGlass | None = None
     problems: Problems = []
+    used: set[str] = set()
     for item in reading.all(BreakGlassOpened, f"model/{version[0]}@{version[1]}"):
         if item.record.target != target:
             continue
         problem = break_glass_problem(reading, item, people, policy, excluded)
+        problem = problem or first_use(item.record.envelopes, used)
         if problem:
             problems.append((item.seq, f"the break-glass act does not count: {problem}"))
         else:
@@ -78,8 +80,7 @@ def break_glass_problem(
     problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
     if problem:
         return problem
-    held = [people.person_at(person, item.seq) for person in record.signers]
-    if not any(person is not None and rule.extra_role in person.roles for person in held):
+    if not any(rule.extra_role in people.roles_at(person, item.seq, item.time_us) for person in record.signers):
         return f"nobody with the role {rule.extra_role} signed it"
     return None
 
@@ -101,6 +102,9 @@ def rollback_order(
     for item in reading.all(RollbackOrdered, f"model/{version[0]}@{version[1]}"):
         record = item.record
         if record.target != target or current is None or record.replaces_seq != current.seq or item.seq < current.seq:
+            continue
+        if current.record.version == record.version:
+            problems.append((item.seq, f"the rollback order does not count: {record.version} was live already"))
             continue
         problem = act_problem(
             reading, item, (record.envelope,), people, policy.rollback_roles, needed=1, claimed=(record.ordered_by,)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cognify_dagster.governance.acts import act_problem
+from cognify_dagster.governance.acts import act_problem, first_use
 from cognify_dagster.governance.people import Directory
 from cognify_dagster.governance.policy import Policy
 from cognify_dagster.records import FindingOpened, FindingResolved, Reconciliation, parse_utc
@@ -21,7 +21,10 @@ UNATTESTED_SEVERITY = "high"
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding and where it stands. `accepted_until` is set while its risk is accepted, `closed_seq` once it is closed."""
+    """A finding and where it stands. `accepted_until` is set while its risk is accepted, `closed_seq` once it is closed.
+
+    `lapsed` says that its risk was accepted until a date which has passed.
+    """
 
     seq: int
     version: str | None
@@ -32,6 +35,7 @@ class Finding:
     due: str | None = None
     accepted_until: str | None = None
     closed_seq: int | None = None
+    lapsed: bool = False
 
     @property
     def open(self) -> bool:
@@ -67,9 +71,10 @@ def findings_about(
     subjects = [f"oversight/{model}", *([f"model/{model}@{version}"] if version else [])]
     problems: list[tuple[int, str]] = []
     resolved: dict[int, Recorded[FindingResolved]] = {}
+    used: set[str] = set()
     for subject in subjects:
         for item in reading.all(FindingResolved, subject):
-            problem = resolution_problem(reading, item, people, policy)
+            problem = resolution_problem(reading, item, people, policy) or first_use((item.record.envelope,), used)
             if problem:
                 problems.append(
                     (item.seq, f"the resolution of finding {item.record.finding_seq} does not count: {problem}")
@@ -117,7 +122,7 @@ def _standing(item: Finding, resolution: Recorded[FindingResolved] | None, now: 
         return replace(item, closed_seq=resolution.seq)
     until = record.accepted_until
     if until is None or parse_utc(until) <= now:
-        return item
+        return replace(item, lapsed=True)
     return replace(item, accepted_until=until)
 
 

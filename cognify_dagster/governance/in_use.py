@@ -56,6 +56,9 @@ def live_state(reading: Reading, model: str, target: str, now: datetime) -> Live
     tier = classification_of(reading, case.people, case.policy, model).tier
     reviewed = review(reading, case.people, case.policy, model, target, tier, now)
     signed = _approvals(case, grant)
+    for entry in (grant.entry.entry, completed.entry.entry):
+        if problem := case.people.writer_problem(entry):
+            case.block("unproven_writer", problem, "a workspace admin")
     _blocked(case)
     _voided(case, signed, grant)
     found = _conditions(case, signed)
@@ -135,7 +138,7 @@ def _conditions(case: Case, signed: list[Signed]) -> list[OpenCondition]:
 def _findings(case: Case, grant: Recorded[ReleaseGranted]) -> None:
     found = findings_about(case.reading, case.people, case.policy, case.model, case.version, case.now)
     for item in found.blocking(case.policy):
-        if item.seq > grant.seq:
+        if item.seq > grant.seq or item.lapsed:
             case.block(
                 "finding_open", f"finding {item.seq} ({item.severity}): {item.title}", "see `cognify finding list`"
             )

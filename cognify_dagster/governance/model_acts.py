@@ -225,9 +225,9 @@ def _judge_rollback(reading: Reading, item: Recorded[RollbackOrdered], people: D
     if current is None or current.seq != record.replaces_seq:
         return f"entry {record.replaces_seq} is not what is live on {record.target} now"
     if current.record.version == record.version:
-        return f"{record.version} is live on {record.target} already"
+        return f"version {record.version} is live on {record.target} already"
     if not was_live(reading, record.model, record.version, record.target):
-        return f"{record.version} was never live on {record.target}; release it instead"
+        return f"version {record.version} was never live on {record.target}; release it instead"
     return act_problem(
         reading, item, (record.envelope,), people, policy.rollback_roles, needed=1, claimed=(record.ordered_by,)
     )

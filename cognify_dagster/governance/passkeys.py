@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from cognify_dagster.governance.cbor import CborError, read_item
 from cognify_dagster.governance.errors import SignatureError
 from cognify_dagster.ledger import CanonicalJsonError
-from cognify_dagster.ledger.offline_verifier import Bad, cbor
 from cognify_dagster.records import Assertion, Passkey, PublicKey, RecordError, build
 
 _MAX_PART = 8192
@@ -119,8 +119,8 @@ def _check_authenticator(data: bytes, rp_id: str) -> None:
         raise SignatureError("the authenticator data have flags that no signature has")
     if flags & _EXTENDED:
         try:
-            extensions, rest = cbor(rest)
-        except Bad as error:
+            extensions, rest = read_item(rest)
+        except CborError as error:
             raise SignatureError(f"the authenticator data cannot be read: {error}") from error
         if not isinstance(extensions, dict):
             raise SignatureError("the authenticator data's extensions are not a map")
@@ -134,8 +134,8 @@ _Key = Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 def _public_key(cose_key: bytes) -> _Key:
     """Read a COSE key of one of the three kinds (RFC 9053 §7, RFC 8230 §4)."""
     try:
-        key, rest = cbor(cose_key)
-    except Bad as error:
+        key, rest = read_item(cose_key)
+    except CborError as error:
         raise SignatureError(f"the passkey's public key cannot be read: {error}") from error
     if not isinstance(key, dict) or rest:
         raise SignatureError("the passkey's public key is not one CBOR map")

@@ -7,10 +7,10 @@ allowed by the plan leaves the version uncovered.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cognify_dagster.governance.acts import act_problem, people_needed
+from cognify_dagster.governance.acts import act_problem, first_use, people_needed
 from cognify_dagster.governance.case import Case, Lineage
 from cognify_dagster.governance.change_plan import VersionFacts, compare, facts_of, read_bounds
 from cognify_dagster.governance.classification import signed_stages
@@ -23,6 +23,7 @@ from cognify_dagster.records import (
     ChangePlanEnded,
     DeploymentCompleted,
     Evaluation,
+    GateSetAdopted,
     Package,
     ReleaseGranted,
     TrainingRun,
@@ -62,8 +63,10 @@ def plans_in_force(case: Case, tier: str) -> list[Recorded[ChangePlanAdopted]]:
         return []
     ended = _ended(case, subject)
     found: list[Recorded[ChangePlanAdopted]] = []
+    used: set[str] = set()
     for item in plans:
         problem = plan_problem(case.reading, item, case.people, case.policy, tier)
+        problem = problem or first_use(item.record.envelopes, used)  # one that ended is not revived by a copy of it
         if problem:
             case.notes.append(f"entry {item.seq}: the change plan {item.record.plan} does not count: {problem}")
         elif item.seq not in ended and parse_utc(item.record.expires) > case.now:
@@ -111,32 +114,45 @@ def plan_problem(
     needed = people_needed(reading) if reading.trial else max(1, len(wanted))
     roles = sorted({policy.stages[stage].role for stage in wanted})
     problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
-    return problem or _missing_roles(people, policy, record.signers, item.seq, wanted)
+    if problem:
+        return problem
+    held = {person: people.roles_at(person, item.seq, item.time_us) for person in record.signers}
+    return _missing_roles(policy, held, sorted(wanted))
 
 
-def _missing_roles(
-    people: Directory, policy: Policy, signers: Collection[str], seq: int, stages: Collection[str]
-) -> str | None:
+def _missing_roles(policy: Policy, held: Mapping[str, Collection[str]], stages: Sequence[str]) -> str | None:
     """Every stage needs a signer of its own role, and no person stands for two stages unless the policy lets them."""
-    held = {person: set(found.roles) for person in signers if (found := people.person_at(person, seq)) is not None}
-    left = dict(held)
-    for stage in sorted(stages):
-        role = policy.stages[stage].role
-        able = sorted(person for person, roles in left.items() if role in roles)
-        if not able:
-            return f"nobody with the role {role} signed it for the stage {stage!r}"
-        if policy.separation_of_duties.distinct_people_across_stages:
-            # who holds the fewest of the roles still needed is taken first, so that nobody is wasted
-            del left[min(able, key=lambda person: (len(left[person]), person))]
+    distinct = policy.separation_of_duties.distinct_people_across_stages
+    stands_for: dict[str, str] = {}
+
+    def place(stage: str, asked: set[str]) -> bool:
+        """Find a signer for a stage, moving those who stand for another one where somebody else can take that."""
+        for person in sorted(held):
+            if policy.stages[stage].role not in held[person] or person in asked:
+                continue
+            asked.add(person)
+            if not distinct or person not in stands_for or place(stands_for[person], asked):
+                stands_for[person] = stage
+                return True
+        return False
+
+    for stage in stages:
+        if not place(stage, set()):
+            return f"nobody with the role {policy.stages[stage].role} signed it for the stage {stage!r}"
     return None
 
 
 def base_lineage(reading: Reading, model: str, version: str) -> Lineage:
     """Return what a version is made of, without judging it."""
     subject = f"model/{model}@{version}"
-    return Lineage(
-        reading.latest(TrainingRun, subject), reading.latest(Evaluation, subject), reading.latest(Package, subject)
-    )
+    evaluation = reading.latest(Evaluation, subject)
+    gate_set = None
+    if evaluation is not None:
+        found = reading.at(evaluation.record.gate_set_seq)
+        if found is not None and isinstance(found.record, GateSetAdopted):
+            adopted = reading.all(GateSetAdopted, f"gates/{found.record.name}")
+            gate_set = next((item for item in adopted if item.seq == found.seq), None)
+    return Lineage(reading.latest(TrainingRun, subject), evaluation, reading.latest(Package, subject), gate_set)
 
 
 def _fully_released(reading: Reading, model: str, version: str, before: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cognify_dagster.governance.acts import act_problem
+from cognify_dagster.governance.acts import act_problem, first_use
 from cognify_dagster.governance.history import grant_of, live
 from cognify_dagster.governance.people import Directory
 from cognify_dagster.governance.policy import Policy
@@ -36,8 +36,9 @@ def review(
         return Review()
     rule = policy.tiers[tier]
     last, own, problems = current.when, None, []
+    used: set[str] = set()
     for item in reading.all(ReviewCompleted, f"oversight/{model}"):
-        problem = review_problem(reading, item, people, policy)
+        problem = review_problem(reading, item, people, policy) or first_use((item.record.envelope,), used)
         if problem:
             problems.append((item.seq, f"the review does not count: {problem}"))
         elif item.seq > current.seq and item.record.version == current.record.version:

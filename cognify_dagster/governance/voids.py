@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cognify_dagster.governance.acts import act_problem
+from cognify_dagster.governance.acts import act_problem, first_use
 from cognify_dagster.governance.people import Directory
 from cognify_dagster.governance.policy import Policy
 from cognify_dagster.records import DatasetSnapshot, ModelEvent, TrainingRun
@@ -38,10 +38,13 @@ def voids(
     """Return the reported events that void approvals of a version, oldest first, and those without effect."""
     found: list[Void] = []
     problems: list[tuple[int, str]] = []
+    used: set[str] = set()
     for subject in (f"oversight/{model}", f"model/{model}@{version}"):
         for item in reading.all(ModelEvent, subject):
             record = item.record
             problem = event_problem(reading, item, people, policy)
+            if problem is None and record.envelope is not None:
+                problem = first_use((record.envelope,), used)
             if problem:
                 problems.append((item.seq, f"the reported event does not count: {problem}"))
             elif record.event in policy.voids:

@@ -35,38 +35,38 @@ STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/v
 BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cognify:predicate:sign-off:v1"
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
 ABOUT, NEVER, STRENGTHS, RECOVERY = ("model", "version", "model_digest"), 2**63, ("S3", "S4"), "recovery"
-def _kinds(text: str) -> dict[str, list[str]]:  # kinds of records that people sign, and the members that name who did
-    return {kind: who.split("+") if who else [] for kind, who in (item.split(":") for item in text.split())}
-AUTHORITY = _kinds(  # what decides whose signature counts
+ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
+AUTHORITY, OVERSIGHT = ({kind: who.split("+") if who else [] for kind, who in (item.split(":") for item in text.split())}
+                        for text in (  # kinds that people sign, and the members that name who did. Whose signature counts:
     "genesis: policy_adopted: person_enrolled:vouched_by+witnesses workload_enrolled:enrolled_by key_revoked:revoked_by "
     "delegated:delegator delegation_ended:ended_by person_recertified:recertified_by person_recovered:recovery_keys "
-    "entry_disregarded:signers+recovery_keys")
-ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
-OVERSIGHT = _kinds(
+    "entry_disregarded:signers+recovery_keys",  # A model's oversight, the last two by machines:
     "model_classified:signers finding_opened:raised_by finding_resolved:resolved_by condition_closed:closed_by "
     "block_lifted:lifted_by change_plan_adopted:signers change_plan_ended:ended_by break_glass_opened:signers "
     "rollback_ordered:ordered_by model_adopted:adopted_by review_completed:reviewed_by model_event:reported_by "
-    "finding: release_suspended:")  # the last two are written by machines
+    "finding: release_suspended:"))
 SIGNERS = {**AUTHORITY, **OVERSIGHT, **{kind: ["approvers"] for kind in ACTS}, "gate_set_adopted": ["adopted_by"]}
 RELYING = ("release_granted", "bundle_exported")  # have what they rely on as subjects, and change nothing about it
 WAYS = {"rollback": "rollback_ordered", "break_glass": "break_glass_opened"}  # purpose of a release: what ordered it
+MAY = {"model_classified": "classifiers", "block_lifted": "blockers", "rollback_ordered": "rollback_roles",
+       "review_completed": "review_roles"}  # the member of the policy that names the roles for it
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
           "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
-    "the release decision: stages, tier, quorums and their order, separation of duties, gates, findings, conditions, age of "
-    "approvals, targets, what a change plan covers and who may adopt one: `cognify status` replays it",
-    "approvals void by newer data or policy; roles for acts on findings, conditions, events, reviews and change plans",
+    "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, what a "
+    "change plan covers: `cognify status` replays it; roles for findings, conditions, events and change plans",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
     "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
 class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
     def __init__(self, message: str, outcome: int = TAMPERED) -> None:
         super().__init__(message)
         self.outcome = outcome
-def need(condition: object, message: str, outcome: int = TAMPERED) -> None:  # raise `Bad` unless the condition is true
+def need(condition: object, message: str, outcome: int = TAMPERED) -> Any:  # raise `Bad` unless it is true; return it
     if not condition:
         raise Bad(message, outcome)
+    return condition
 # ------ Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
 HEX64, SAFE = "[0-9a-f]{64}", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # the name of a file
 SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
@@ -81,9 +81,8 @@ SIGN_OFF_KEYS = {"ledger", "model", "version", "package", "model_digest", "decis
 def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad` unless a JSON object has a shape
     need(isinstance(value, dict) and value.keys() == shape.keys(), f"{where}: it has not the members that it must have")
     for name, form in shape.items():
-        fits = type(value[name]) is (str if isinstance(form, str) else form)
-        matches = not isinstance(form, str) or (fits and re.fullmatch(form, value[name]))
-        need(fits and matches, f"{where}: {name} has not the form that it must have")
+        fits = re.fullmatch(form, value[name]) if type(form) is type(value[name]) is str else type(value[name]) is form
+        need(fits, f"{where}: {name} has not the form that it must have")
 # ------ Canonical JSON (RFC 8785) and small things
 BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 SCALAR = json.JSONEncoder(ensure_ascii=False).encode
@@ -101,11 +100,9 @@ def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes
     return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
 def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:
     """Parse JSON of a shape; `exact` wants its RFC 8785 form, so also no key twice and no rounded number."""
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        need(len(dict(pairs)) == len(pairs), "a member is named twice")
-        return dict(pairs)
-    try:  # beyond 2^53-1 a number is a double; int("NaN") raises the ValueError that it deserves
-        value = json.loads(data.decode(), parse_constant=int, object_pairs_hook=once,
+    try:  # beyond 2^53-1 a number is a double; int of a word raises the ValueError that it deserves
+        value = json.loads(data.decode(), parse_constant=int, object_pairs_hook=lambda pairs:
+                           dict(pairs) if len(dict(pairs)) == len(pairs) else int("a member is named twice"),
                            parse_int=lambda text: int(text) if abs(float(text)) < 2**53 else float(text))
         need(not exact or canonical(value) == data, "the bytes are not in canonical form")
     except (Bad, ValueError, RecursionError) as error:
@@ -114,8 +111,7 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
         check(value, shape, where)
     return value
 def unbase64(text: str, what: str) -> bytes:  # decode standard base64 strictly (the only encoding of its bytes)
-    need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")
-    return base64.b64decode(text)
+    return base64.b64decode(need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")[0])
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
@@ -196,40 +192,17 @@ def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:
         return False
     info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
     return pow(number, e, n).to_bytes(size, "big") == b"\x00\x01" + b"\xff" * (size - len(info) - 3) + b"\x00" + info
-# ------ Passkeys: the CBOR and the assertion of WebAuthn level 3
-def cbor(data: bytes, depth: int = 4) -> tuple[Any, bytes]:
-    """Read one item of deterministic CBOR (RFC 8949 §4.2.1) from the front; return it and the bytes after it."""
-    need(len(data) > 0 and depth, "CBOR that ends too early or is nested too deep")
-    major, info, width = data[0] >> 5, data[0] & 31, {24: 1, 25: 2, 26: 4, 27: 8}.get(data[0] & 31, 0)
-    number, rest = int.from_bytes(data[1 : 1 + width], "big") if width else info, data[1 + width :]
-    least = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}.get(width, 0)
-    need(info < 28 and len(data) > width and number >= least, "CBOR that is cut off or not in its shortest form")
-    if major in (0, 1):
-        return number if major == 0 else -1 - number, rest
-    if major in (2, 3):
-        need(number <= len(rest) and (major == 2 or rest[:number].isascii()), "CBOR that is cut off or not ASCII")
-        return rest[:number] if major == 2 else rest[:number].decode(), rest[number:]
-    need(major == 5 or (major == 7 and info in (20, 21)), "CBOR of a type that passkeys do not need", UNPROVEN)
-    found, last = dict[Any, Any](), b""
-    for _ in range(number if major == 5 else 0):
-        name, after = cbor(rest, depth - 1)
-        encoded = rest[: len(rest) - len(after)]
-        need(type(name) in (int, str) and encoded > last, "a CBOR map whose keys are not in order")
-        (found[name], rest), last = cbor(after, depth - 1), encoded
-    return found if major == 5 else info == 21, rest
-def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Verify by a COSE key (RFC 9053, 8230): 1 type, 3 algorithm, then curve and point, or modulus and exponent."""
-    key, rest = cbor(cose_key)
-    need(isinstance(key, dict) and not rest, "the passkey's public key is not one CBOR map")
-    fixed = {name: value for name, value in key.items() if type(value) is int}
-    blobs = {name: int.from_bytes(value, "big") for name, value in key.items() if isinstance(value, bytes)}
-    form = (fixed, sorted(blobs), len(key) - len(fixed))
-    if form == ({1: 1, 3: -8, -1: 6}, [-2], 1):
-        return ed25519_verify(key[-2], message, signature)
-    if form == ({1: 2, 3: -7, -1: 1}, [-3, -2], 2) and len(key[-2]) == len(key[-3]) == 32:
-        return es256_verify(blobs[-2], blobs[-3], message, signature)
-    need(form == ({1: 3, 3: -257}, [-2, -1], 2), "this verifier does not know the kind of the passkey's key", UNPROVEN)
-    return rs256_verify(blobs[-1], blobs[-2], message, signature)
+# ------ Passkeys: COSE keys in their one form (RFC 9053, RFC 8230, CTAP2), the assertion of WebAuthn level 3
+COSE = (b"\xa4\1\1\3' \6!X (.{32})", b"\xa5\1\2\3& \1!X (.{32})\"X (.{32})", b"\xa4\1\3\x039\1\0 Y(..)(.+)!C(...)")
+def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # EdDSA, ES256 and RS256
+    ed, es, rs = (re.fullmatch(form, cose_key, re.DOTALL) for form in COSE)
+    if ed:
+        return ed25519_verify(ed[1], message, signature)
+    found = es or need(rs, "this verifier does not know the kind of the passkey's key", UNPROVEN)
+    numbers = [int.from_bytes(group, "big") for group in found.groups()]
+    if es:
+        return es256_verify(*numbers, message, signature)
+    return len(found[2]) == numbers[0] and rs256_verify(*numbers[1:], message, signature)
 def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
                      challenge: bytes, rp_id: str, origin: str | list[str]) -> None:
     """Check that a passkey, having verified its user, signed a challenge (SHA-256 of a PAE); raise `Bad` if not."""
@@ -237,15 +210,15 @@ def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_jso
     need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
     wanted = base64.urlsafe_b64encode(challenge).decode().rstrip("=")
     need(client.get("challenge") == wanted, "the passkey signed another challenge: not this statement")
-    pages = [origin] if isinstance(origin, str) else origin
-    need(client.get("origin") in pages and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
+    here = client.get("origin") in ([origin] if isinstance(origin, str) else origin)
+    need(here and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
     here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
     need(here, "the passkey belongs to another site, or its data are cut off")
     flags, rest = authenticator_data[32], authenticator_data[37:]
     need(flags & 0x05 == 0x05, "the passkey did not verify its user")
     need(flags & 0x40 == 0 and flags & 0x18 != 0x10, "the authenticator data have flags that no assertion has")
-    extensions, rest = cbor(rest) if flags & 0x80 else ({}, rest)
-    need(isinstance(extensions, dict) and not rest, "the authenticator data are not as long as their flags say")
+    need(flags & 0x80 == 0, "it has extension data, which this verifier does not read", UNPROVEN)
+    need(not rest, "the authenticator data are not as long as their flags say")
     signed = authenticator_data + hashlib.sha256(client_data_json).digest()
     need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
 # ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
@@ -288,21 +261,24 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
         self.logs, self.witnesses = dict[tuple[str, bytes], bytes](), dict[tuple[str, bytes], tuple[str, bytes]]()
         self.groups, self.genesis, self.quorum, self.vkeys = dict[str, Any](), "", "", dict[Any, str]()
         self._names = {"none": True}  # the names in use; true for one that belongs to a group, or never can
-        need(len(text) <= MAX_NOTE, "it is too long: this is no trust file", UNREADABLE)
         for number, line in enumerate(text.split("\n"), 1):
             try:
-                self._line(line.strip(), line.split())
+                self._line(line.strip(), line.split() or ["#"])
             except (Bad, ValueError) as error:
                 raise Bad(f"line {number}: {error}", UNREADABLE) from None
-        need(self.logs and self.quorum, "it needs a log line and a quorum line: this is no trust file", UNREADABLE)
+        whole = len(text) <= MAX_NOTE and self.logs and self.quorum
+        need(whole, "it is too long, or has no log line or no quorum line: this is no trust file", UNREADABLE)
     def _line(self, line: str, words: list[str]) -> None:
-        kind, rest = (words or ["#"])[0], words[1:]
+        kind, *rest = words
         if line.startswith("# cognify-genesis "):
             need(not self.genesis and re.fullmatch(HEX64, rest[1]), "the genesis line is malformed or there are two")
             self.genesis = rest[1]
         elif kind == "log" and len(rest) in (1, 2):
             name, key_id, public = _vkey(rest[0], 1)
             self.logs[name, key_id], self.vkeys[name, key_id] = public, rest[0]
+        elif kind == "quorum" and len(rest) == 1:
+            need(not self.quorum and rest[0] in self._names, "the quorum is not defined, or there are two")
+            self.quorum = rest[0]
         elif kind == "witness" and len(rest) in (2, 3):
             name, key_id, public = _vkey(rest[1], 4)
             need(public not in [known for _, known in self.witnesses.values()], "two witnesses have one key")
@@ -312,12 +288,9 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
                 need(self._names.get(member) is False, "a group member is unknown or used twice")
                 self._names[member] = True
             k = {"all": len(rest) - 2, "any": 1}.get(rest[1]) or int(rest[1])
-            need(1 <= k <= len(rest) - 2, "the threshold does not fit the group")
-            self.groups[rest[0]] = (k, rest[2:])
-        elif not kind.startswith("#"):
-            need(kind == "quorum" and len(rest) == 1 and not self.quorum, "not a line of a trust file")
-            need(rest[0] in self._names, "the quorum is not defined")
-            self.quorum = rest[0]
+            self.groups[rest[0]] = need(1 <= k <= len(rest) - 2, "the threshold does not fit the group") and (k, rest[2:])
+        else:
+            need(kind.startswith("#"), "not a line of a trust file")
         if kind in ("witness", "group"):
             need(rest[0] not in self._names, f"the name {rest[0]!r} is taken")
             self._names[rest[0]] = False
@@ -335,10 +308,9 @@ class Files:  # a bundle's files, read once under bounds. Bytes are kept only wh
             need(fits and name not in self.digests, wrong, UNREADABLE)
             with stream() as opened:
                 data = opened.read(MAX_FILE + 1)
-            total += len(data)
-            fits = len(data) <= MAX_FILE and total <= MAX_TOTAL and len(self.digests) < MAX_FILES
+            total, self.digests[name] = total + len(data), (sha256(data), len(data))
+            fits = len(data) <= MAX_FILE and total <= MAX_TOTAL and len(self.digests) <= MAX_FILES
             need(fits, f"{name}: the bundle is larger than any bundle may be", UNREADABLE)
-            self.digests[name] = (sha256(data), len(data))
             if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"):
                 self.kept[name] = data
     def _folder(self, root: Path) -> Any:

@@ -115,3 +115,16 @@ def pool_limit(instance: dg.DagsterInstance, pool: str) -> int | None:
 def open_instance(home: Path) -> dg.DagsterInstance:
     """Open the instance of a DAGSTER_HOME that is not this process's own."""
     return dg.DagsterInstance.from_config(str(home.absolute()))
+
+
+def check_evaluations(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, limit: int, pages: int
+) -> Iterator[list[Any]]:
+    """Yield the newest evaluations of a check, newest first, page by page; planned ones without a result are left out."""
+    cursor: int | None = None
+    for _ in range(pages):
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=limit, cursor=cursor)
+        yield [item for item in records if item.event is not None and item.event.asset_check_evaluation is not None]
+        if len(records) < limit:
+            return
+        cursor = records[-1].id

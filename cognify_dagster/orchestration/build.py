@@ -25,7 +25,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """See `GovernedModel.build_defs`."""
     if release_by not in get_args(ReleaseBy):
-        raise UsageError(f"release_by={release_by!r}: use \"sensor\" or \"automation\"")
+        raise UsageError(f'release_by={release_by!r}: use "sensor" or "automation"')
     by_role = _by_role(model, assets)
     upstream = by_role.get("evaluation") or by_role["training"]
     deployments = by_role.get("deployment", [])
@@ -48,9 +48,7 @@ def build_definitions(
     return dg.Definitions(assets=[*governed, package], asset_checks=guards, sensors=sensors)
 
 
-def _by_role(
-    model: GovernedModel, assets: Sequence[dg.AssetsDefinition]
-) -> dict[str, list[dg.AssetsDefinition]]:
+def _by_role(model: GovernedModel, assets: Sequence[dg.AssetsDefinition]) -> dict[str, list[dg.AssetsDefinition]]:
     by_role: dict[str, list[dg.AssetsDefinition]] = {}
     for asset in assets:
         spec = next(iter(asset.specs))
@@ -83,8 +81,8 @@ def _automated(
     """Return the assets with the release condition on the deployment."""
     if len(lanes) != 1:
         raise UsageError(
-            f"model {model.key!r}: release_by=\"automation\" needs exactly one deployment asset; with several targets every "
-            "blocking check of the package would have to pass for each. Use release_by=\"sensor\""
+            f'model {model.key!r}: release_by="automation" needs exactly one deployment asset; with several targets every '
+            'blocking check of the package would have to pass for each. Use release_by="sensor"'
         )
 
     def changed(spec: dg.AssetSpec) -> dg.AssetSpec:

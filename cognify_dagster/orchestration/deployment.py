@@ -74,7 +74,9 @@ def governed_deployment(
 
     unknown = sorted(set(enforces) - set(ENFORCED))
     if unknown:
-        raise UsageError(f"enforces: {unknown[0]!r} is no kind of condition to enforce; there are {', '.join(ENFORCED)}")
+        raise UsageError(
+            f"enforces: {unknown[0]!r} is no kind of condition to enforce; there are {', '.join(ENFORCED)}"
+        )
     kinds = tuple(sorted(enforces))
 
     def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:

@@ -25,9 +25,7 @@ class Lane:
     enforces: tuple[str, ...] = ()
 
 
-def lanes_of(
-    model: str, package: dg.AssetKey, deployments: Sequence[dg.AssetsDefinition], first: str
-) -> list[Lane]:
+def lanes_of(model: str, package: dg.AssetKey, deployments: Sequence[dg.AssetsDefinition], first: str) -> list[Lane]:
     """Return the lanes of a model, that of the target `first` (or else of the first deployment) in front.
 
     The first lane's check is `sign_off`, that of another `sign_off_<target>`.

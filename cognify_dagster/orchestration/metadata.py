@@ -9,7 +9,7 @@ import dagster as dg
 
 from cognify_dagster.governance import Directory, Reason
 from cognify_dagster.ledger import Checkpoint, NoteError, parse_note
-from cognify_dagster.orchestration.standing import Approval, Standing, approved, due, moment
+from cognify_dagster.orchestration.standing import Approval, Standing, due, moment
 from cognify_dagster.records import (
     DatasetRef,
     DatasetSnapshot,

@@ -52,9 +52,7 @@ def deployment_notice(board: Board, found: Standing, deployment: dg.AssetKey) ->
         metadata[f"{PREFIX}review_due"] = found.live.review.due[:10]
     metadata[f"{PREFIX}final_copy"] = final_copy(board.workspace, found)
     metadata[f"{PREFIX}status_now"] = command(board.workspace, f"status {found.model}")
-    return dg.AssetObservation(
-        asset_key=deployment, partition=found.version, description=found.text, metadata=metadata
-    )
+    return dg.AssetObservation(asset_key=deployment, partition=found.version, description=found.text, metadata=metadata)
 
 
 def refused_notice(

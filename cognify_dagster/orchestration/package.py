@@ -25,7 +25,7 @@ from cognify_dagster.orchestration._compat import (
 from cognify_dagster.orchestration.attribution import identified, launcher
 from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.deployment import ENFORCES_METADATA, TARGET_METADATA, package_built_by
-from cognify_dagster.orchestration.lanes import Lane
+from cognify_dagster.orchestration.lanes import SIGN_OFF, Lane
 from cognify_dagster.orchestration.metadata import (
     NOT_KEPT,
     PREFIX,

@@ -31,7 +31,9 @@ NEWS_A_TICK = 20
 EVENTS_A_TICK = 100
 
 
-def approval_sensor(model: GovernedModel, lanes: Sequence[Lane], *, request_releases: bool = True) -> dg.SensorDefinition:
+def approval_sensor(
+    model: GovernedModel, lanes: Sequence[Lane], *, request_releases: bool = True
+) -> dg.SensorDefinition:
     """Return the sensor that requests the release run of every version whose approvals are complete.
 
     It also tells Dagster where a version stands, once for each change: see `notices`.
@@ -69,7 +71,9 @@ def approval_sensor(model: GovernedModel, lanes: Sequence[Lane], *, request_rele
             ready = [found for found in tick.batch if found.releasable]
             missing |= {found.version for found in ready} - known
             requests += [_release(model, found, tick.lane) for found in ready if request_releases or _ordered(found)]
-            requests += [_report(model, found, tick.lane) for found in tick.to_report(known, ready=not request_releases)]
+            requests += [
+                _report(model, found, tick.lane) for found in tick.to_report(known, ready=not request_releases)
+            ]
         events = _events(ticks, known)
         text = "; ".join(_summary(tick.board, tick.batch, len(tick.versions)) for tick in ticks)
         if requests:  # a tick that requests a run has no result text, but a log
@@ -201,7 +205,9 @@ def _events(ticks: Sequence[_Tick], known: set[str]) -> list[dg.AssetObservation
         told.append(package_notice(first.board, first.standing(version), first.lane.check.asset_key, others))
         for tick, fresh in news:
             for found in fresh:
-                notice = deployment_notice(tick.board, found, tick.lane.deployment) if found.version == version else None
+                notice = (
+                    deployment_notice(tick.board, found, tick.lane.deployment) if found.version == version else None
+                )
                 told += [notice] if notice is not None else []
     return told
 

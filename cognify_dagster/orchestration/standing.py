@@ -172,7 +172,9 @@ class Standing:
     def nobody(self) -> str:
         """What to say where no approval is to be shown: whether the tier asks for none, or none was given yet."""
         stages = self.decision.stages if self.decision else ()
-        if self.state in (LIVE, SUSPENDED, SUPERSEDED) or (stages and all(item.stage.kind == "automated" for item in stages)):
+        if self.state in (LIVE, SUSPENDED, SUPERSEDED) or (
+            stages and all(item.stage.kind == "automated" for item in stages)
+        ):
             return "nobody: this tier asks for automated gates only"
         return "nobody yet"
 
@@ -225,9 +227,7 @@ class Board:
         if not self.gone.done or not self.reading.all(RollbackOrdered, f"model/{self.model}@{version}"):
             return False
         policy, current = policy_in_force(self.reading).policy, self.gone.done[-1]
-        order, _ = rollback_order(
-            self.reading, self.people, policy, (self.model, version), self.target, current
-        )
+        order, _ = rollback_order(self.reading, self.people, policy, (self.model, version), self.target, current)
         return order is not None
 
     def standing(self, version: str, now: datetime) -> Standing:

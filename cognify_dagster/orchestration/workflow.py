@@ -114,7 +114,9 @@ def released_fields(found: Standing, grant: Recorded[ReleaseGranted] | None) -> 
     waived = grant.record.waived if grant is not None else ()
     without = f"not signed; the release went without {', '.join(waived)}" if waived else "not required"
     return {
-        f"{PREFIX}{label}": ("signed, with conditions" if role in conditional else "signed") if role in roles else without
+        f"{PREFIX}{label}": ("signed, with conditions" if role in conditional else "signed")
+        if role in roles
+        else without
         for label, role in _FIELDS
     }
 

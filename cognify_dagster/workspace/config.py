@@ -58,7 +58,8 @@ class WorkspaceConfig:
 
     `signer` is `local` (this process signs checkpoints with the log key in `keys`) or `external` (`cognify signer run` does,
     under another login: no log key is opened here, and an append that asks for a checkpoint waits `signer_wait` seconds
-    for it). `anchors` are the places that remember heads.
+    for it). `anchors` are the places that remember heads. `notify` are the `[[notify]]` tables as they stand in the file; see
+    `cognify_dagster.workspace.notify`.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class WorkspaceConfig:
     signer_wait: float = SIGNER_WAIT_S
     anchors: tuple[AnchorConfig, ...] = ()
     evidence_keys: str | None = None
+    notify: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def keys(self) -> Path:
@@ -142,6 +144,7 @@ def load_config(path: Path) -> WorkspaceConfig:
         signer_wait=_wait(path, table),
         anchors=_anchors(path, data.get("anchor", [])),
         evidence_keys=keys,
+        notify=_tables(path, data.get("notify", [])),
     )
 
 
@@ -162,6 +165,12 @@ def _wait(path: Path, table: dict[str, Any]) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
         raise WorkspaceError(f"{path}: [workspace] signer_wait must be a number of seconds, at most 3600")
     return float(value)
+
+
+def _tables(path: Path, tables: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(tables, list) or not all(isinstance(item, dict) for item in tables):
+        raise WorkspaceError(f"{path}: who is told is written as tables [[notify]]")
+    return tuple(tables)
 
 
 def _anchors(path: Path, tables: Any) -> tuple[AnchorConfig, ...]:

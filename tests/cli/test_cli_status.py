@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cognify_dagster.cli.moments import _size_at
 from cognify_dagster.cli.output import moment
 from cognify_dagster.cli.package import exporter
 from cognify_dagster.governance import ReleaseBlocked, request_release
-from cognify_dagster.records import DeploymentCompleted, Package, Reconciliation
+from cognify_dagster.records import DeploymentCompleted, Package, Reconciliation, kinds
 from tests.cli.conftest import Cognify, key_file
 from tests.governance.world import MODEL, World
 
@@ -113,6 +119,38 @@ def test_a_moment_outside_the_ledgers_time_is_wrong_usage(when: str, part: str, 
     result = cognify("status", MODEL, "1", "--at", when, at=ready)
     assert result.code == 5
     assert part in result.err
+
+
+class _Entry(NamedTuple):
+    seq: int
+    time_us: int
+    kind: str = "x"
+
+
+class _View:
+    """Entries with times, as a reading has them."""
+
+    def __init__(self, times: list[int], corrected: bool) -> None:
+        self.entries = [SimpleNamespace(entry=_Entry(seq, time_us)) for seq, time_us in enumerate(times)]
+        self.corrected = corrected
+
+    def entry(self, seq: int) -> object:
+        return self.entries[seq]
+
+    def of_kind(self, kind: str) -> Iterator[object]:
+        assert kind in kinds()
+        return iter(self.entries if self.corrected else ())
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=30), st.integers(-1, 31), st.booleans())
+def test_the_ledger_at_a_time_ends_with_the_last_entry_that_is_not_later(
+    times: list[int], when: int, corrected: bool
+) -> None:
+    """Also where a corrected clock made an entry older than the one before it."""
+    found = times if corrected else sorted(times)
+    reading = SimpleNamespace(view=_View(found, corrected), size=len(found))
+    expected = max((seq + 1 for seq, time_us in enumerate(found) if time_us <= when), default=0)
+    assert _size_at(reading, when) == expected  # type: ignore[arg-type]
 
 
 def test_refused_attempts_are_shown(ready: World, cognify: Cognify) -> None:

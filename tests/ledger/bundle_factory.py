@@ -201,7 +201,7 @@ class World:
             policy=policy,
             policy_digest=digest(canonical_json(policy)),
             recovery_threshold=2,
-            recovery_keys=tuple(public(f"recovery {n}") for n in (1, 2, 3)),
+            recovery_keys=tuple(public(f"recovery{n}") for n in (1, 2, 3)),
             created=SIGNED_AT,
         )
         self.policy_digest = record.policy_digest
@@ -414,6 +414,7 @@ class World:
     def anchor(self, *, leave_out: tuple[str, ...] = ()) -> int:
         relied = {"policy", "people", "ledger", "person/val", "person/com", "person/biz", "person/ada", "person/bo"}
         relied |= {"dataset/loans", "gates/credit_gates", f"release/{MODEL}.production", f"oversight/{MODEL}"}
+        relied |= {f"release/{MODEL}.staging", "person/eve", "person/pat"}
         return self.append(
             BundleExported(
                 model=MODEL, version=VERSION, package_digest=digest(PACKAGE), relied_on=tuple(sorted(relied - set(leave_out)))

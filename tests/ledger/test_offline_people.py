@@ -254,8 +254,8 @@ def test_a_statement_counts_once(tmp_path: Path) -> None:
 
 
 def recover(world: bf.World, who: Person, *numbers: int, named: tuple[int, ...] | None = None) -> int:
-    names = [f"recovery {n}" for n in numbers]
-    ids = tuple(sorted(bf.key_id(f"recovery {n}") for n in named or numbers))
+    names = [f"recovery{n}" for n in numbers]
+    ids = tuple(sorted(bf.key_id(f"recovery{n}") for n in named or numbers))
     record = PersonRecovered(person=who, reason="lost", recovery_keys=ids, envelopes=())
     envelopes = tuple(world.act(record, "", key=name, person="recovery") for name in names)
     return world.append(record.model_copy(update={"envelopes": envelopes}), "person/ada")
@@ -284,7 +284,7 @@ def test_two_recovery_keys_give_a_person_new_keys(tmp_path: Path) -> None:
         (lambda w, p: recover(w, eve(), 1, 2, named=(1, 3)), "names other people than those who signed"),
         (lambda w, p: recover(w, eve(), 1, 4), "was never enrolled"),
         (lambda w, p: recover(w, bf.person("val", "model_validator"), 1, 2), "none that was theirs before"),
-        (lambda w, p: w.adopt_policy(POLICY, "recovery 1", "recovery 2"), "was never enrolled"),
+        (lambda w, p: w.adopt_policy(POLICY, "recovery1", "recovery2"), "was never enrolled"),
     ],
     ids=["one", "one twice", "others named", "a strange key", "an old key", "recovery keys sign nothing else"],
 )

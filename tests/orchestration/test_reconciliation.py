@@ -147,18 +147,22 @@ def test_wiped_assets_and_deleted_runs_do_not_stop_the_sensor(watched: Desk):
     watched.instance.wipe_assets([dg.AssetKey("tiny_model"), dg.AssetKey("tiny_package")])
     for run in watched.instance.get_runs():
         watched.instance.delete_run(run.run_id)
-    assert watch.tick() == "every materialization is accounted for by a ledger entry"
+    said = watch.tick()
+    assert said.startswith("every materialization is accounted for by a ledger entry; Dagster no longer shows v1 of ")
+    assert "tiny_model" in said
+    assert "`cognify dagster resync`" in said
+    assert findings(watched) == []
     forge(watched, "tiny_model", "v1")
     watch.tick()
     assert len(findings(watched)) == 1
     watched.instance.wipe_assets([dg.AssetKey("tiny_model")])
-    assert Watch(watched.instance).tick() == "every materialization is accounted for by a ledger entry"
+    assert Watch(watched.instance).tick().startswith("every materialization is accounted for by a ledger entry; ")
     assert len(findings(watched)) == 1  # what was found stays found
     watched.assert_verifies()
 
 
 def test_many_events_are_read_over_several_ticks(watched: Desk, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cognify_dagster.orchestration.sensors.EVENTS_A_TICK", 2)
+    monkeypatch.setattr("cognify_dagster.orchestration.reconciling.EVENTS_A_TICK", 2)
     for _ in range(5):
         forge(watched, "tiny_model", "v1")
     watch = Watch(watched.instance)

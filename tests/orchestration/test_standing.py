@@ -311,9 +311,9 @@ def test_superseded_versions_are_not_decided(daemon: Daemon, monkeypatch: pytest
     assert daemon.desk.run(project.BUILD, "v3").success
     decided: list[str] = []
 
-    def counting(reading: Any, model: str, version: str, *rest: Any) -> Any:
+    def counting(reading: Any, model: str, version: str, *rest: Any, **more: Any) -> Any:
         decided.append(version)
-        return decide(reading, model, version, *rest)
+        return decide(reading, model, version, *rest, **more)
 
     monkeypatch.setattr(standing, "decide", counting)
     daemon.tick()
@@ -420,9 +420,9 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     decided: list[str] = []
     real = standing.decide
 
-    def counting(reading: Any, model: str, version: str, *rest: Any) -> Any:
+    def counting(reading: Any, model: str, version: str, *rest: Any, **more: Any) -> Any:
         decided.append(version)
-        return real(reading, model, version, *rest)
+        return real(reading, model, version, *rest, **more)
 
     monkeypatch.setattr(standing, "decide", counting)
 

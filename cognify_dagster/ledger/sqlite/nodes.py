@@ -26,7 +26,7 @@ def place(level: int, index: int) -> int:
 
 def is_place(pos: object, level: object, index: object) -> bool:
     """Whether a node's row stands where it belongs: one that was moved is not found by appends and proofs."""
-    return type(level) is int and type(index) is int and level > 0 and index >= 0 and pos == place(level, index)
+    return type(level) is int and type(index) is int and 0 < level < 64 and index >= 0 and pos == place(level, index)
 
 
 def node_rows(finished: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, int, int, bytes]]:
@@ -82,12 +82,14 @@ def completed(db: sqlite3.Connection, start: int, end: int) -> list[tuple[int, i
         "SELECT pos, level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
         (start - start.bit_count(), end - end.bit_count()),
     ).fetchall()
-    if {type(number) for row in found for number in row[:3]} <= {int} and all(
-        # as `is_place`, written out: every verification asks it of every node
-        level > 0 <= index and pos == (last := ((index + 1) << level) - 1) - last.bit_count() + level - 1
-        for pos, level, index, _ in found
-    ):
-        return [row[1:] for row in found]
+    if not found:
+        return []
+    places, levels, indexes, hashes = map(list, zip(*found, strict=True))
+    # as `is_place`, in columns: every verification asks it of every node
+    if {*map(type, places), *map(type, levels), *map(type, indexes)} == {int} and 0 < min(levels) <= max(levels) < 64 and min(indexes) >= 0:
+        lasts = [((index + 1) << level) - 1 for level, index in zip(levels, indexes, strict=True)]
+        if places == [last - last.bit_count() + level - 1 for level, last in zip(levels, lasts, strict=True)]:
+            return list(zip(levels, indexes, hashes, strict=True))
     return [(level, index, value) for pos, level, index, value in found if is_place(pos, level, index)]
 
 

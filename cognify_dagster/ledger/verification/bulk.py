@@ -121,7 +121,7 @@ class Sweep:
         times: list[int],
     ) -> list[str] | None:
         """Put each entry together again; return the payload commitments if that gives the same text and all is sound."""
-        marks, claim, origin = self._marks, self._claim, self._origin
+        marks, known, claim, origin = self._marks, self._marks.get, self._claim, self._origin
         actors: set[str] = set()
         evidence: list[str] = []
         keys: list[str] = []
@@ -151,10 +151,7 @@ class Sweep:
                 if name <= last:
                     return None
                 last = name
-                try:
-                    heads.append(name + marks[name])
-                except KeyError:
-                    heads.append(name + claim(name, seq, line))
+                heads.append(name + (known(name) or claim(name, seq, line)))
                 marks[name] = mark
             actors.add(actor)
             evidence.append(digests)
@@ -257,9 +254,8 @@ def _actor(text: str) -> bool:
 def _evidence(lists: list[str]) -> bool:
     """Whether each is empty or a sorted list of distinct quoted digests. Those of one length have as many."""
     by_length: dict[int, list[str]] = {}
-    for text in lists:
+    for text in filter(None, lists):
         by_length.setdefault(len(text), []).append(text)
-    by_length.pop(0, None)
     digests: list[str] = []
     for length, texts in by_length.items():
         count, odd = divmod(length + 1, _QUOTED + 1)

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from cognify_dagster.ledger.errors import LedgerUnreadable
 from cognify_dagster.ledger.files import write_private
@@ -102,9 +103,13 @@ class StateFile:
         Raises:
             LedgerUnreadable: if the file is damaged.
         """
+        found = self._read()
+        return found[0] if found is not None else None
+
+    def _read(self) -> tuple[Checkpoint, dict[str, Any]] | None:
         try:
             value = json.loads(self.path.read_text(encoding="utf-8"))
-            return Checkpoint(str(value["origin"]), int(value["size"]), bytes.fromhex(value["root"]))
+            return Checkpoint(str(value["origin"]), int(value["size"]), bytes.fromhex(value["root"])), value
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -112,14 +117,14 @@ class StateFile:
 
     def position(self) -> Position | None:
         """Return where the check stood, None if only the head is known (then everything is read once more)."""
-        head = self.checkpoint()
-        if head is None:
+        found = self._read()
+        if found is None:
             return None
+        head, value = found
         try:
-            value = json.loads(self.path.read_text(encoding="utf-8"))
             peaks = tuple((int(level), bytes.fromhex(text)) for level, text in value["peaks"])
             position = Position(head.size, peaks, str(value["prev"]), int(value["time_us"]))
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError):
             return None
         return position if position.root == head.root and sum(1 << level for level, _ in peaks) == head.size else None
 

@@ -101,7 +101,7 @@ def verify_store(
         run.collect(remembered, anchored, signer_head, known.size if known else 0)
     size = store.size()
     with run.reading():
-        seam = run.resume(since, size)
+        seam = run.resume(since, known, size)
     start = seam.count
     if not start:
         with run.reading():
@@ -195,9 +195,9 @@ class _Run:
         else:
             self.heads.append(found)
 
-    def resume(self, since: StateFile | None, size: int) -> Seam:
-        """Go on where an earlier verification stood, if its state is whole and still true of this ledger."""
-        if since is None or (known := since.checkpoint()) is None:
+    def resume(self, since: StateFile | None, known: Checkpoint | None, size: int) -> Seam:
+        """Go on where an earlier verification stood, at the head `known`, if its state is whole and still true of this ledger."""
+        if since is None or known is None:
             return Seam()
         if known.origin != self.origin:
             raise LedgerError(f"{since.path}: the state of ledger {known.origin!r}; this one is {self.origin!r}")

@@ -1,0 +1,49 @@
+"""The notification sensor: tells approvers what waits for them and owners what happened, through the channels of `cognify.toml`.
+
+It is a sensor of its own, so that a slow mail server delays no release. Nothing that goes wrong in telling stops it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+import dagster as dg
+
+from cognify_dagster.governance.news import EVENTS
+from cognify_dagster.governance.notifier import due_news, read_memory, tell
+from cognify_dagster.orchestration.lanes import Lane
+from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.names import NOTIFICATION, SENSOR_ROLE, sensor_name
+from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.workspace.notify import channels
+
+
+def notification_sensor(model: GovernedModel, lanes: Sequence[Lane]) -> dg.SensorDefinition:
+    """Return the sensor that tells people the news about a model, one digest a person and tick."""
+    targets = {lane.target: lane.enforces for lane in lanes}
+
+    @dg.sensor(
+        name=sensor_name(model.key, NOTIFICATION),
+        minimum_interval_seconds=max(model.sensor_interval_seconds, 30),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        tags={SENSOR_ROLE: NOTIFICATION},
+        description=f"Tells people what waits for them and what happened to {model.key}, as cognify.toml [[notify]] says.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, ledger: LedgerResource) -> dg.SkipReason:
+        workspace = ledger.open()
+        ways = channels(workspace.config, EVENTS)
+        if not ways:
+            return dg.SkipReason("nobody is told: cognify.toml has no [[notify]] table")
+        now, memory = datetime.now(timezone.utc), read_memory(context.cursor)
+        reading = workspace.read()
+        told = tell(reading, due_news(reading, {model.key: targets}, memory, now), ways, memory, now)
+        context.update_cursor(memory.to_json())
+        for problem in told.failed:
+            context.log.error(f"not told, and tried again later: {problem}")
+        parts = [f"{len(told.sent)} people were told" if told.sent else "nothing new to tell"]
+        if told.failed:
+            parts.append(f"{len(told.failed)} messages were not taken: {told.failed[0]}")
+        if told.unreachable:
+            parts.append(f"no address (alias mail:…) for {', '.join(told.unreachable)}")
+        return dg.SkipReason("; ".join(parts))
+
+    return sensor
