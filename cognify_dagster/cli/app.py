@@ -20,6 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("model", "Oversee a model: classify, block, review, roll back, change plans."),
     "finding": ("finding", "What is wrong with a model: open, list, resolve."),
     "raci": ("raci", "Who is responsible, accountable, consulted, informed."),
+    "notify": ("notify", "Tell people what waits for them and what happened."),
     "deployments": ("deployments", "What is live since when, and who approved it."),
     "people": ("people", "Who is enrolled: enrol, rotate and revoke keys, delegate, recover."),
     "act": ("act_away", "Sign acts of several people, each on their own machine."),

@@ -17,6 +17,8 @@ from cognify_dagster.records import (
 )
 from cognify_dagster.workspace import Recorded
 
+ENGINEER = "the model's engineer (evaluate and package again, or train a new version)"
+
 
 def check_lineage(case: Case, gate_set_name: str | None) -> Lineage:
     """Check a version's record and return it.
@@ -60,7 +62,7 @@ def _evaluation(
         return None, None
     record = evaluation.record
     if record.training_seq != training.seq or record.model_digest != training.record.model_file.digest:
-        case.block("evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes")
+        case.block("evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes", ENGINEER)
     found = case.reading.at(record.gate_set_seq) if record.gate_set_seq < case.reading.size else None
     if found is None or not isinstance(found.record, GateSetAdopted):
         case.block("no_gate_set", f"evaluation entry {evaluation.seq} names no adopted gate set", "a validator")
@@ -97,9 +99,9 @@ def _thresholds(
         and check_gate_set(case.reading, item, case.people, case.policy) is None
     ]
     if newer:
-        case.block("gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started")
+        case.block("gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started", ENGINEER)
     if gate_set.record.model != case.model or gate_set.record.digest != evaluation.record.gate_set_digest:
-        case.block("gate_set_other", "the evaluation used other thresholds than those adopted for this model")
+        case.block("gate_set_other", "the evaluation used other thresholds than those adopted for this model", ENGINEER)
 
 
 def _package(
@@ -113,7 +115,7 @@ def _package(
     if training is not None and (
         record.training_seq != training.seq or record.model_digest != training.record.model_file.digest
     ):
-        case.block("package_of_other_model", f"package entry {package.seq} is about other model bytes")
+        case.block("package_of_other_model", f"package entry {package.seq} is about other model bytes", ENGINEER)
     if evaluation is not None and record.evaluation_seq != evaluation.seq:
         case.block("package_stale", "there is a newer evaluation than the one in the package", "rebuild the package")
     return package
@@ -130,7 +132,7 @@ def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Re
                 "dataset_unknown", f"dataset {ref.name} is not a snapshot in this ledger", "the model's engineer"
             )
         elif found.record.name != ref.name or found.record.root != ref.root:
-            case.block("dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used")
+            case.block("dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used", ENGINEER)
 
 
 def _attribution(case: Case, training: Recorded[TrainingRun] | None, package: Recorded[Package] | None) -> None:

@@ -11,6 +11,7 @@ To read it, begin with `Verifier._bundle`, which names the checks in their order
 """
 
 # fmt: off
+# ruff: noqa: E701, E704
 from __future__ import annotations  # dense layout: under 800 lines, to be read in one sitting
 
 import argparse
@@ -25,6 +26,7 @@ import sys
 import zipfile
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
@@ -64,8 +66,7 @@ class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
         super().__init__(message)
         self.outcome = outcome
 def need(condition: object, message: str, outcome: int = TAMPERED) -> Any:  # raise `Bad` unless it is true; return it
-    if not condition:
-        raise Bad(message, outcome)
+    if not condition: raise Bad(message, outcome)
     return condition
 # ------ Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
 HEX64, SAFE = "[0-9a-f]{64}", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # the name of a file
@@ -91,11 +92,9 @@ def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes
         text = repr(value + 0.0)  # no negative zero
         plainly = -7 < int(text.partition("e")[2] or 0) < 21
         return (format(Decimal(text), "f").removesuffix(".0") if plainly else text.replace("e-0", "e-")).encode()
-    if not isinstance(value, (dict, list)):
-        return SCALAR(value).encode()
+    if not isinstance(value, (dict, list)): return SCALAR(value).encode()
     need(depth < 64, "JSON nested more than 64 levels deep")
-    if isinstance(value, list):
-        return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
+    if isinstance(value, list): return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
     names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
     return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
 def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:
@@ -105,15 +104,12 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
                            dict(pairs) if len(dict(pairs)) == len(pairs) else int("a member is named twice"),
                            parse_int=lambda text: int(text) if abs(float(text)) < 2**53 else float(text))
         need(not exact or canonical(value) == data, "the bytes are not in canonical form")
-    except (Bad, ValueError, RecursionError) as error:
-        raise Bad(f"{where}: not canonical JSON ({error})") from None
-    if shape:
-        check(value, shape, where)
+    except (Bad, ValueError, RecursionError) as error: raise Bad(f"{where}: not canonical JSON ({error})") from None
+    if shape: check(value, shape, where)
     return value
 def unbase64(text: str, what: str) -> bytes:  # decode standard base64 strictly (the only encoding of its bytes)
     return base64.b64decode(need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")[0])
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def sha256(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
 def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
 def utc(text: str) -> float:  # seconds since 1970 of a time such as 2026-11-21T08:00:00Z
@@ -130,8 +126,7 @@ def _sum(add: Any, zero: Any, a: int, p: Any, b: int, q: Any) -> Any:  # a·p + 
     table, result = (zero, p, q, add(p, q)), zero
     for bit in range(max(a.bit_length(), b.bit_length()) - 1, -1, -1):
         result = add(result, result)
-        if pick := (a >> bit & 1) + 2 * (b >> bit & 1):
-            result = add(result, table[pick])
+        if pick := (a >> bit & 1) + 2 * (b >> bit & 1): result = add(result, table[pick])
     return result
 def _ed_add(p: Any, q: Any) -> Any:  # extended coordinates; right also for doubling and the neutral point
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
@@ -144,8 +139,7 @@ def _ed_decode(raw: bytes) -> Any:  # decode a point; None if it is not on the c
     u, v = (y * y - 1) % P, (D * y * y + 1) % P
     x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
     x = x * ROOT_M1 % P if (v * x * x - u) % P else x
-    if y >= P or (v * x * x - u) % P or (x == 0 and sign):
-        return None
+    if y >= P or (v * x * x - u) % P or (x == 0 and sign): return None
     x = P - x if x & 1 != sign else x
     return x, y, 1, x * y % P
 BASE = _ed_decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
@@ -164,10 +158,8 @@ P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 P256_BASE = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
              0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
 def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral point
-    if p is None or q is None:
-        return q if p is None else p
-    if p[0] == q[0] and (p[1] + q[1]) % P256 == 0:
-        return None
+    if p is None or q is None: return q if p is None else p
+    if p[0] == q[0] and (p[1] + q[1]) % P256 == 0: return None
     top, below = (3 * p[0] * p[0] - 3, 2 * p[1]) if p == q else (q[1] - p[1], q[0] - p[0])
     slope = top * pow(below, -1, P256) % P256
     x = (slope * slope - p[0] - q[0]) % P256
@@ -179,8 +171,7 @@ def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
     end = 4 + signature[3]
     pair = r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
     der = b"".join(bytes([2, n.bit_length() // 8 + 1]) + n.to_bytes(n.bit_length() // 8 + 1, "big") for n in pair)
-    if signature != bytes([0x30, len(der)]) + der or not (0 < r < P256_N and 0 < s < P256_N):
-        return False
+    if signature != bytes([0x30, len(der)]) + der or not (0 < r < P256_N and 0 < s < P256_N): return False
     inverse = pow(s, -1, P256_N)
     u, v = int(sha256(message), 16) * inverse % P256_N, r * inverse % P256_N
     point = _sum(_p256_add, None, u, P256_BASE, v, (x, y))
@@ -196,12 +187,10 @@ def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:
 COSE = (b"\xa4\1\1\3' \6!X (.{32})", b"\xa5\1\2\3& \1!X (.{32})\"X (.{32})", b"\xa4\1\3\x039\1\0 Y(..)(.+)!C(...)")
 def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # EdDSA, ES256 and RS256
     ed, es, rs = (re.fullmatch(form, cose_key, re.DOTALL) for form in COSE)
-    if ed:
-        return ed25519_verify(ed[1], message, signature)
+    if ed: return ed25519_verify(ed[1], message, signature)
     found = es or need(rs, "this verifier does not know the kind of the passkey's key", UNPROVEN)
     numbers = [int.from_bytes(group, "big") for group in found.groups()]
-    if es:
-        return es256_verify(*numbers, message, signature)
+    if es: return es256_verify(*numbers, message, signature)
     return len(found[2]) == numbers[0] and rs256_verify(*numbers[1:], message, signature)
 def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
                      challenge: bytes, rp_id: str, origin: str | list[str]) -> None:
@@ -222,8 +211,7 @@ def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_jso
     signed = authenticator_data + hashlib.sha256(client_data_json).digest()
     need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
 # ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
-def _node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
+def _node(left: bytes, right: bytes) -> bytes: return hashlib.sha256(b"\x01" + left + right).digest()
 def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
     level = leaves or [hashlib.sha256(b"").digest()]
     while len(level) > 1:
@@ -262,10 +250,8 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
         self.groups, self.genesis, self.quorum, self.vkeys = dict[str, Any](), "", "", dict[Any, str]()
         self._names = {"none": True}  # the names in use; true for one that belongs to a group, or never can
         for number, line in enumerate(text.split("\n"), 1):
-            try:
-                self._line(line.strip(), line.split() or ["#"])
-            except (Bad, ValueError) as error:
-                raise Bad(f"line {number}: {error}", UNREADABLE) from None
+            try: self._line(line.strip(), line.split() or ["#"])
+            except (Bad, ValueError) as error: raise Bad(f"line {number}: {error}", UNREADABLE) from None
         whole = len(text) <= MAX_NOTE and self.logs and self.quorum
         need(whole, "it is too long, or has no log line or no quorum line: this is no trust file", UNREADABLE)
     def _line(self, line: str, words: list[str]) -> None:
@@ -289,8 +275,7 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
                 self._names[member] = True
             k = {"all": len(rest) - 2, "any": 1}.get(rest[1]) or int(rest[1])
             self.groups[rest[0]] = need(1 <= k <= len(rest) - 2, "the threshold does not fit the group") and (k, rest[2:])
-        else:
-            need(kind.startswith("#"), "not a line of a trust file")
+        else: need(kind.startswith("#"), "not a line of a trust file")
         if kind in ("witness", "group"):
             need(rest[0] not in self._names, f"the name {rest[0]!r} is taken")
             self._names[rest[0]] = False
@@ -306,13 +291,11 @@ class Files:  # a bundle's files, read once under bounds. Bytes are kept only wh
             fits = len(name) <= 200 and re.fullmatch(SAFE, name) and stat.S_IFMT(mode) in (0, stat.S_IFREG)
             wrong = f"{plain(name[:80])} is a link, a special file, a bad name or there twice"
             need(fits and name not in self.digests, wrong, UNREADABLE)
-            with stream() as opened:
-                data = opened.read(MAX_FILE + 1)
+            with stream() as opened: data = opened.read(MAX_FILE + 1)
             total, self.digests[name] = total + len(data), (sha256(data), len(data))
             fits = len(data) <= MAX_FILE and total <= MAX_TOTAL and len(self.digests) <= MAX_FILES
             need(fits, f"{name}: the bundle is larger than any bundle may be", UNREADABLE)
-            if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"):
-                self.kept[name] = data
+            if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"): self.kept[name] = data
     def _folder(self, root: Path) -> Any:
         for folder, folders, names in os.walk(root):
             for full in [Path(folder, name) for name in sorted(folders + names)]:
@@ -354,39 +337,30 @@ class Entry:  # read strictly from its bytes
         moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
         self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
 # ------ The verification
-class Verifier:  # of one bundle. Findings are collected; a later check runs as far as the earlier ones allow
+class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; a later check runs as far as earlier ones allow
     def __init__(self, path: str, trust_text: str | None) -> None:
-        self.path, self.trust_text, self.manifest, self.mine = path, trust_text, dict[str, Any](), ""
-        self.origin, self.size, self.root, self.level, self.trial, self.signatures = "", 0, b"", 0, False, 0
-        self.findings, self.warnings, self.proven = list[dict[str, Any]](), list[dict[str, Any]](), list[str]()
-        self.signers, self.cosigners, self.left_out = list[str](), list[dict[str, Any]](), dict[str, dict[str, Any]]()
-        self.entries, self.keys, self.people = dict[int, Entry](), dict[str, Any](), dict[str, Any]()
-        self.policies, self.policy, self.roots = dict[int, str](), dict[str, Any](), dict[int, str | None]()
-        self.sign_offs, self.grants, self.deployments = dict[int, Any](), dict[int, Any](), list[dict[str, Any]]()
-        self.recovery, self.delegations, self.threshold = dict[str, Any](), dict[int, Any](), 2
-        self.acts, self.used, self.lifted = dict[int, Any](), set[str](), dict[int, int]()  # statements used up; disregarded
-        self.present, self.anchor, self.revoked = 0, dict[str, Any](), dict[str, int]()  # evidence; last good sizes
-        self.unproven, self.back, self.log_keys = set[int](), set[int](), set[str]()  # not proven; whose time goes back
-        self.absent = TAMPERED  # what an unknown key or policy means: UNPROVEN if records about them are hidden
+        super().__init__(
+            path=path, trust_text=trust_text, manifest={}, mine="", whole="", origin="", size=0, root=b"", level=0,
+            trial=False, signatures=0, present=0, anchor={}, findings=[], warnings=[], proven=[], signers=[], cosigners=[],
+            left_out={}, entries={}, keys={}, people={}, policies={}, policy={}, roots={}, recovery={}, delegations={},
+            sign_offs={}, grants={}, deployments=[], acts={}, used=set(), lifted={},  # statements used up; disregarded entries
+            revoked={}, unproven=set(), back=set(), log_keys=set(),  # last good sizes; not proven; whose time goes back
+            absent=TAMPERED)  # what an unknown key or policy means: UNPROVEN if records about them are hidden
     def expect(self, condition: object, where: str, message: str, outcome: int = TAMPERED) -> None:
         """Record a finding (a warning, if the outcome is HOLDS) unless the condition is true, and go on."""
         if not condition:
             finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
             (self.findings if outcome else self.warnings).append(finding)
     def attempt(self, where: str, step: Any, *arguments: Any) -> Any:  # what fails in a step becomes a finding
-        try:
-            return step(*arguments)
-        except Bad as error:
-            self.expect(False, where, str(error), error.outcome)
-            return error.outcome
+        try: return step(*arguments)
         except Exception as e:
-            text = f"it cannot be read ({type(e).__name__}: {e})"
-            self.expect(False, where, f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else text, UNREADABLE)
+            text = f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else f"it cannot be read ({type(e).__name__}: {e})"
+            self.expect(False, where, str(e) if isinstance(e, Bad) else text, outcome := getattr(e, "outcome", UNREADABLE))
+            return outcome
     def run(self) -> dict[str, Any]:  # run every check and return the report
         trust = None if self.trust_text is None else self.attempt("trust file", Trust, self.trust_text)
         self.files: Any = self.findings or self.attempt(self.path, Files, self.path)
-        if not self.findings:
-            self.attempt("bundle", self._bundle, trust)
+        if not self.findings: self.attempt("bundle", self._bundle, trust)
         self.expect(self.trust_text is not None, "trust", "without a trust file nothing can be trusted", UNPROVEN)
         return self.report()
     def _bundle(self, trust: Trust | None) -> None:
@@ -394,13 +368,9 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self._checkpoint(trust)
         self._entries(trust)
         for entry in (closure := self._closure()):
-            if self.attempt(entry.where, self._judge, entry) == UNPROVEN:
-                self.unproven.add(entry.seq)
-        self._disregard()
-        self._acts()
+            if self.attempt(entry.where, self._judge, entry) == UNPROVEN: self.unproven.add(entry.seq)
+        for step in (self._disregard, self._acts, self._copies, self._evidence): step()
         self._coverage(closure)
-        self._copies()
-        self._evidence()
     def _manifest(self) -> None:
         manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
@@ -493,13 +463,11 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         rules = {"sign_off": self._sign_off, "release_granted": self._release, "deployment_completed": self._deployed}
         need(entry.seq == 0 or kind != "genesis", "a ledger has one genesis record, its first entry")
         self.absent = UNPROVEN if facts is None and kind in AUTHORITY else self.absent
-        if facts is not None and kind == "genesis":
-            self._authority(entry, facts)  # first, since it brings the key of its own writer
+        if facts is not None and kind == "genesis": self._authority(entry, facts)  # it brings the key of its own writer
         self._writer(entry)
         shared = {"people", "policy", self.whole} & topics if kind not in RELYING else set()
         if facts is None:
-            for key in self.keys.values() if "people" in topics and kind in AUTHORITY else ():
-                key["until"] = min(key["until"], entry.seq if key["holder"] in topics else NEVER)  # it may say so
+            self._end(entry.seq, lambda key: key["holder"] in topics and kind in AUTHORITY)  # it may say so
             needed = kind in AUTHORITY or kind in ACTS or self.mine in topics or shared
             need(not needed, "its payload, about people, keys, policy or this version, is not disclosed", UNPROVEN)
             return
@@ -507,31 +475,25 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(kind in known or not shared, "this verifier does not know what entries of its kind mean", UNPROVEN)
         about = f"model/{facts.get('model')}@{facts['version']}" if facts.get("version") else ""
         need(about in ("", *topics), f"its payload is about {about}, its subjects are not")
-        if kind in ACTS or (kind in OVERSIGHT and topics & {self.mine, self.whole}):
-            self._act(entry, facts)
-        elif (kind in AUTHORITY and entry.seq) or kind == "gate_set_adopted":
-            self._authority(entry, facts)
-        elif kind in rules and about == self.mine:  # other versions' payloads are not all disclosed
-            rules[kind](entry, facts)
+        if kind in ACTS or (kind in OVERSIGHT and topics & {self.mine, self.whole}): self._act(entry, facts)
+        elif (kind in AUTHORITY and entry.seq) or kind == "gate_set_adopted": self._authority(entry, facts)
+        elif kind in rules and about == self.mine: rules[kind](entry, facts)  # not all of other versions is disclosed
     def _writer(self, entry: Entry) -> None:  # acts about authority count by people's signatures, whoever wrote them
         self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
         try:
-            seq, allowed = entry.seq, None
-            if entry.key:
-                allowed = self._accept(entry.key, None, seq, entry.signed, entry.sig)["kinds"]
-            may = allowed is None or seq == 0 or entry.kind in allowed
+            key = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig) if entry.key else {"kinds": None}
+            may = key["kinds"] is None or entry.seq == 0 or entry.kind in key["kinds"]
             need(may, f"its writer may not write {entry.kind} entries")
-        except Bad as error:
-            need(entry.kind in AUTHORITY and entry.seq, str(error), error.outcome)
-            self.expect(False, entry.where, f"its writer does not count: {error}", HOLDS)
+        except Bad as e:
+            need(entry.kind in AUTHORITY and entry.seq, str(e), e.outcome)
+            self.expect(False, entry.where, f"its writer does not count: {e}", HOLDS)
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
                 assertion: Any = None) -> dict[str, Any]:
         """The one place where a signature of a person or workload is accepted: its key counts then, and it verifies."""
-        keys = self.recovery if holder == RECOVERY else self.keys
-        need(key_id in keys, f"the key {key_id} was never enrolled", self.absent)
-        key: dict[str, Any] = keys[key_id]
-        need(holder in (None, key["holder"]), f"the key {key_id} belongs to {key['holder']}, not to {holder}")
-        need(holder is None or holder in {*self.people, RECOVERY}, f"{holder} is no person, and only people sign")
+        key: dict[str, Any] = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
+        need(key, f"the key {key_id} was never enrolled", self.absent)
+        mine = holder is None or (holder == key["holder"] and holder in {*self.people, RECOVERY})
+        need(mine, f"the key {key_id} belongs to {key['holder']}, not to {holder}, or not to a person")
         need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
@@ -539,11 +501,10 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         if assertion:
             check(assertion, {"authenticator_data": str, "client_data_json": str}, "the assertion")
             data, client = [unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json")]
-            challenge, passkey = hashlib.sha256(message).digest(), key["passkey"]
-            origins = [*passkey["origins"]]
-            verify_assertion(key["public"], data, client, signature, challenge, passkey["rp_id"], origins)
-        else:
-            need(ed25519_verify(key["public"], message, signature), f"the signature of {key['holder']} does not verify")
+            sites = key["passkey"]["rp_id"], [*key["passkey"]["origins"]]
+            verify_assertion(key["public"], data, client, signature, hashlib.sha256(message).digest(), *sites)
+        fits = assertion or ed25519_verify(key["public"], message, signature)
+        need(fits, f"the signature of {key['holder']} does not verify")
         self.signatures += 1
         return key
     def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:  # of a DSSE envelope
@@ -553,10 +514,10 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(types == (PAYLOAD_TYPE, STATEMENT_TYPE, kind, 3, 4), f"it is not an in-toto Statement v1 of type {kind}")
         said, raw, assertion = value["predicate"], unbase64(signature["sig"], "signature"), signature.get("webauthn")
         size, seen = said["checkpoint"]["size"], said["checkpoint"]["root"]
-        wanted = ACT_KEYS if kind == ACT_TYPE else SIGN_OFF_KEYS | ({"on_behalf_of"} if said.get("on_behalf_of") else set())
-        need(said.keys() == wanted, "the statement has other members")
-        need(signature["keyid"] == said["key_id"], "the signature is not by the key that the statement names")
-        fits = signature.keys() == {"keyid", "sig", *(["webauthn"] if assertion else [])}
+        more, members = ["on_behalf_of"] * bool(said.get("on_behalf_of")), ["webauthn"] * bool(assertion)
+        fits = said.keys() == (ACT_KEYS if kind == ACT_TYPE else {*SIGN_OFF_KEYS, *more})
+        need(fits and signature["keyid"] == said["key_id"], "the statement has other members, or names another key")
+        fits = signature.keys() == {"keyid", "sig", *members}
         need(fits, "its signature is of a form that this verifier does not know", UNPROVEN)
         self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion)
         need(said["ledger"] == self.origin, "the statement belongs to another ledger")
@@ -568,7 +529,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
         return value, payload
     def _signed(self, entry: Entry, facts: dict[str, Any]) -> tuple[set[str], int, set[str]]:
-        """Verify all signatures of a record: who signed (of recovery keys the ids), the fewest entries seen, digests."""
+        """Verify all signatures of a record: who signed (recovery keys by id), the fewest entries seen, the digests."""
         content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
         wanted = (entry.kind, [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}])
         signers, seen, used = list[str](), entry.seq, set[str]()
@@ -579,81 +540,73 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
             signers.append(said["key_id" if said["person"] == RECOVERY else "person"])
             seen, used = min(seen, said["checkpoint"]["size"]), used | {sha256(payload)}
         members = [facts.get(name) or [] for name in SIGNERS[entry.kind]]
-        named = [name for found in members for name in ([found] if isinstance(found, str) else found)]
+        named = sorted(name for found in members for name in ([found] if isinstance(found, str) else found))
         need(len({*signers}) == len(signers), "a person signed it twice; different people have to sign")
-        need(not SIGNERS[entry.kind] or sorted(named) == sorted(signers), "it names other people than those who signed")
+        need(named == sorted(signers) or not SIGNERS[entry.kind], "it names other people than those who signed")
         return {*signers}, seen, used
     def _roles(self, person: str, entry: Entry) -> set[str]:  # that count for a signature in an entry
-        item, days = self.people.get(person, {"roles": []}), self.policy.get("people", {}).get("recertify_days")
-        late = item["roles"] and days and entry.time_us > item["confirmed"] + days * 86_400_000_000
-        return set() if late else {*item["roles"]}
+        item, days = self.people.get(person, {"roles": [], "confirmed": 0}), self._rules("people").get("recertify_days")
+        return set() if days and entry.time_us > item["confirmed"] + days * 86_400_000_000 else {*item["roles"]}
+    def _rules(self, name: str) -> Any: return self.policy.get(name, {})
+    def _holding(self, signers: set[str], roles: Any, entry: Entry) -> int:  # how many hold one of them; None: any role
+        return sum(bool(found if roles is None else found & {*roles}) for found in (self._roles(p, entry) for p in signers))
+    def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all there ever were, or those that count `until` then
+        return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
+    def _end(self, seq: int, which: Any, items: Any = None) -> None:  # keys (or delegations) end with entry `seq`
+        for item in (self.keys if items is None else items).values():
+            item["until"] = min(item["until"], seq if which(item) else NEVER)
     def _enrol(self, item: Any, seq: int) -> set[str]:  # take in keys of a person or workload, for later entries
         holder, keys = (item["person"], item["keys"]) if "person" in item else (item["workload"], [item["key"]])
         new = dict[str, Any]()
         for key in keys:
             key_id, public, passkey = key["key_id"], unbase64(key["public"], "public key"), key.get("passkey")
-            ours = key["algorithm"] == ("webauthn" if passkey else "ed25519")
+            ours = key["algorithm"] == ("webauthn" if passkey and "person" in item else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
             owner = self.keys.get(key_id, {"holder": holder})["holder"]
             need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or is there twice")
             new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
-                           "until": NEVER, "strength": "S4" if passkey else "S3", "kinds": item.get("kinds")}
-        self.keys |= {key_id: {**key, **self.keys.get(key_id, {}), "kinds": key["kinds"]} for key_id, key in new.items()}
+                           "until": NEVER, "strength": "S4" if passkey else "S3", **self.keys.get(key_id, {})}
+            new[key_id]["kinds"] = item.get("kinds")
+        self.keys |= new
         return {*new}
-    def _stand(self, item: Any, entry: Entry) -> None:  # a person's new state: keys that it does not list end with it
-        who, taken = item["person"], {a.lower(): p for p, other in self.people.items() for a in other.get("aliases", [])}
-        need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
-        listed = self._enrol(item, entry.seq)
-        for key_id in self._keys_of(who) - listed:
-            self.keys[key_id]["until"] = min(entry.seq, self.keys[key_id]["until"])
-        self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
-    def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all there ever were, or those that count `until` then
-        return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
     def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
-        row = {"seq": entry.seq, "time": entry.time, "kind": entry.kind, "signers": [], "counts": False, "facts": facts}
+        kind, signers = entry.kind, set[str]()
         try:
-            if entry.kind in OVERSIGHT:
-                said = {k: v for k, v in facts.items() if v not in (None, "", [], {}) and not k.startswith("envelope")}
-                self.acts[entry.seq] = {**row, "said": ", ".join(f"{k}: {v}" for k, v in said.items())}
-            signers = self._signed(entry, facts)[0] if "envelope" in str(facts.keys()) and facts.get("envelope", 1) else set()
-            if entry.kind in OVERSIGHT:
-                self._overseen(entry, facts, signers)
+            if kind in OVERSIGHT:
+                said = [f"{k}: {v}" for k, v in facts.items() if v not in (None, "", [], {}) and "envelope" not in k]
+                row = {"seq": entry.seq, "time": entry.time, "kind": kind, "facts": facts, "said": ", ".join(said)}
+                self.acts[entry.seq] = row | {"signers": [], "counts": False}
+            by_machine = kind in OVERSIGHT and not SIGNERS[kind] or (kind == "model_event" and not facts["envelope"])
+            signers = set() if by_machine else self._signed(entry, facts)[0]
+            if kind in OVERSIGHT:
+                glass = {"roles": [], "extra_role": None, "quorum": 2, **self._rules("break_glass")}
+                broken, named = kind == "break_glass_opened", str(facts.get("reported_by"))
+                roles = [*glass["roles"], glass["extra_role"]] if broken else self.policy.get(MAY.get(kind, ""))
+                least = 1 if self.trial else glass["quorum"] if broken else 2 if kind == "block_lifted" else 1
+                able = self._holding(signers, roles, entry) >= least or (by_machine and not named.startswith("person/"))
+                able = able and (not broken or self._holding(signers, [glass["extra_role"]], entry))
+                need(able, f"it is not signed by {least} who hold a role for it", self.absent)
                 self.acts[entry.seq] |= {"signers": sorted(signers), "counts": True}
                 return
-            about = {"ledger", "clock" if entry.kind == CLOCK else "log_key"}
-            enough = sum(ADMIN in self._roles(person, entry) for person in signers) >= 2 - self.trial
+            enough = self._holding(signers, [ADMIN], entry) >= 2 - self.trial
             need(enough, "it is not signed by two workspace admins", self.absent)
+            about = {"ledger", "clock" if kind == CLOCK else "log_key"}
             need(signers | about == {*entry.subjects}, "it names other people")
-            if entry.kind == CLOCK:
+            if kind == CLOCK:
                 before = getattr(self.entries.get(entry.seq - 1), "time_us", facts["wrong_us"])
                 need(before == facts["wrong_us"] and entry.time_us >= facts["floor_us"], "it is for another place")
                 self.back.discard(entry.seq)
                 self.expect(False, entry.where, "it corrects the clock: an earlier entry has a later time", HOLDS)
-            elif entry.kind == REVOCATION:
+            elif kind == REVOCATION:
                 self.revoked[facts["vkey"]] = min(facts["last_good_size"], self.revoked.get(facts["vkey"], NEVER))
         except Exception as e:
             raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
-    def _overseen(self, entry: Entry, facts: Any, signers: set[str]) -> None:  # who may sign what, where the policy says it
-        rules, kind = self.policy, entry.kind
-        if kind in ("finding", "release_suspended") or (kind == "model_event" and not signers):
-            need(not str(facts.get("reported_by")).startswith("person/"), "it names a person who did not sign it")
-            return
-        glass = {"roles": [], "extra_role": "compliance_officer", "quorum": 2, **rules.get("break_glass", {})}
-        roles, least = {
-            "model_classified": (rules.get("classifiers"), 1), "block_lifted": (rules.get("blockers"), 2),
-            "rollback_ordered": (rules.get("rollback_roles"), 1), "review_completed": (rules.get("review_roles"), 1),
-            "break_glass_opened": ([*glass["roles"], glass["extra_role"]], glass["quorum"])}.get(kind, (None, 1))
-        held = [self._roles(who, entry) for who in signers]
-        able = sum(bool(found if roles is None else found & {*roles}) for found in held)
-        need(able >= (1 if self.trial else least), f"it is not signed by {least} with a role for it", self.absent)
-        extra = kind != "break_glass_opened" or any(glass["extra_role"] in found for found in held)
-        need(extra, f"no {glass['extra_role']} signed it", self.absent)
     def _disregard(self) -> None:  # what has no effect is no flaw any more once it is disregarded; it still has none
-        for seq, by in self.lifted.items():
-            where = self.entries[seq].where if seq in self.entries and self.entries[seq].kind in AUTHORITY else None
-            for found in [item for item in self.findings if item["where"] == where and item["code"] == TAMPERED]:
-                self.findings.remove(found)
-                self.expect(False, where or "", f"{found['message']} (has no effect; disregarded by entry {by})", HOLDS)
+        done = {self.entries[seq].where: by for seq, by in self.lifted.items() if seq in self.entries}
+        for found in [item for item in self.findings if item["where"] in done and item["code"] == TAMPERED]:
+            self.findings.remove(found)
+            why = f"{found['message']} (has no effect; disregarded by entry {done[found['where']]})"
+            self.expect(False, found["where"], why, HOLDS)
     def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
         for seq in self.back:
             self.expect(False, f"entry {seq}", "its time goes back", UNPROVEN if seq in self.unproven else TAMPERED)
@@ -667,96 +620,88 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         if kind == "genesis":  # the founders' keys stand in the record that they sign
             need(facts["origin"] == self.origin, "the genesis record is of another ledger")
             need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
-            self.trial, self.threshold = facts["trial"], facts["recovery_threshold"]
-            for item in [*founders, *facts["workloads"]]:
-                self._stand(item, entry) if "person" in item else self._enrol(item, 0)
-            self.recovery, known = {}, self.keys
-            self.keys = {}
+            self.trial, self.threshold = facts["trial"], max(facts["recovery_threshold"], 2 - facts["trial"])
             self._enrol({"person": RECOVERY, "keys": facts["recovery_keys"]}, 0)
-            self.recovery, self.keys = self.keys, known
+            self.recovery, self.keys = self.keys, {}  # a founder's key may be one of them, too
+            for item in [*founders, *facts["workloads"]]: self._stand(item, entry)
         signers, seen, used = self._signed(entry, facts)
-        roles = {who: self._roles(who, entry) for who in signers}
-        admin = any(ADMIN in held for held in roles.values())
+        adopters, quorum = self.policy.get("adopters", [ADMIN]), 1 if self.trial else self.policy.get("policy_quorum", 2)
+        admins, item = self._holding(signers, [ADMIN], entry), facts.get("person") or facts.get("workload")
+        recovers = signers <= {*self.recovery} and len(signers) >= self.threshold
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
             need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
         elif kind == "policy_adopted":
-            adopters, quorum = set(self.policy.get("adopters", [ADMIN])), max(1, self.policy.get("policy_quorum", 2))
-            count = sum(bool(adopters & held) for held in roles.values())
-            need(count >= (1 if self.trial else quorum), "not enough people with the right role signed the policy")
-        elif kind in ("person_enrolled", "person_recovered"):
-            self._person(entry, facts, signers, seen)
+            enough = self._holding(signers, adopters, entry) >= max(1, quorum)
+            need(enough, "not enough people with the right role signed the policy")
+        elif kind == "person_enrolled":
+            self._vouched(entry, facts, signers)
+        elif kind == "person_recovered":
+            listed = {key["key_id"] for key in item["keys"]}
+            need(recovers, "not enough recovery keys signed it")
+            need(listed and not listed & self._keys_of(item["person"]), "a recovery gives new keys only, none used before")
         elif kind == "workload_enrolled":
-            need(admin, f"the role {ADMIN} is needed", self.absent)
-            need(facts["workload"]["key"]["algorithm"] == "ed25519", "a machine has no passkey")
-            self._enrol(facts["workload"], at)
+            need(admins, f"the role {ADMIN} is needed", self.absent)
         elif kind == "key_revoked":
-            need(admin or signers == {facts["holder"]}, f"the role {ADMIN} is needed", self.absent)
+            need(admins or signers == {facts["holder"]}, f"the role {ADMIN} is needed", self.absent)
             need(facts["key_id"] in self._keys_of(facts["holder"]), f"{facts['holder']} has no key {facts['key_id']}")
-            self.keys[facts["key_id"]]["until"] = min(at, self.keys[facts["key_id"]]["until"])
+            self._end(at, lambda key: key is self.keys[facts["key_id"]])
         elif kind == "delegated":
-            days, who, to = self.policy.get("people", {}).get("max_delegation_days", 30), facts["delegator"], facts["delegate"]
-            need(facts["role"] in roles[who] - {ADMIN}, f"{who} has no such role to delegate", self.absent)
+            (who,), to, days = signers, facts["delegate"], self._rules("people").get("max_delegation_days", 30)
+            need(facts["role"] in self._roles(who, entry) - {ADMIN}, f"{who} has no such role to delegate", self.absent)
             need(who != to and to in self.people and self._keys_of(to, at), f"nothing can be delegated to {to}")
             fits = 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
             need(fits, f"a delegation ends after it starts, within {days} days")
-            self.delegations[at] = {**facts, "leaf": entry.leaf.hex(), "ended": NEVER}
+            self.delegations[at] = {**facts, "leaf": entry.leaf.hex(), "until": NEVER}
         elif kind == "delegation_ended":
-            given, sides = self.delegations.get(facts["delegation_seq"], {}), (facts["delegator"], facts["delegate"])
-            fits = (given.get("delegator"), given.get("delegate")) == sides and given["ended"] == NEVER
-            need(fits and (admin or signers & {*sides}), "it ends no delegation, or is signed by others", self.absent)
-            given["ended"] = at
+            given, sides = self.delegations.get(facts["delegation_seq"], {}), [facts["delegator"], facts["delegate"]]
+            fits = [given.get("delegator"), given.get("delegate")] == sides and given["until"] == NEVER
+            need(fits and (admins or signers & {*sides}), "it ends no delegation, or is signed by others", self.absent)
+            given["until"] = at
         elif kind == "person_recertified":  # an admin's own recertification may be overdue: somebody has to begin
-            known = self.people.get(facts["person"], {"roles": [None], "since": NEVER})
-            admin = any(ADMIN in self.people[who]["roles"] for who in signers - {facts["person"]})
-            need(admin and {*known["roles"]} == {*facts["roles"]}, "no other admin confirms the roles held", self.absent)
-            need(seen > known["since"], "it was signed before the person last changed")
-            known["confirmed"] = entry.time_us
+            known = self.people.get(item, {"roles": [None], "since": NEVER})
+            admins = [who for who in signers - {item} if ADMIN in self.people[who]["roles"]]
+            need(admins and {*known["roles"]} == {*facts["roles"]}, "no other admin confirms the roles held", self.absent)
+            known["confirmed"] = need(seen > known["since"], "it was signed before the person last changed") and entry.time_us
         elif kind == "entry_disregarded":
-            topics = self.entries[facts["seq"]].subjects if facts["seq"] in self.entries else []
-            need(0 < facts["seq"] < at, "it names no earlier entry")
-            of, least = ({ADMIN}, 2) if "policy" not in topics else (
-                {*self.policy.get("adopters", [ADMIN])}, max(2, self.policy.get("policy_quorum", 2)))
-            able = sum(bool(held & of) for held in roles.values()) * (not signers & {*topics})
-            need(self._recovers(signers) or able >= (1 if self.trial else least), "not enough others signed it", self.absent)
-            self.lifted.setdefault(facts["seq"], at)
-        for given in self.delegations.values():  # one ends with the delegator's role, or last key
-            who = given["delegator"]
-            held = self._keys_of(who, NEVER) and given["role"] in self.people[who]["roles"]
-            given["ended"] = min(given["ended"], NEVER if held else at)
+            old, seq = self.entries.get(facts["seq"]), facts["seq"]
+            of, least = (adopters, quorum) if old and "policy" in old.subjects else ([ADMIN], 1)
+            able = not (old and signers & {*old.subjects}) and self._holding(signers, of, entry) >= max(2 - self.trial, least)
+            need(0 < seq < at and (recovers or able), "not enough others signed it", self.absent)
+            if old and old.kind in AUTHORITY: self.lifted.setdefault(seq, at)
+        if kind in ("person_enrolled", "person_recovered", "workload_enrolled"): self._stand(item, entry, seen)
+        gone = {who for who in self.people if not self._keys_of(who, NEVER)}  # delegations end with last key, or role
+        gone |= {item["person"]} if kind == "person_recovered" else set()
+        self._end(at, lambda given: given["delegator"] in gone or
+                  given["role"] not in self.people[given["delegator"]]["roles"], self.delegations)
         self.used |= used
         if kind in ("genesis", "policy_adopted"):
             self.policy, self.policies[at] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
             need(self.policies[at] == facts["policy_digest"], "the policy's digest is not that of the policy")
-    def _recovers(self, signers: set[str]) -> bool:  # whether these are recovery keys, as many as it takes
-        return signers <= {*self.recovery} and len(signers) >= max(self.threshold, 2 - self.trial)
-    def _person(self, entry: Entry, facts: dict[str, Any], signers: set[str], seen: int) -> None:
-        """Enrol, change or recover a person: who has to sign depends on what changes (ledger-format.md §9.3)."""
-        item, who = facts["person"], facts["person"]["person"]
-        before, listed, mine = self.people.get(who), {key["key_id"] for key in item["keys"]}, self._keys_of(who)
-        need(before is None or seen > before["since"], "it was signed before an entry that changed this person")
-        if entry.kind == "person_recovered":
-            need(self._recovers(signers), "not enough recovery keys signed it")
-            need(listed and not listed & mine, "a recovery gives new keys, none that was theirs before")
-            self._stand(item, entry)
-            for given in self.delegations.values():
-                given["ended"] = min(given["ended"], entry.seq if given["delegator"] == who else NEVER)
-            return
+    def _stand(self, item: Any, entry: Entry, seen: int = NEVER) -> None:  # a new state: keys that it does not list end
+        who, taken = item.get("person"), {a.lower(): p for p, it in self.people.items() for a in it.get("aliases", [])}
+        need(seen > self.people.get(who, {"since": -1})["since"], "it was signed before an entry that changed this person")
+        need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
+        listed = self._enrol(item, entry.seq)
+        if who:
+            self._end(entry.seq, lambda key: key["holder"] == who and key not in [self.keys[one] for one in listed])
+            self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
+    def _vouched(self, entry: Entry, facts: dict[str, Any], signers: set[str]) -> None:  # enrolments: ledger-format.md §9.3
+        item, who, admin = facts["person"], facts["person"]["person"], facts["vouched_by"]
+        before, added = self.people.get(who), {key["key_id"] for key in item["keys"]} - self._keys_of(who)
         named = [[of.get("name"), of.get("title"), sorted(of.get("aliases", []))] for of in (item, before or {})]
         less = before is not None and named[0] == named[1] and {*item["roles"]} <= {*before["roles"]}
-        rotates, admin = less and bool(listed - mine), facts["vouched_by"]
-        need(who not in signers or rotates, f"{who} cannot vouch for themselves")
-        need(admin != who or (self.trial and signers == {who}), f"{who} cannot vouch for themselves")
+        selfless = who not in signers or (less and added and (admin != who or (self.trial and signers == {who})))
+        need(selfless, f"{who} cannot vouch for themselves")
         need(ADMIN in self._roles(admin, entry), f"{admin} may not enrol: the role {ADMIN} is needed", self.absent)
-        roleless = {one for one in signers - {who} if not self._roles(one, entry)}
-        need(not roleless, f"{', '.join(roleless)} cannot vouch: no role counts", self.absent)
+        able = self._holding(signers - {who}, None, entry) == len(signers - {who})
+        need(able, "somebody who vouches holds no role that counts", self.absent)
         rule = self.policy.get("people")
-        least = 1 if self.trial or (less and not rotates) or rule is None else rule.get("vouchers", 2)
+        least = 1 if self.trial or rule is None or (less and not added) else rule.get("vouchers", 2)
         need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
-        self.expect(rule is not None or len(signers) > 1 or self.trial, entry.where,
-                    "one person vouched for it; the policy of then does not say how many it takes", HOLDS)
-        self._stand(item, entry)
+        silent = rule is None and len(signers) < 2 and not self.trial
+        self.expect(not silent, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
@@ -773,7 +718,7 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(strength in STRENGTHS, f"strength {strength!r} is not known to this verifier", UNPROVEN)
         value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
-        true = self.keys[said["key_id"]]["strength"]
+        true, behalf = self.keys[said["key_id"]]["strength"], said.get("on_behalf_of")
         need(strength == true, f"it claims the strength {strength}, the key has {true}")
         package, ref = self._package(of["entry_seq"], of["digest"], said, entry.seq), said["reference"]
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
@@ -787,44 +732,37 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self._in_force(said["policy_digest"], entry.seq, said["checkpoint"]["size"])
         leaves = {item.leaf.hex() for item in self.entries.values() if ref and item.seq == ref["entry_seq"] < entry.seq}
         need(ref is None or ref["entry_leaf"] in leaves, "the entry that it refers to is not the one in the ledger")
-        held, named = self._held(entry, said), self.people.get(who, {}).get("name") == said["printed_name"]
+        held, named = self._held(entry, said, behalf), self.people[who]["name"] == said["printed_name"]
         self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then, nor by a delegation", HOLDS)
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
-        behalf, conditions = said.get("on_behalf_of"), said["conditions"]
         words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
-        words += [f"      on behalf of {item['person']} (delegation: entry {item['delegation']['entry_seq']})"
-                  for item in [behalf] if item]
-        words += ["      Condition: " + condition(item) for item in conditions]
-        ends = [said["expires"], *(item["limit"]["until"] for item in conditions if item.get("kind") == "expiry")]
+        if behalf: words.append(f"      on behalf of {behalf['person']}, delegation: entry {behalf['delegation']['entry_seq']}")
+        words += ["      Condition: " + condition(item) for item in said["conditions"]]
+        ends = [said["expires"], *(item["limit"]["until"] for item in said["conditions"] if item.get("kind") == "expiry")]
         self.used.add(sha256(payload))
         self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
                                      "seq": entry.seq, "time": entry.time, "role_held": held, "words": words,
-                                     "strength": strength, "ends": min(filter(None, ends), default=None)}
-    def _held(self, entry: Entry, said: dict[str, Any]) -> bool:  # whether the signer had the role, or by delegation
-        behalf, role, now = said.get("on_behalf_of"), said["role"], entry.time_us / 10**6
-        if not behalf:
-            return role in self._roles(said["person"], entry)
-        given = self.delegations.get(behalf["delegation"]["entry_seq"], {"leaf": ""})
-        return (given["leaf"] == behalf["delegation"]["entry_leaf"] and given["ended"] >= entry.seq
-                and (given["delegator"], given["delegate"], given["role"]) == (behalf["person"], said["person"], role)
-                and said["model"] in (given["models"] or [said["model"]])
-                and said["stage"] in (given["stages"] or [said["stage"]])
-                and utc(given["starts"]) <= now < utc(given["expires"]) and role in self._roles(behalf["person"], entry))
+                                     "strength": strength, "ends": min(filter(None, ends), default="~")}
+    def _held(self, entry: Entry, said: Any, behalf: Any) -> bool:  # whether the signer had the role, or by delegation
+        if not behalf: return said["role"] in self._roles(said["person"], entry)
+        given = self.delegations.get(behalf["delegation"]["entry_seq"], {"leaf": "", "until": 0})
+        if given["leaf"] != behalf["delegation"]["entry_leaf"] or given["until"] < entry.seq: return False
+        fits = all(not given[many] or said[one] in given[many] for one, many in (("model", "models"), ("stage", "stages")))
+        sides = [given["delegator"], given["delegate"], given["role"]] == [behalf["person"], said["person"], said["role"]]
+        runs = utc(given["starts"]) <= entry.time_us / 10**6 < utc(given["expires"])
+        return fits and sides and runs and said["role"] in self._roles(given["delegator"], entry)
     def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
-        mine = self.sign_offs[seq]
-        acts = [act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]]
-        for act in acts:
-            if (act["kind"], act["facts"].get("sign_off_seq")) == ("block_lifted", seq) and mine["decision"] == "block":
-                return f"was lifted by entry {act['seq']}"
-            if act["facts"].get("event") in self.policy.get("voids", []) and mine["decision"] in APPROVALS:
-                return f"is void since the {act['facts']['event']} of entry {act['seq']}"
+        mine, approves = self.sign_offs[seq], self.sign_offs[seq]["decision"] in APPROVALS
+        for act in (act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]):
+            lifts = (act["kind"], act["facts"].get("sign_off_seq"), mine["decision"]) == ("block_lifted", seq, "block")
+            if lifts or (approves and act["facts"].get("event") in self.policy.get("voids", [])):
+                return f"was undone by the {act['kind']} of entry {act['seq']}"
         for other in (item for item in self.sign_offs.values() if item["seq"] < until):
             withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
             if withdraws and (other["reference"] or {}).get("entry_seq") == seq:
                 return f"was withdrawn by entry {other['seq']}"
             rejects = other["decision"] == "reject" and other["package_digest"] == mine["package_digest"]
-            against = mine["decision"] in APPROVALS and (rejects or other["decision"] == "block")
-            if against and self._undone(other["seq"], until) is None:
+            if approves and (rejects or other["decision"] == "block") and self._undone(other["seq"], until) is None:
                 return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
     def _release(self, entry: Entry, facts: dict[str, Any]) -> None:
@@ -836,15 +774,14 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         self.expect(based_on or facts.get("waived"), entry.where, "the release rests on no sign-off", HOLDS)
         for seq in based_on:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
-            need(seq in self.sign_offs, f"it relies on entry {seq}, which is no valid earlier sign-off")
-            found, undone = self.sign_offs[seq], self._undone(seq, at)
-            least = self.policy.get("stages", {}).get(found["stage"], {}).get("min_strength", "S2")
+            found = need(self.sign_offs.get(seq), f"it relies on entry {seq}, which is no valid earlier sign-off")
+            least, undone = self._rules("stages").get(found["stage"], {}).get("min_strength", ""), self._undone(seq, at)
             for fits, wrong in (
                 (found["package_digest"] == facts["package_digest"], "is for another package"),
                 (found["decision"] in APPROVALS, f"is no approval but {found['decision']!r}"),
                 (found["role_held"], "is by a signer who did not hold the role"),
                 (target in found["target_environments"], "is for other targets"),
-                (found["ends"] is None or found["ends"] > facts["decided_at"], "had expired"),
+                (found["ends"] > facts["decided_at"], "had expired"),
                 (found["strength"] >= least, f"is of less strength than {least}, which its stage demands"),
                 (undone is None, undone),
                 (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
@@ -854,23 +791,22 @@ class Verifier:  # of one bundle. Findings are collected; a later check runs as 
         need(set(facts["relied_on"]) <= set(entry.subjects), "it does not carry all that it relied on as subjects")
         self.grants[at] = {**facts, "seq": at, "time": entry.time, "words": words}
     def _by(self, facts: dict[str, Any], at: int) -> list[str]:  # what a release rests on besides sign-offs, in words
-        purpose, waived, waivable = facts.get("purpose", "release"), facts.get("waived", []), set[str]()
+        purpose, waived, waivable, words = facts.get("purpose", "release"), {*facts.get("waived", [])}, set[str](), []
         need(purpose in ("release", *WAYS), f"its purpose {purpose!r} is not known to this verifier", UNPROVEN)
-        orders = [(WAYS[purpose], facts["order_seq"])] if purpose in WAYS else []
-        orders += [("change_plan_adopted", facts["plan_seq"])] if facts.get("plan_seq") is not None else []
-        words = []
-        for kind, seq in orders:
+        orders = [("change_plan_adopted", facts.get("plan_seq")), (WAYS.get(purpose), facts.get("order_seq"))]
+        for kind, seq in orders if purpose in WAYS else orders[:1] if facts.get("plan_seq") is not None else []:
+            if seq is None and kind == "change_plan_adopted": continue
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
-            act, acts = self.acts.get(seq, {"counts": False}), self.acts.values()
+            act = self.acts.get(seq, {"counts": False})
             need(act["counts"] and act["kind"] == kind, f"it relies on entry {seq}, which is no {kind} that counts")
             said, wanted = act["facts"], {name: facts[name] for name in ("model", "version", "target")}
             need({**wanted, **said}.items() >= wanted.items(), f"the act of entry {seq} is about something else")
-            over = [other["seq"] for other in acts if other["counts"] and other["facts"].get("plan_seq") == seq]
-            need(said.get("expires", "~") > facts["decided_at"] and not over, f"the act of entry {seq} had ended")
+            ended = any(other["counts"] and other["facts"].get("plan_seq") == seq for other in self.acts.values())
+            need(said.get("expires", "~") > facts["decided_at"] and not ended, f"the act of entry {seq} had ended")
             waivable |= {*said.get("waived", []), *said.get("stages", [])}
             words.append(f"      by {kind} of entry {seq}, signed by {', '.join(act['signers'])}: {said['reason']}")
-        need({*waived} <= waivable, "it goes without stages that nobody waived")
-        words += [f"      without the sign-off of: {', '.join(waived)}"] * bool(waived)
+        need(waived <= waivable, "it goes without stages that nobody waived")
+        words += [f"      without the sign-off of: {', '.join(sorted(waived))}"] * bool(waived)
         return words + [f"      bound to the condition: {condition(item)}" for item in facts.get("conditions", [])]
     def _deployed(self, entry: Entry, facts: dict[str, Any]) -> None:
         seq, grant = facts["grant_seq"], self.grants.get(facts["grant_seq"], {})
@@ -981,5 +917,4 @@ def main(arguments: list[str] | None = None) -> int:  # run the command; return 
     text = json.dumps(report, indent=2, sort_keys=True) + "\n" if options.json else report_text(report)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     return int(report["exit_code"])
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__": sys.exit(main())

@@ -15,6 +15,8 @@ from cognify_dagster.workspace import os_login
 USER_TAG = "user"
 SCHEDULE_TAG = "dagster/schedule_name"
 SENSOR_TAG = "dagster/sensor_name"
+UNAUTHENTICATED = "!unauthenticated"
+"""Stands in the user tag of a run whose user nobody authenticated: see `coordinator`. No alias counts for it."""
 
 
 def launcher_alias(context: Any) -> str:
@@ -29,9 +31,13 @@ def launcher_alias(context: Any) -> str:
     return f"os:{os_login()}"
 
 
+def _countable(alias: str) -> list[str]:
+    return [] if alias == f"user:{UNAUTHENTICATED}" else [alias]
+
+
 def launcher(context: Any, people: Directory) -> str:
     """Return the launcher's person id, or "unattributed"."""
-    found, _ = people.resolve([launcher_alias(context)])
+    found, _ = people.resolve(_countable(launcher_alias(context)))
     return found[0] if found else "unattributed"
 
 
@@ -45,7 +51,7 @@ def identified(context: Any, people: Directory) -> str:
         "sensor": f"sensor {name}",
         "os": f"run without a login on this machine: OS user {name}",
     }[kind]
-    found, _ = people.resolve([alias])
+    found, _ = people.resolve(_countable(alias))
     return f"{how} is enrolled as an alias of {people.name(found[0])}" if found else f"{how} is enrolled for nobody"
 
 
@@ -53,8 +59,9 @@ def attribute(context: Any, people: Directory, code: CodeState) -> Attribution:
     """Return who touched the version: launcher and commit authors, mapped as far as they are enrolled."""
     alias = launcher_alias(context)
     authors = [f"git:{author}" for author in code.authors]
-    mapped, unknown = people.resolve([alias, *authors])
-    launched, _ = people.resolve([alias])
+    mapped, unknown = people.resolve([*_countable(alias), *authors])
+    launched, _ = people.resolve(_countable(alias))
+    unknown = [*unknown, *([] if _countable(alias) else [alias])]
     return Attribution(
         launched_by=launched[0] if launched else "unattributed",
         touched_by=tuple(mapped),

@@ -46,7 +46,6 @@ class Rules:
     plans: bool = True
     blocking: tuple[str, ...] = ("high", "critical")
     accept_days: int = 180
-    gates: bool = True
 
 
 @dataclass(frozen=True)
@@ -292,11 +291,11 @@ class Naive:
         if any(state == "open" or state == "lapsed" for _, state in self.findings(version, day)):
             against.add("finding_open")
         conditions = self.conditions(version, signed)
-        if any(due <= day for kind, due in conditions if kind in ("remediation", "use_cap")):
+        if any(due <= day for kind, due in conditions if kind == "remediation"):
             against.add("condition_overdue")
         if any(kind == "use_cap" and kind not in enforces for kind, _ in conditions):
             against.add("condition_unenforced")
-        if rules.review == "block" and self.overdue(target, day):
+        if rules.review == "block" and self.tier() == "high" and self.overdue(target, day):
             against.add("review_overdue")
         if rules.after and target == "production":
             canary = [n for n, event in self.completed("canary") if event.version == version]
@@ -461,7 +460,7 @@ class Naive:
             rules.blocked == "suspend" and self.blocked(version),
             any(n > at for n in self.void_after(version, data=False)),
             any(a.condition and a.condition[0] == "expiry" and a.condition[1] <= day for a in kept.values()),
-            any(due <= day for kind, due in self.conditions(version, list(kept)) if kind in ("remediation", "use_cap")),
+            any(due <= day for kind, due in self.conditions(version, list(kept)) if kind == "remediation"),
             any((n > at and state == "open") or state == "lapsed" for n, state in self.findings(version, day)),
             grant.purpose == "break_glass" and (self.events[grant.glass].until or 0) <= day,
             rules.review == "block" and self.tier() == "high" and self.overdue(target, day),

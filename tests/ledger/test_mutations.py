@@ -26,7 +26,7 @@ from tests.ledger.drafts import draft
 
 # who may write what, derived from entries inside Postgres: it decides what is let in, never what is read; a verifier judges every
 # entry by the entries before it (tests/ledger/test_postgres_rules.py)
-DERIVED = {"act", "holder_key", "standing", "workload_grant", "used_statement", "writer"}
+DERIVED = {"act", "writer"}
 KNOWN = {
     "archived",
     "checkpoint",

@@ -52,7 +52,11 @@ def test_erasure_copy_and_the_servers_clock_raise_none(place: NewLedger) -> None
         copy.load(store.entries(0, 5), store.payloads(0, 5), [])
         assert copy.check_derived() == []
         assert other.sql("SELECT * FROM writer") == place.sql("SELECT * FROM writer")
-        assert other.sql("SELECT seq, readable FROM act ORDER BY seq") == [(0, True), (4, False)]
+        assert other.sql("SELECT seq, holder FROM act ORDER BY seq, pos") == [
+            (0, "ledger"),
+            (0, "workload/w"),
+            (4, "workload/x"),
+        ]
 
 
 def test_an_empty_ledger_is_as_it_should_be() -> None:
@@ -62,14 +66,11 @@ def test_an_empty_ledger_is_as_it_should_be() -> None:
 
 CHANGES = {
     "UPDATE writer SET kinds = kinds || ARRAY['package']": "table writer holds a row that no entry accounts for",
-    "INSERT INTO writer VALUES ('0123456789abcdef', 'workload/evil', '{package}', 0, NULL)": "table writer holds.*evil",
+    "INSERT INTO writer VALUES ('0123456789abcdef', 'workload/evil', '{package}')": "table writer holds.*evil",
     "DELETE FROM writer": f"table writer lacks a row.*{KEY_ID}",
-    "UPDATE holder_key SET until_seq = 1": "table holder_key",
     "DELETE FROM act WHERE seq = 4": "table act lacks",
-    "UPDATE act SET readable = true WHERE seq = 4": "table act holds",
-    "INSERT INTO standing VALUES ('person/evil', 0, '{workspace_admin}')": "table standing holds",
-    "UPDATE workload_grant SET workload = 'workload/y'": "table workload_grant",
-    "INSERT INTO used_statement VALUES ('\\x00')": "table used_statement",
+    "UPDATE act SET kinds = '{package}' WHERE seq = 4": "table act holds",
+    "INSERT INTO act VALUES (3, 0, 'workload/w', NULL, NULL)": "table act holds.*workload/w",
     "UPDATE meta SET value = 'true' WHERE key = 'server_clock'": "function append(_members)? is not as this release made it",
     "UPDATE meta SET value = 'yes' WHERE key = 'server_clock'": "server_clock is 'yes'",
     "UPDATE meta SET value = 'other' WHERE key = 'roles'": "not to other_owner",
@@ -103,5 +104,5 @@ def test_a_guard_that_is_off_is_found(place: NewLedger) -> None:
 
 
 def test_the_entry_of_a_row_is_named(place: NewLedger) -> None:
-    place.overpower("UPDATE act SET holders = '{people}' WHERE seq = 4")
+    place.overpower("UPDATE act SET holder = 'workload/y' WHERE seq = 4")
     assert {seq for seq, _ in place.open().check_derived()} == {4}

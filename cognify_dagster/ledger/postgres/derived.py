@@ -14,7 +14,7 @@ from typing import Any
 
 from cognify_dagster.ledger.postgres.schema import ACT_KINDS, FORMAT, HEADER, INNER, LOCK, triggers
 
-_KEPT = ("act", "holder_key", "standing", "workload_grant", "used_statement", "writer")
+_KEPT = ("act", "writer")
 
 DERIVED = f"""
 CREATE OR REPLACE FUNCTION ledger_kept() RETURNS jsonb STABLE {INNER} AS $f$
@@ -27,24 +27,21 @@ BEGIN
     {LOCK}
     v_before := ledger_kept();
     BEGIN
-        DELETE FROM holder_key; DELETE FROM standing; DELETE FROM workload_grant; DELETE FROM used_statement; DELETE FROM writer;
         DELETE FROM act a WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.start_seq <= a.seq AND a.seq < s.end_seq);
-        FOR r IN SELECT a.seq, NULL::bytea AS data, NULL::bytea AS payload FROM act a UNION ALL
-            SELECT e.seq, e.bytes, p.bytes FROM entry e LEFT JOIN payload p USING (seq)
-                WHERE e.seq = 0 OR e.seq IN (SELECT x.seq FROM entry_subject x WHERE x.subject = 'people') ORDER BY 1
+        FOR r IN SELECT e.seq, e.bytes AS data, p.bytes AS payload FROM entry e LEFT JOIN payload p USING (seq)
+            WHERE e.seq = 0 OR e.seq IN (SELECT x.seq FROM entry_subject x WHERE x.subject = 'people')
         LOOP
-            IF r.data IS NULL THEN PERFORM ledger_apply(r.seq); CONTINUE; END IF;
-            SELECT x.body->>'kind' AS kind, (x.body->>'schema')::int AS schema, ARRAY(SELECT json_array_elements_text(x.body->'subjects')) AS names
+            SELECT x.body->>'kind' AS kind, ARRAY(SELECT json_array_elements_text(x.body->'subjects')) AS names
                 INTO t FROM json_to_record(convert_from(r.data, 'UTF8')::json) AS x(body json);
-            IF t.kind = ANY ('{ACT_KINDS}') THEN PERFORM ledger_act(r.seq, t.kind, t.schema, t.names, r.payload); END IF;
+            IF t.kind = ANY ('{ACT_KINDS}') THEN PERFORM ledger_act(r.seq, t.kind, t.names, r.payload); END IF;
         END LOOP;
         PERFORM ledger_writers();
         v_after := ledger_kept();
         RAISE EXCEPTION 'nothing of this is kept' USING ERRCODE = 'CG099';
     EXCEPTION WHEN SQLSTATE 'CG099' THEN NULL;
-        WHEN data_exception THEN o_text := 'an act about people cannot be read: ' || SQLERRM; RETURN NEXT; RETURN;
+        WHEN data_exception THEN o_text := 'an entry about people cannot be read: ' || SQLERRM; RETURN NEXT; RETURN;
     END;
-    RETURN QUERY SELECT (d.row->>'seq')::bigint, format('table %s %s', k.key, d.how) || ': ' || left((d.row - 'details')::text, 300)
+    RETURN QUERY SELECT (d.row->>'seq')::bigint, format('table %s %s', k.key, d.how) || ': ' || left(d.row::text, 300)
         FROM jsonb_object_keys(v_before) AS k(key), LATERAL (
             SELECT b.row, 'holds a row that no entry accounts for' AS how FROM (SELECT jsonb_array_elements(v_before->k.key) EXCEPT ALL SELECT jsonb_array_elements(v_after->k.key)) AS b(row)
             UNION ALL

@@ -11,7 +11,7 @@ per call, or with a plan from the day when the tables were empty, each append wo
 
 from __future__ import annotations
 
-from cognify_dagster.ledger.postgres.schema import APPENDER, LOOSE, NODES, SUBJECT
+from cognify_dagster.ledger.postgres.schema import ACT_KINDS, APPENDER, LOOSE, NODES, SUBJECT
 
 _BODY = r"""
     v_names := string_to_array(v_subjects, ',');
@@ -34,7 +34,7 @@ _BODY = r"""
         AND length(v_kind) <= 60 AND length(v_actor) <= 40 AND v_schema BETWEEN 1 AND 10000 AND cardinality(v_names) BETWEEN 1 AND 64
         AND octet_length(v_idem) = 32 AND octet_length(v_key) = 8 AND octet_length(v_sig) = 64 AND octet_length(v_evidence) & 31 = 0
         AND octet_length(v_salt) = 32 AND octet_length(v_facts) = 32 AND octet_length(v_payload) <= 4194304
-        AND v_kind <> ALL ('{genesis,person_enrolled,workload_enrolled,key_revoked,clock_floor_corrected}')
+        AND v_kind <> ALL ('@act_kinds@') AND v_kind <> 'clock_floor_corrected'
         AND current_setting('transaction_isolation') = 'read committed' AND current_setting('synchronous_commit') <> 'off'
         AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'
         AND get_byte(v_payload, 0) = 123 AND position('\x5c7530303030'::bytea IN v_payload) = 0
@@ -44,7 +44,7 @@ _BODY = r"""
 _STATE = r"""
         SELECT e.seq + 1, e.leaf, e.time_us, e.leaf = sha256('\x00'::bytea || e.bytes) AND v_now >= e.time_us - @skew@ AND e.seq + 1 = coalesce(v_expected, e.seq + 1)
             AND NOT EXISTS (SELECT 1 FROM checkpoint k WHERE k.size > e.seq + 1) AND NOT EXISTS (SELECT 1 FROM segment) AND NOT EXISTS (SELECT 1 FROM entry x WHERE x.idem = v_idem)
-            AND (SELECT w.until_seq IS NULL AND v_kind = ANY (w.kinds) FROM writer w WHERE w.key_id = encode(v_key, 'hex'))
+            AND (SELECT v_kind = ANY (w.kinds) FROM writer w WHERE w.key_id = encode(v_key, 'hex'))
             INTO o_seq, v_prev, o_time, v_usual FROM entry e ORDER BY e.seq DESC LIMIT 1;
         v_heads := '';
         FOREACH v_subject IN ARRAY v_names LOOP
@@ -101,5 +101,6 @@ END $f$;
     )
     .replace("@nodes@", NODES.replace("v_seq", "o_seq").replace("v_leaf", "o_leaf"))
     .replace("@loose@", LOOSE)
+    .replace("@act_kinds@", ACT_KINDS)
     .replace("@subject@", SUBJECT)
 )

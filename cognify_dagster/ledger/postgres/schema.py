@@ -8,7 +8,7 @@ append can add entries, but none that would not verify. Signatures are not check
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
 """Version of this storage schema, kept in `meta`."""
 
 TABLES = """
@@ -26,21 +26,11 @@ CREATE TABLE IF NOT EXISTS checkpoint (
 CREATE TABLE IF NOT EXISTS segment (start_seq bigint PRIMARY KEY, end_seq bigint NOT NULL, manifest text NOT NULL);
 CREATE TABLE IF NOT EXISTS detached (
     seq bigint PRIMARY KEY, time_us bigint NOT NULL, idem bytea NOT NULL UNIQUE, leaf bytea NOT NULL, facts_digest bytea);
--- who may write what, derived from entries; `act` keeps the parts of governance entries that this derivation needs (no names)
+-- who may write what, derived from entries. An act's row enrols a key for kinds, or (kinds NULL) ends one key, or (key_id NULL) all
+-- that the holder had; the row of holder `ledger` says that it was founded. `writer` has the keys that count now.
 CREATE TABLE IF NOT EXISTS act (
-    seq bigint PRIMARY KEY, kind text NOT NULL, holders text[] NOT NULL, readable boolean NOT NULL, signed boolean NOT NULL,
-    claimed text, signer text, signer_key text, statement bytea, details jsonb);
-CREATE TABLE IF NOT EXISTS holder_key (
-    holder text NOT NULL, key_id text NOT NULL, public text NOT NULL, since_seq bigint NOT NULL, until_seq bigint,
-    PRIMARY KEY (holder, key_id));
-CREATE TABLE IF NOT EXISTS standing (person text NOT NULL, since_seq bigint NOT NULL, roles text[] NOT NULL,
-    PRIMARY KEY (person, since_seq));
-CREATE TABLE IF NOT EXISTS workload_grant (
-    since_seq bigint NOT NULL, pos int NOT NULL, key_id text NOT NULL, workload text NOT NULL, kinds text[] NOT NULL,
-    PRIMARY KEY (since_seq, pos));
-CREATE TABLE IF NOT EXISTS used_statement (digest bytea PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS writer (
-    key_id text COLLATE "C" PRIMARY KEY, workload text NOT NULL, kinds text[] NOT NULL, since_seq bigint NOT NULL, until_seq bigint);
+    seq bigint NOT NULL, pos int NOT NULL, holder text NOT NULL, key_id text, kinds text[], PRIMARY KEY (seq, pos));
+CREATE TABLE IF NOT EXISTS writer (key_id text COLLATE "C" PRIMARY KEY, workload text NOT NULL, kinds text[] NOT NULL);
 """
 
 # erased bytes leave the table files only when vacuum runs: make it come soon after an erasure
@@ -122,8 +112,15 @@ APPENDER = f"{HEADER} SET plan_cache_mode = force_generic_plan SET enable_seqsca
 """An appending function's plans are made once and by index: one made while the tables were empty would read them all later."""
 INNER = 'LANGUAGE plpgsql SET search_path = pg_catalog, "@schema@", pg_temp'
 
-ACT_KINDS = "{genesis,person_enrolled,workload_enrolled,key_revoked}"
+ACT_KINDS = "{genesis,workload_enrolled,key_revoked}"
 """The kinds from which the table `writer` is derived, as an array of Postgres."""
+
+PERSON_SIGNED = (
+    "person_enrolled", "workload_enrolled", "key_revoked", "delegated", "delegation_ended", "person_recertified",
+    "person_recovered", "entry_disregarded", "policy_adopted",
+)  # fmt: skip
+"""Kinds that have effect only through the signatures of people inside, whoever wrote the entry: `append()` asks for no
+writer, as the governance room asks for none."""
 
 SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
 
@@ -135,7 +132,7 @@ CHECK = (
     (
         """
 CREATE OR REPLACE FUNCTION ledger_check(v_body bytea, v_salt bytea, v_facts bytea, v_payload bytea,
-    OUT o_problem text, OUT o_text text, OUT o_idem bytea, OUT o_kind text, OUT o_schema int, OUT o_key text,
+    OUT o_problem text, OUT o_text text, OUT o_idem bytea, OUT o_kind text, OUT o_key text,
     OUT o_subjects text[], OUT o_fits boolean) IMMUTABLE LANGUAGE plpgsql AS $f$
 DECLARE
     t record; v_json json; v_item text; v_last text; v_sig bytea;
@@ -165,7 +162,7 @@ BEGIN
         END IF;
         v_last := v_item;
     END LOOP;
-    o_idem := decode(t.idem, 'hex'); o_kind := t.kind; o_schema := t.schema; o_key := t.key; o_subjects := t.subjects;
+    o_idem := decode(t.idem, 'hex'); o_kind := t.kind; o_key := t.key; o_subjects := t.subjects;
     v_sig := decode(t.sig, 'base64');
     -- The members need no escaping, or their concatenation would not be the body; so it is the canonical form. NULL if one is missing.
     IF ((t.kind || ' ' || t.actor) ~ '^[a-z][a-z0-9_]* @loose@$' AND length(t.kind) <= 60
@@ -217,7 +214,7 @@ LOCK = "PERFORM pg_advisory_xact_lock(@lock@);"
 # The last entry, under the lock: v_next, v_prev, v_floor are read once in a call and then carried along.
 _LAST = """
         SELECT e.seq + 1, e.leaf, e.time_us, e.leaf = sha256('\\x00'::bytea || e.bytes), EXISTS (SELECT 1 FROM segment),
-            (SELECT w.until_seq IS NULL AND c.o_kind = ANY (w.kinds) FROM writer w WHERE w.key_id = c.o_key)
+            (SELECT c.o_kind = ANY (w.kinds) FROM writer w WHERE w.key_id = c.o_key)
             INTO v_next, v_prev, v_floor, v_same, v_archived, v_may FROM entry e ORDER BY e.seq DESC LIMIT 1;
         IF v_archived IS NOT FALSE THEN
             SELECT d.seq + 1, d.leaf, d.time_us, d.fits INTO v_next, v_prev, v_floor, v_same FROM (
@@ -285,7 +282,7 @@ _NEW = """
             v_message := 'this machine''s clock is ' || round((v_least - v_now) / 1e6) || ' s before entry ' || (v_seq - 1) || '; correct the clock. If it is that entry''s clock that ran ahead, two workspace admins run `cognify ledger correct-clock`';
         ELSIF NOT c.o_fits THEN
             v_code := 'CG004'; v_message := 'the facts digest is not that of the payload''s canonical facts';
-        ELSIF v_may IS NOT TRUE AND v_seq > 0 AND c.o_kind <> ALL ('{person_enrolled,workload_enrolled,key_revoked}') THEN
+        ELSIF v_may IS NOT TRUE AND v_seq > 0 AND c.o_kind <> ALL ('@person_signed@') THEN
             v_message := ledger_writer_problem(v_seq, c.o_kind, c.o_key);
             IF v_message IS NOT NULL THEN v_code := 'CG005'; END IF;
         END IF;
@@ -315,12 +312,14 @@ _NEW = """
             IF v_same IS NOT TRUE THEN
                 RAISE EXCEPTION 'the database did not keep the entry''s bytes; nothing was appended' USING ERRCODE = 'CG010';
             END IF;
-            IF c.o_kind = ANY ('{genesis,person_enrolled,workload_enrolled,key_revoked}') THEN
-                PERFORM ledger_act(v_seq, c.o_kind, c.o_schema, c.o_subjects, v_payload);
+            IF c.o_kind = ANY ('@act_kinds@') THEN
+                PERFORM ledger_act(v_seq, c.o_kind, c.o_subjects, v_payload);
+                PERFORM ledger_writers();
             END IF;
             v_next := v_seq + 1; v_prev := v_leaf; v_floor := v_time; v_added := v_added + 1;
         END IF;
 """.replace("@subject@", SUBJECT).replace("@nodes@", NODES)
+_NEW = _NEW.replace("@act_kinds@", ACT_KINDS).replace("@person_signed@", f"{{{','.join(PERSON_SIGNED)}}}")
 
 _VARS = """
     c record; v_seq bigint; v_leaf bytea; v_time bigint; v_same boolean; v_duplicate boolean; v_code text; v_message text;
@@ -368,7 +367,7 @@ BEGIN
                 IF v_next IS NULL THEN
                     {_LAST}
                 ELSE
-                    SELECT w.until_seq IS NULL AND c.o_kind = ANY (w.kinds) INTO v_may FROM writer w WHERE w.key_id = c.o_key;
+                    SELECT c.o_kind = ANY (w.kinds) INTO v_may FROM writer w WHERE w.key_id = c.o_key;
                 END IF;
                 {_NEW}
             END IF;

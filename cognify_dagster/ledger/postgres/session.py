@@ -51,7 +51,8 @@ class Session:
         found = {str(key): str(value) for key, value in meta}
         if found.get("format") != str(FORMAT) or "origin" not in found:
             raise LedgerUnreadable(
-                f"{self._place}: storage format {found.get('format')}; this release reads {FORMAT}. Use `cognify upgrade`"
+                f"{self._place}: storage format {found.get('format')}; this release reads {FORMAT}. "
+                "Copy the ledger out with the release that made it, and in with this one (`cognify ledger copy`)"
             )
         if origin is not None and found["origin"] != origin:
             raise LedgerUnreadable(f"{self._place}: this is the ledger {found['origin']!r}, not {origin!r}")

@@ -188,7 +188,8 @@ class _Setup:
             )
         if found.get("format") != str(FORMAT):
             raise LedgerUnreadable(
-                f"{self.place}: storage format {found.get('format')}; this release writes {FORMAT}. Use `cognify upgrade`"
+                f"{self.place}: storage format {found.get('format')}; this release writes {FORMAT}. "
+                "Copy the ledger out with the release that made it, and in with this one (`cognify ledger copy`)"
             )
         self.server_clock = found.get("server_clock") == "true"
         self.roles = {name: f"{found['roles']}_{name}" for name in ROLES}

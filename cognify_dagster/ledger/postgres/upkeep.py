@@ -19,7 +19,7 @@ BEGIN
 END $f$;
 
 CREATE OR REPLACE FUNCTION erase(v_seqs bigint[]) RETURNS void {HEADER} AS $f$
-DECLARE v_seq bigint;
+DECLARE v_seq bigint; r record;
 BEGIN
     {SESSION}
     {LOCK}
@@ -30,14 +30,17 @@ BEGIN
             RAISE EXCEPTION 'there is no entry % whose payload could be erased; nothing was erased', v_seq USING ERRCODE = 'CG008';
         END IF;
     END LOOP;
-    IF EXISTS (SELECT 1 FROM act a WHERE a.seq = 0 AND a.readable AND 0 = ANY (v_seqs)) THEN
+    IF EXISTS (SELECT 1 FROM act a WHERE a.seq = 0 AND 0 = ANY (v_seqs)) THEN
         RAISE EXCEPTION 'the genesis entry founds the ledger; its payload cannot be erased' USING ERRCODE = 'CG008';
     END IF;
     UPDATE payload p SET salt = NULL, facts_digest = NULL, bytes = NULL WHERE p.seq = ANY (v_seqs)
         AND NOT (p.salt IS NULL AND p.facts_digest IS NULL AND p.bytes IS NULL);
-    UPDATE act a SET readable = false, signed = false, claimed = NULL, signer = NULL, signer_key = NULL, statement = NULL, details = NULL
-        WHERE a.seq = ANY (v_seqs) AND a.readable;
-    IF FOUND THEN PERFORM ledger_replay(); END IF;
+    FOR r IN SELECT e.seq, e.kind, ARRAY(SELECT x.subject FROM entry_subject x WHERE x.seq = e.seq ORDER BY 1) AS subjects FROM entry e
+        WHERE e.seq = ANY (v_seqs) AND e.kind = ANY ('{ACT_KINDS}') LOOP
+        DELETE FROM act a WHERE a.seq = r.seq;
+        PERFORM ledger_act(r.seq, r.kind, r.subjects, NULL);
+    END LOOP;
+    IF FOUND THEN PERFORM ledger_writers(); END IF;
 END $f$;
 
 CREATE OR REPLACE FUNCTION detach(v_start bigint, v_end bigint, v_manifest text) RETURNS void {HEADER} AS $f$
@@ -81,7 +84,7 @@ BEGIN
     IF NOT FOUND THEN v_prev := decode(repeat('00', 32), 'hex'); v_floor := 0; END IF;
     FOR i IN 1 .. array_length(v_seqs, 1) LOOP
         v_seq := v_first + i - 1;
-        SELECT x.ledger, x.prev, x.seq, x.time_us, x.body->>'idem' AS idem, x.body->>'kind' AS kind, (x.body->>'schema')::int AS schema,
+        SELECT x.ledger, x.prev, x.seq, x.time_us, x.body->>'idem' AS idem, x.body->>'kind' AS kind,
             x.body->>'payload' AS commitment, x.body->'subjects' AS subjects INTO t
             FROM json_to_record(convert_from(v_datas[i], 'UTF8')::json) AS x(ledger text, prev text, seq bigint, time_us bigint, body json);
         v_names := string_to_array(v_subjects[i], ',');
@@ -110,11 +113,11 @@ BEGIN
             INSERT INTO node VALUES (v_level, v_idx, v_hash);
         END LOOP;
         IF NOT v_attach AND t.kind = ANY ('{ACT_KINDS}') THEN
-            PERFORM ledger_act(v_seq, t.kind, t.schema, v_names, v_payloads[i]);
+            PERFORM ledger_act(v_seq, t.kind, v_names, v_payloads[i]);
         END IF;
         v_prev := v_leaf; v_floor := v_times[i];
     END LOOP;
-    PERFORM ledger_writers();
+    IF NOT v_attach THEN PERFORM ledger_writers(); END IF;
 END $f$;
 
 CREATE OR REPLACE FUNCTION load_rows(v_first bigint, v_seqs bigint[], v_datas bytea[], v_leaves bytea[], v_idems bytea[], v_kinds text[],

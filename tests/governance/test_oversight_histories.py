@@ -1,0 +1,629 @@
+"""Random histories of a model under oversight against a naive model of the policy, which shares no code with the decision.
+
+The histories are real entries with real signatures, held in memory, written past every check that is made before signing: only the
+decision stands guard. After every entry the decision about each version and target, and what is said to be live, is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cognify_dagster.governance import DEFAULT_POLICY_YAML, Condition, EntryRef, decide, live_state, parse_policy
+from cognify_dagster.governance.acts import UNSIGNED
+from cognify_dagster.governance.adoption import policy_adoption
+from cognify_dagster.governance.decision import Decision
+from cognify_dagster.governance.policy import Policy
+from cognify_dagster.governance.release import _new_grant
+from cognify_dagster.governance.statements import Head, OnBehalf, PackageRef, SignOffPredicate
+from cognify_dagster.records import (
+    BlockLifted,
+    BreakGlassOpened,
+    ChangePlanAdopted,
+    ChangePlanEnded,
+    ConditionClosed,
+    Delegated,
+    DeploymentCompleted,
+    FindingOpened,
+    FindingResolved,
+    KeyRevoked,
+    ModelAdopted,
+    ModelClassified,
+    ModelEvent,
+    Package,
+    Reconciliation,
+    Record,
+    ReleaseGranted,
+    ReviewCompleted,
+    RollbackOrdered,
+    utc,
+)
+from tests.governance import memory
+from tests.governance.memory import MODEL, ORIGIN, PUBLIC, ROLES_OF, Memory, moment
+from tests.governance.naive_policy import ROLE, STAGES, Event, Naive, Rules
+
+VERSIONS = ("1", "2", "3")
+TARGETS = ("production", "canary")
+SIGNERS = ("vera", "vito", "carl", "cleo", "olga", "mia", "ian", "ben", "nat", "eve")
+FITTING = {"validation": "vito", "compliance": "carl", "business": "olga", "audit": "ian"}
+EXPLAINING = {
+    "sign_off_invalid", "role_missing", "key_revoked", "separation_of_duties", "package_rebuilt", "target_not_approved",
+    "approval_expired", "approval_void",
+}  # fmt: skip
+FOUNDED: list[Memory] = []
+
+
+def policy_of(rules: Rules) -> Policy:
+    """The rules as a policy."""
+    value: dict[str, Any] = yaml.safe_load(DEFAULT_POLICY_YAML)
+    audit = {"kind": "sign_off", "title": "Audit", "role": "auditor", "meaning": "I audited it."}
+    value["stages"] |= {"audit": audit}
+    value["stages"]["compliance"]["quorum"] = rules.quorum
+    value["stages"]["validation"]["further_roles"] = {"auditor": 1} if rules.further else {}
+    value["tiers"] = {
+        tier: {"stages": ["automated", *stages], "change_plans": rules.plans, "approval_days": rules.days}
+        for tier, stages in STAGES.items()
+    }
+    for tier in ("low", "medium"):
+        value["tiers"][tier]["approval_days"] = 365
+    if rules.review != "none":
+        value["tiers"]["high"] |= {"review_days": 30, "overdue_review": rules.review}
+    duties = value["separation_of_duties"]
+    duties["distinct_people_across_stages"] = rules.distinct
+    duties["exclude"] += ["gate_set_adopter"] if rules.adopter else []
+    duties["conflicts"] = [["person/ben", "person/vera"]] if rules.conflict else []
+    return parse_policy(
+        value
+        | {
+            "unclassified_tier": "high",
+            "voids": list(rules.voids),
+            "blocked_live": rules.blocked,
+            "break_glass": {"enabled": rules.glass},
+            "targets": {"production": {"after": ["canary"], "min_hours": 24}} if rules.after else {},
+            "findings": {"blocking": list(rules.blocking), "max_acceptance_days": rules.accept_days},
+        }
+    )
+
+
+class Played:
+    """A history as it is written, entry by entry, beside the list of what happened."""
+
+    def __init__(self) -> None:
+        if not FOUNDED:
+            FOUNDED.append(memory.founded())
+        self.memory = FOUNDED[0].fork()
+        self.events: list[Event] = []
+        self.seqs: list[int] = []
+        self.records: list[Record | None] = []
+
+    @property
+    def naive(self) -> Naive:
+        return Naive(self.events, ROLES_OF)
+
+    @property
+    def day(self) -> float:
+        return self.events[-1].day if self.events else 0
+
+    def happen(self, event: Event) -> int:
+        """Write what happens as entries; return its place in the list."""
+        made = self.record(event)
+        self.events.append(event)
+        self.records.append(made if isinstance(made, Record) else None)
+        self.seqs.append(self.memory.append(made, event.day) if isinstance(made, Record) else made)
+        return len(self.events) - 1
+
+    def record(self, event: Event) -> Record | int:
+        version, day = event.version or "", event.day
+        if event.copied >= 0:
+            copied = self.records[event.copied]
+            assert copied is not None
+            return copied
+        if event.what == "train":
+            return memory.train(self.memory, version, event.who, event.rate, day)
+        if event.what == "evaluate":
+            return memory.evaluate(self.memory, version, event.failing, day)
+        if event.what == "package":
+            return memory.package(self.memory, version, event.who, day)
+        if event.what == "register":
+            return memory.register(self.memory, event.tier, day)
+        if event.what == "data":
+            root = "ef" * 32 if event.event == "changed" else "ab" * 32
+            return memory.snapshot(self.memory, "loans_train", root, day)
+        if event.what == "enrol":
+            return memory.enrolment(self.memory, event.who, event.roles)
+        if event.what in ("approve", "reject", "block", "withdraw"):
+            return self.sign_off(event)
+        return self.memory.sealed(self.act(event), event.signers)
+
+    def sign_off(self, event: Event) -> Record:
+        reading = self.memory.reading()
+        view, about = reading.view, self.seqs[event.of]
+        package = reading.latest(Package, f"model/{MODEL}@{event.version}")
+        if event.what in ("approve", "reject"):
+            found: Any = reading.at(about)
+            package = found
+        assert package is not None
+        loan = self.seqs[event.loan] if event.loan >= 0 else -1
+        behalf = EntryRef(entry_seq=loan, entry_leaf=self.memory.leaf(loan)) if loan >= 0 else None
+        predicate = SignOffPredicate(
+            ledger=ORIGIN, model=MODEL, version=str(event.version), model_digest=package.record.model_digest,
+            package=PackageRef(digest=package.record.package.digest, entry_seq=package.seq, entry_leaf=package.leaf),
+            decision="approve_with_conditions" if event.condition else event.what, stage=event.stage or "validation",
+            role=event.role or "none", meaning="…", conditions=(condition_of(event.condition),) if event.condition else (),
+            target_environments=event.targets, viewed=None, checkpoint=Head(size=view.size, root=view.root.hex()),
+            policy_digest=self.policy_digest(), person=f"person/{event.who}", printed_name=event.who,
+            key_id=PUBLIC[event.who].key_id, signed_at=utc(moment(event.day)),
+            reference=EntryRef(entry_seq=about, entry_leaf=self.memory.leaf(about)) if event.what == "withdraw" else None,
+            on_behalf_of=OnBehalf(person=f"person/{self.events[event.loan].who}", delegation=behalf) if behalf else None,
+        )  # fmt: skip
+        return self.memory.signed_off(predicate, event.who, real=event.signers[0][1])
+
+    def policy_digest(self) -> str:
+        return policy_of(self.naive.rules()).digest
+
+    def act(self, event: Event) -> Record:
+        version, names = event.version or "", tuple(sorted({f"person/{who}" for who, _ in event.signers}))
+        one = names[0] if names else f"person/{event.who}"
+        until = utc(moment(event.until)) if event.until is not None else None
+        seq = self.seqs[event.of] if event.of >= 0 else 1
+        about: dict[str, Any] = {"model": MODEL, "version": event.version}
+        if event.what == "adopt":
+            return policy_adoption(policy_of(event.rules), "x")
+        if event.what == "revoke":
+            who = f"person/{event.who}"
+            return KeyRevoked(
+                holder=who, key_id=PUBLIC[event.who].key_id, reason="x", revoked_by=one, envelope=UNSIGNED
+            )
+        if event.what == "lend":
+            return Delegated(
+                delegator=one, delegate=f"person/{event.other}", role=event.role, reason="x", envelope=UNSIGNED,
+                starts=utc(moment(event.day)), expires=str(until),
+            )  # fmt: skip
+        if event.what == "classify":
+            return ModelClassified(
+                model=MODEL, tier=event.tier, owner="person/olga", rationale="x", signers=names, envelopes=()
+            )
+        if event.what == "finding" and not event.who:
+            return Reconciliation(**about, code="other", asset="model", text="forged")
+        if event.what == "finding":
+            return FindingOpened(**about, severity=event.severity, title="x", raised_by=one, envelope=UNSIGNED)
+        if event.what == "resolve":
+            return FindingResolved(
+                **about, finding_seq=seq, outcome=event.outcome, reason="x", accepted_until=until, resolved_by=one,
+                envelope=UNSIGNED,
+            )  # fmt: skip
+        if event.what == "close":
+            return ConditionClosed(**about, sign_off_seq=seq, condition=0, reason="x", closed_by=one, envelope=UNSIGNED)
+        if event.what == "lift":
+            return BlockLifted(**about, sign_off_seq=seq, reason="x", lifted_by=names, envelopes=())
+        if event.what == "event":
+            who = f"person/{event.who}" if event.who else "workload/pipeline"
+            return ModelEvent(**about, event=event.event, text="x", reported_by=who)
+        if event.what == "glass":
+            return BreakGlassOpened(
+                **about, target=event.target, waived=event.stages, reason="an emergency", expires=str(until),
+                signers=names, envelopes=(),
+            )  # fmt: skip
+        if event.what == "plan":
+            bounds = {"hyperparameters": {"learning_rate": {"min": 0.05, "max": 0.2}}, "max_versions": event.most}
+            return ChangePlanAdopted(
+                plan="refresh", model=MODEL, base_version=version, bounds=bounds, stages=event.stages, reason="x",
+                expires=str(until), signers=names, envelopes=(),
+            )  # fmt: skip
+        if event.what == "unplan":
+            return ChangePlanEnded(model=MODEL, plan_seq=seq, reason="x", ended_by=one, envelope=UNSIGNED)
+        if event.what == "order":
+            return RollbackOrdered(
+                **about, target=event.target, replaces_seq=seq, reason="x", ordered_by=one, envelope=UNSIGNED
+            )
+        if event.what == "review":
+            return ReviewCompleted(
+                **about, outcome="confirmed", text="x", next_due=until, reviewed_by=one, envelope=UNSIGNED
+            )
+        assert event.what == "inherit", event.what
+        return ModelAdopted(**about, target=event.target, adopted_by=one, envelope=UNSIGNED)
+
+    # --- what the decision says
+
+    def release(self, version: str, target: str, *, finish: bool, enforces: frozenset[str]) -> None:
+        """Ask for a release, as a run would; what the decision forbids leaves nothing behind."""
+        decision = self.decide(version, target, self.day, enforces)
+        if not decision.released:
+            return
+        found = self.naive.round(version, target, self.day, enforces)
+        again = [n for n, event in self.naive.of("grant") if (event.target, event.rounds) == (target, found.rounds)]
+        if decision.grant is None:
+            record = _new_grant(decision, None)
+            purpose = "break_glass" if found.glass >= 0 else "rollback" if found.order >= 0 else "release"
+            assert record.purpose == purpose
+            assert set(record.waived) == set(found.waived)
+            assert record.plan_seq == (self.seqs[found.plan] if found.plan >= 0 else None)
+            assert set(record.sign_off_seqs) == {self.seqs[n] for n in found.used}
+            self.events.append(
+                Event(
+                    "grant", self.day, version, target, used=found.used, rounds=found.rounds, purpose=purpose,
+                    glass=found.glass, plan=found.plan, waived=bool(found.waived),
+                )
+            )  # fmt: skip
+            self.records.append(record)
+            self.seqs.append(self.memory.append(record, self.day))
+            again = [len(self.events) - 1]
+        assert again
+        assert decision.grant is None or decision.grant.seq == self.seqs[again[-1]]
+        if finish:
+            self.finish(again[-1])
+
+    def finish(self, grant: int) -> None:
+        record, seq = self.records[grant], self.seqs[grant]
+        assert isinstance(record, ReleaseGranted)
+        done = DeploymentCompleted(
+            model=MODEL, version=record.version, target=record.target, grant_seq=seq, model_digest=record.model_digest,
+            location="here", supersedes=None, detail={},
+        )  # fmt: skip
+        self.events.append(Event("complete", self.day, record.version, record.target, of=grant))
+        self.records.append(done)
+        self.seqs.append(self.memory.append(done, self.day))
+
+    def decide(self, version: str, target: str, day: float, enforces: frozenset[str] = frozenset()) -> Decision:
+        """Decide, and compare with the naive model: outcome, and which things stand against it."""
+        decision = decide(self.memory.reading(), MODEL, version, target, moment(day), enforces=enforces)
+        found = self.naive.round(version, target, day, enforces)
+        told = {reason.code for reason in decision.reasons} - EXPLAINING
+        assert told == found.against, (version, target, day, told, found, decision.reasons, decision.notes, self.events)
+        assert decision.released == (not found.against)
+        for reason in decision.reasons:
+            assert reason.text
+            assert reason.resolved_by, reason
+        return decision
+
+    def compare(self, day: float) -> None:
+        """Compare everything there is to ask at a moment."""
+        naive = self.naive
+        for target in TARGETS:
+            for version in VERSIONS:
+                if naive.newest("package", version) >= 0:
+                    self.decide(version, target, day)
+            state = live_state(self.memory.reading(), MODEL, target, moment(day))
+            assert state.standing == naive.live(target, day), (target, day, state, self.events)
+            assert bool(state.reasons) == (state.standing == "suspended")
+
+
+def condition_of(given: tuple[str, float]) -> Condition:
+    kind, day = given
+    if kind == "expiry":
+        return Condition(text="x", kind="expiry", limit={"until": utc(moment(day))})
+    if kind == "use_cap":
+        return Condition(text="x", kind="use_cap", limit={"per_day": 10})
+    return Condition(text="x", kind="remediation", due=utc(moment(day)))
+
+
+# --- histories -----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rules:
+    usual = ("base_model_change", "drift_breach", "incident", "framework_change")
+    return Rules(
+        quorum=draw(st.sampled_from([1, 1, 1, 2])),
+        further=draw(st.integers(0, 5)) == 0,
+        distinct=draw(st.integers(0, 5)) > 0,
+        conflict=draw(st.integers(0, 5)) == 0,
+        adopter=draw(st.integers(0, 5)) == 0,
+        voids=draw(st.sampled_from([usual, usual, (*usual, "data_change"), (*usual, "policy_change"), ()])),
+        blocked=draw(st.sampled_from(["suspend", "report"])),
+        glass=draw(st.booleans()),
+        after=draw(st.integers(0, 3)) == 0,
+        days=draw(st.sampled_from([180, 180, 20])),
+        review=draw(st.sampled_from(["none", "show", "block"])),
+        plans=draw(st.integers(0, 3)) > 0,
+        blocking=draw(st.sampled_from([("high", "critical"), ("high", "critical"), ("medium",)])),
+        accept_days=draw(st.sampled_from([180, 5])),
+    )
+
+
+def signatures(draw: st.DrawFn, names: tuple[str, ...] | list[str]) -> tuple[tuple[str, bool], ...]:
+    """Signatures of these people, nearly all genuine."""
+    return tuple((name, draw(st.integers(0, 24)) > 0) for name in names)
+
+
+def some(draw: st.DrawFn, *names: str) -> str:
+    """One of these, or now and then anybody."""
+    return draw(st.sampled_from(names if draw(st.integers(0, 3)) else SIGNERS))
+
+
+class Drawing:
+    """Draws what happens next, near enough to what makes sense that releases, live versions and exceptions are common."""
+
+    def __init__(self, draw: st.DrawFn, played: Played) -> None:
+        self.draw, self.played = draw, played
+        self.day = played.day
+
+    def pick(self, *values: Any) -> Any:
+        return self.draw(st.sampled_from(values))
+
+    def at(self, *kinds: str) -> list[int]:
+        return [n for n, _ in self.played.naive.of(*kinds)]
+
+    def happen(self, what: str, **facts: Any) -> None:
+        self.played.happen(Event(what, self.day, **facts))
+        self.played.compare(self.day)
+
+    def signed(self, what: str, names: list[str] | tuple[str, ...], **facts: Any) -> None:
+        facts.setdefault("who", names[0] if names else "")
+        self.happen(what, signers=signatures(self.draw, names), **facts)
+
+    # --- each kind of event
+
+    def adopt(self) -> None:
+        before = self.played.naive.rules()
+        names = ("ada", "finn") if self.draw(st.integers(0, 4)) else ("ada",)
+        after = self.draw(rules()) if self.draw(st.booleans()) else replace(before, quorum=3 - before.quorum)
+        self.happen("adopt", signers=tuple((name, True) for name in names), rules=after)
+
+    def build(self, version: str | None = None) -> None:
+        version = version or self.pick(*VERSIONS)
+        naive = self.played.naive
+        if naive.newest("train", version) < 0:
+            self.played.happen(Event("train", self.day, version, who=self.pick("ben", "ben", "vito"), rate=self.pick(0.1, 0.15, 0.5)))
+            self.played.happen(Event("evaluate", self.day, version))
+        elif self.draw(st.integers(0, 2)) == 0:
+            self.happen("evaluate", version=version, failing=self.pick(None, "fairness"))
+            return
+        self.played.happen(Event("package", self.day, version, who=self.pick("ben", "ben", "ben", "carl")))
+        self.played.compare(self.day)
+
+    def version(self) -> str | None:
+        found = sorted({str(event.version) for _, event in self.played.naive.of("package")})
+        return self.pick(*found) if found else None
+
+    def approve(self, version: str | None = None, stage: str | None = None, targets: tuple[str, ...] = ()) -> None:
+        version = version or self.version()
+        if version is None:
+            return
+        usual = stage is not None
+        stage = stage or self.pick("validation", "compliance", "business", "audit")
+        who = FITTING[stage] if usual else some(self.draw, FITTING[stage], "mia", "cleo", "vera")
+        role = ROLE[stage] if self.draw(st.integers(0, 9)) else "auditor"
+        packages = [n for n, event in self.played.naive.of("package") if event.version == version]
+        loans = [n for n in self.at("lend") if self.played.events[n].other == who]
+        far = self.day + self.pick(3, 20, 60)
+        self.signed(
+            "approve", [who], version=version, stage=stage, role=role,
+            targets=targets or self.pick(TARGETS, ("production",), ("production",), ("canary",)),
+            of=packages[-1] if self.draw(st.integers(0, 9)) else packages[0],
+            condition=self.pick(None, None, None, ("expiry", far), ("remediation", far), ("use_cap", 1e6)),
+            loan=self.pick(*loans) if loans and self.draw(st.booleans()) else -1,
+        )  # fmt: skip
+
+    def approve_all(self) -> None:
+        version, naive = self.version(), self.played.naive
+        if version is None:
+            return
+        package = naive.newest("package", version)
+        targets = self.pick(TARGETS, TARGETS, ("production",))
+        for stage in STAGES[naive.tier()]:
+            for role, count in naive.wanted(stage).items():
+                first = "ian" if role == "auditor" else FITTING[stage]
+                for who in (first, "cleo")[:count]:
+                    facts = {"stage": stage, "role": role, "targets": targets, "of": package}
+                    self.happen("approve", version=version, who=who, signers=((who, True),), **facts)
+
+    def release(self) -> None:
+        version = self.version()
+        if version is not None:
+            enforces = frozenset(self.pick((), ("use_cap",)))
+            target = self.pick("production", "production", "canary")
+            self.played.release(version, target, finish=self.draw(st.integers(0, 4)) > 0, enforces=enforces)
+            self.played.compare(self.day)
+
+    def late(self) -> None:
+        done = {event.of for _, event in self.played.naive.of("complete")}
+        open_ = [n for n in self.at("grant") if n not in done]
+        if open_:
+            self.played.finish(self.pick(*open_))
+            self.played.compare(self.day)
+
+    def whole(self) -> None:
+        """A version from training to release."""
+        self.build(self.pick(*VERSIONS))
+        self.approve_all()
+        self.release()
+
+    def object(self) -> None:
+        version = self.version()
+        if version is not None:
+            what, package = self.pick("reject", "block"), self.played.naive.newest("package", version)
+            self.signed(what, [some(self.draw, "carl", "vera")], version=version, of=package)
+
+    def withdraw(self) -> None:
+        found = self.at("approve", "reject", "block")
+        if found:
+            n = self.pick(*found)
+            event = self.played.events[n]
+            who = event.who if self.draw(st.integers(0, 5)) else some(self.draw, "carl")
+            self.signed("withdraw", [who], version=event.version, of=n)
+
+    def lift(self) -> None:
+        blocks = self.at("block")
+        if blocks:
+            n = self.pick(*blocks)
+            names = self.pick(("carl", "cleo"), ("mia", "cleo"), ("carl",), ("carl", "olga"), ("carl", "carl"))
+            self.signed("lift", names, version=self.played.events[n].version, of=n)
+
+    def classify(self) -> None:
+        names = self.pick(("carl", "olga"), ("carl", "olga"), ("vera",), ("ian", "nat"), ("carl", "ian"))
+        self.signed("classify", names, tier=self.pick(*STAGES))
+
+    def register(self) -> None:
+        self.happen("register", tier=self.pick(*STAGES, "unknown") if False else self.pick(*STAGES))
+
+    def finding(self) -> None:
+        version = self.pick(None, self.version())
+        if self.draw(st.integers(0, 3)) == 0:
+            self.happen("finding", version=version, severity="high")
+        else:
+            self.signed("finding", [some(self.draw, "vera")], version=version, severity=self.pick("medium", "high", "critical"))
+
+    def resolve(self) -> None:
+        found = self.at("finding")
+        if found:
+            n = self.pick(*found)
+            outcome, version = self.pick("closed", "accepted"), self.played.events[n].version
+            if self.draw(st.integers(0, 9)) == 0:
+                version = None if version else "1"
+            who = some(self.draw, "carl", "vera" if outcome == "closed" else "olga")
+            until = self.day + self.pick(2, 5, 20, 200) if outcome == "accepted" else None
+            self.signed("resolve", [who], version=version, of=n, outcome=outcome, until=until)
+
+    def close(self) -> None:
+        found = [n for n in self.at("approve") if self.played.events[n].condition]
+        if found:
+            n = self.pick(*found)
+            event = self.played.events[n]
+            self.signed("close", [some(self.draw, event.who, "cleo", "ben")], version=event.version, of=n)
+
+    def event(self) -> None:
+        facts = {"version": self.pick(None, self.version()), "event": self.pick("incident", "drift_breach")}
+        kind = self.pick("signed", "signed", "unsigned", "workload")
+        if kind == "signed":
+            who = some(self.draw, "ben", "ian", "nat")
+            record_ = self.played.act(Event("event", self.day, who=who, **facts))
+            assert isinstance(record_, ModelEvent)
+            self.signed("event", [who], **facts)
+        else:
+            self.happen("event", who="vera" if kind == "unsigned" else "", **facts)
+
+    def data(self) -> None:
+        self.happen("data", event=self.pick("changed", "changed", "same"))
+
+    def glass(self) -> None:
+        version = self.version()
+        if version is not None:
+            names = self.pick(
+                ("carl", "olga"), ("mia", "cleo"), ("olga", "mia"), ("olga",), ("olga", "ian", "carl"), ("ben", "carl"),
+                ("olga", "vera"),
+            )  # fmt: skip
+            stages = self.pick(("compliance", "business"), ("validation", "compliance", "business"), ("business",))
+            until = self.day + self.pick(0.5, 1, 3, 4)
+            self.signed("glass", names, version=version, target=self.pick(*TARGETS), stages=stages, until=until)
+
+    def plan(self) -> None:
+        done = self.at("complete")
+        if done:
+            names = self.pick(
+                ("vito", "carl", "olga"), ("vito", "carl", "olga"), ("vera", "cleo", "olga"), ("mia", "vito", "carl"),
+                ("vito", "carl"), ("ben", "carl", "olga"), ("vito", "carl", "olga", "ian"), ("mia", "carl", "vito"),
+            )  # fmt: skip
+            stages = self.pick(("validation", "compliance", "business"), ("validation",), ("compliance", "business"))
+            base, until = self.played.events[self.pick(*done)].version, self.day + self.pick(10, 90)
+            self.signed("plan", names, version=base, stages=stages, until=until, most=self.pick(None, 1))
+
+    def unplan(self) -> None:
+        plans = self.at("plan")
+        if plans:
+            self.signed("unplan", [some(self.draw, "vera", "ian", "nat")], of=self.pick(*plans))
+
+    def planned(self) -> None:
+        """A plan, and a version under it."""
+        self.plan()
+        fresh = [v for v in VERSIONS if self.played.naive.newest("train", v) < 0]
+        if fresh:
+            self.build(fresh[0])
+            self.release()
+
+    def order(self) -> None:
+        done = self.at("complete")
+        if done:
+            target = self.pick(*TARGETS)
+            there = [n for n in done if self.played.events[n].target == target] or done
+            n = there[-1] if self.draw(st.integers(0, 4)) else self.pick(*done)
+            self.signed("order", [some(self.draw, "olga", "carl")], version=self.version(), target=target, of=n)
+
+    def back(self) -> None:
+        """Two versions live after each other, an order to go back, and the release that follows."""
+        self.whole()
+        self.whole()
+        self.order()
+        self.release()
+
+    def review(self) -> None:
+        until = self.pick(None, None, self.day + 2, self.day + 100)
+        self.signed("review", [some(self.draw, "vera", "vito")], version=self.version() or "1", until=until)
+
+    def revoke(self) -> None:
+        who = self.pick("vera", "vito", "carl", "cleo", "olga", "mia")
+        if not self.played.naive.revoked(who, len(self.played.events)):
+            self.happen("revoke", who=who, signers=(("ada", True),))
+
+    def enrol(self) -> None:
+        who = self.pick("vera", "vito", "carl", "olga", "mia", "nat")
+        if not self.played.naive.revoked(who, len(self.played.events)):
+            roles = self.pick((), ("model_validator",), ("compliance_officer", "business_owner"), ROLES_OF[who])
+            self.happen("enrol", who=who, roles=roles)
+
+    def lend(self) -> None:
+        who = self.pick("carl", "olga", "vito")
+        role = ROLES_OF[who][0] if self.draw(st.integers(0, 5)) else "auditor"
+        other, until = self.pick("nat", "mia", "ian"), self.day + self.pick(1, 10)
+        self.signed("lend", [who], other=other, role=role, until=until)
+
+    def lent(self) -> None:
+        """A role lent, and a sign-off with it."""
+        self.lend()
+        loan = self.at("lend")[-1]
+        event, version = self.played.events[loan], self.version()
+        stage = next((stage for stage, role in ROLE.items() if role == event.role), "validation")
+        if version is not None:
+            package = self.played.naive.newest("package", version)
+            facts = {"stage": stage, "role": event.role, "targets": TARGETS, "of": package, "loan": loan}
+            self.signed("approve", [event.other], version=version, **facts)
+
+    def again(self) -> None:
+        """A record that stands in the ledger is written once more, with its signatures."""
+        kinds = (
+            "approve", "reject", "block", "withdraw", "classify", "resolve", "close", "lift", "event", "glass", "plan", "order",
+            "review", "finding",
+        )  # fmt: skip
+        found = [n for n in self.at(*kinds) if self.played.events[n].copied < 0]
+        if found:
+            n = self.pick(*found)
+            self.played.happen(replace(self.played.events[n], day=self.day, copied=n))
+            self.played.compare(self.day)
+
+    def inherit(self) -> None:
+        self.signed("inherit", ["carl"], version="0", target=self.pick(*TARGETS))
+
+    def wait(self) -> None:
+        self.played.compare(self.day + self.pick(1, 4, 25, 70))
+
+
+COMMON = ("build", "approve", "approve", "approve_all", "approve_all", "release", "release", "whole", "wait")
+RARE = (
+    "adopt", "late", "object", "object", "withdraw", "lift", "lift", "classify", "classify", "register", "finding", "resolve", "resolve",
+    "close", "event", "data", "glass", "glass", "plan", "unplan", "planned", "order", "back", "review", "revoke", "enrol", "lend",
+    "lent", "again", "again", "inherit",
+)  # fmt: skip
+EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "120"))
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+@given(data=st.data())
+def test_decisions_and_what_is_live_agree_with_the_policy(data: st.DataObject) -> None:
+    draw, played = data.draw, Played()
+    played.happen(Event("adopt", 0, signers=(("ada", True), ("finn", True)), rules=draw(rules())))
+    start = draw(st.sampled_from(["nothing", "whole", "whole", "back"]))
+    if start != "nothing":
+        getattr(Drawing(draw, played), start)()
+    for _ in range(draw(st.integers(1, 10))):
+        drawing = Drawing(draw, played)
+        drawing.day += draw(st.sampled_from([0, 0, 0.5, 1, 3, 12]))
+        getattr(drawing, draw(st.sampled_from(COMMON if draw(st.booleans()) else RARE)))()
