@@ -51,7 +51,7 @@ def judge_stages(
             able = [item for item in counted if item.seq >= floor and not item.people & used]
             state = _signed_stage(case, name, stage, able, used | excluded, waived.get(name))
             # the order is kept from the moment a stage is complete: a further signature on it voids no later stage
-            if state.by == "people":
+            if state.done and state.by == "people":
                 floor = max([floor, *_completing(stage, state.signed)])
             if case.policy.separation_of_duties.distinct_people_across_stages:
                 used |= people_of(state.signed)

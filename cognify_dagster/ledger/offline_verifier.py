@@ -9,7 +9,6 @@ Invariants: nothing is trusted that does not follow from the trust file (log key
 is bounded before it is read; no socket is opened; what was not checked is said. Formats: docs/ledger-format.md.
 To read it, begin with `Verifier._bundle`, which names the checks in their order. `need(condition, message)` is a check.
 """
-
 # fmt: off
 # ruff: noqa: E701, E704
 from __future__ import annotations  # dense layout: under 800 lines, to be read in one sitting
@@ -38,11 +37,11 @@ BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cogni
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
 ABOUT, NEVER, STRENGTHS, RECOVERY = ("model", "version", "model_digest"), 2**63, ("S3", "S4"), "recovery"
 ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
-AUTHORITY, OVERSIGHT = ({kind: who.split("+") if who else [] for kind, who in (item.split(":") for item in text.split())}
-                        for text in (  # kinds that people sign, and the members that name who did. Whose signature counts:
-    "genesis: policy_adopted: person_enrolled:vouched_by+witnesses workload_enrolled:enrolled_by key_revoked:revoked_by "
-    "delegated:delegator delegation_ended:ended_by person_recertified:recertified_by person_recovered:recovery_keys "
-    "entry_disregarded:signers+recovery_keys",  # A model's oversight, the last two by machines:
+AUTHORITY, OVERSIGHT = ({kind: [*filter(None, who.split("+"))] for kind, who in (item.split(":") for item in text.split())}
+                        for text in (  # what people sign: the members that name who did. First, whose signature counts
+    "genesis: policy_adopted: person_enrolled:vouched_by+witnesses workload_enrolled:enrolled_by delegated:delegator "
+    "key_revoked:revoked_by delegation_ended:ended_by person_recertified:recertified_by person_recovered:recovery_keys "
+    "entry_disregarded:signers+recovery_keys",  # then a model's oversight, the last two by machines
     "model_classified:signers finding_opened:raised_by finding_resolved:resolved_by condition_closed:closed_by "
     "block_lifted:lifted_by change_plan_adopted:signers change_plan_ended:ended_by break_glass_opened:signers "
     "rollback_ordered:ordered_by model_adopted:adopted_by review_completed:reviewed_by model_event:reported_by "
@@ -57,8 +56,8 @@ COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
-    "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, what a "
-    "change plan covers: `cognify status` replays it; roles for findings, conditions, events and change plans",
+    "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, scope "
+    "of change plans (`cognify status` replays it); roles for findings, conditions, events and change plans",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
     "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
 class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
@@ -75,10 +74,9 @@ BODY = {"actor": SUBJECT, "evidence": list, "idem": HEX64, "key": "([0-9a-f]{16}
         "payload": HEX64, "schema": int, "sig": str, "subjects": list}
 ENTRY = {"body": dict, "heads": dict, "ledger": r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", "prev": HEX64, "seq": int,
          "time_us": int, "v": int}
-ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
-SIGN_OFF_KEYS = {"ledger", "model", "version", "package", "model_digest", "decision", "stage", "role", "meaning",
-                 "links", "comments", "conditions", "target_environments", "expires", "viewed", "checkpoint",
-                 "policy_digest", "person", "printed_name", "key_id", "signed_at", "reference"}
+ACT_KEYS = {*"ledger kind meaning person key_id role checkpoint signed_at".split()}
+SIGN_OFF_KEYS = {*("ledger model version package model_digest decision stage role meaning links comments conditions viewed "
+                   "target_environments expires checkpoint policy_digest person printed_name key_id signed_at reference").split()}
 def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad` unless a JSON object has a shape
     need(isinstance(value, dict) and value.keys() == shape.keys(), f"{where}: it has not the members that it must have")
     for name, form in shape.items():
@@ -97,8 +95,7 @@ def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes
     if isinstance(value, list): return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
     names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
     return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
-def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:
-    """Parse JSON of a shape; `exact` wants its RFC 8785 form, so also no key twice and no rounded number."""
+def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:  # `exact`: in RFC 8785 form
     try:  # beyond 2^53-1 a number is a double; int of a word raises the ValueError that it deserves
         value = json.loads(data.decode(), parse_constant=int, object_pairs_hook=lambda pairs:
                            dict(pairs) if len(dict(pairs)) == len(pairs) else int("a member is named twice"),
@@ -110,15 +107,14 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
 def unbase64(text: str, what: str) -> bytes:  # decode standard base64 strictly (the only encoding of its bytes)
     return base64.b64decode(need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")[0])
 def sha256(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
-def pae(kind: str, body: bytes) -> bytes:  # DSSE v1 pre-authentication encoding
+def pae(kind: str, body: bytes) -> bytes:  # of DSSE v1
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
 def utc(text: str) -> float:  # seconds since 1970 of a time such as 2026-11-21T08:00:00Z
     return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
-def condition(item: dict[str, Any]) -> str:  # of an approval, in words
+def condition(item: Any) -> str:  # of an approval, in words
     limit = "".join(f", {name} {value}" for name, value in item.get("limit", {}).items())
     return f"{item['text']} ({item.get('kind', 'text')}{limit}, due {item.get('due') or 'not dated'})"
-def plain(text: Any) -> str:  # without control or formatting characters, for printing what others wrote
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+def plain(text: Any) -> str: return "".join(c if c.isprintable() else "?" for c in str(text))  # fit to print
 # ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, ROOT_M1, ZERO = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P), (0, 1, 1, 0)
@@ -143,8 +139,7 @@ def _ed_decode(raw: bytes) -> Any:  # decode a point; None if it is not on the c
     x = P - x if x & 1 != sign else x
     return x, y, 1, x * y % P
 BASE = _ed_decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
-def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Verify strictly: canonical encodings only, s < L, no key of small order, equation without cofactor."""
+def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:  # strict: canonical, s < L, no cofactor
     a, s = _ed_decode(public), int.from_bytes(signature[32:], "little")
     if (len(public), len(signature)) != (32, 64) or a is None or s >= L or _sum(_ed_add, ZERO, 8, a, 0, a)[0] == 0:
         return False
@@ -164,8 +159,7 @@ def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral 
     slope = top * pow(below, -1, P256) % P256
     x = (slope * slope - p[0] - q[0]) % P256
     return x, (slope * (p[0] - x) - p[1]) % P256
-def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
-    """Verify ECDSA on P-256 with SHA-256; of a signature's DER only the one form of its two numbers counts."""
+def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:  # ECDSA on P-256; of DER only the one form
     if (y * y - x**3 + 3 * x - P256_B) % P256 or min(x, y) < 0 or max(x, y) >= P256 or not 8 <= len(signature) <= 72:
         return False
     end = 4 + signature[3]
@@ -176,8 +170,7 @@ def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:
     u, v = int(sha256(message), 16) * inverse % P256_N, r * inverse % P256_N
     point = _sum(_p256_add, None, u, P256_BASE, v, (x, y))
     return point is not None and point[0] % P256_N == r
-def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:
-    """Verify RSA PKCS#1 v1.5 with SHA-256, keys of 2,048 to 8,192 bits, by building the one block that may come out."""
+def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # by building the one block that may come out
     size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
     if not (2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1) or len(signature) != size or number >= n:
         return False
@@ -193,21 +186,19 @@ def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # 
     if es: return es256_verify(*numbers, message, signature)
     return len(found[2]) == numbers[0] and rs256_verify(*numbers[1:], message, signature)
 def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
-                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:
-    """Check that a passkey, having verified its user, signed a challenge (SHA-256 of a PAE); raise `Bad` if not."""
-    client = parse_canonical(client_data_json, "client data", exact=False)
+                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:  # the challenge is the SHA-256 of a PAE
+    client, wanted = parse_canonical(client_data_json, "client data", exact=False), base64.urlsafe_b64encode(challenge)
     need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
-    wanted = base64.urlsafe_b64encode(challenge).decode().rstrip("=")
-    need(client.get("challenge") == wanted, "the passkey signed another challenge: not this statement")
+    same = client.get("challenge") == wanted.decode().rstrip("=")
+    need(same, "the passkey signed another challenge: not this statement")
     here = client.get("origin") in ([origin] if isinstance(origin, str) else origin)
     need(here and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
     here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
-    need(here, "the passkey belongs to another site, or its data are cut off")
-    flags, rest = authenticator_data[32], authenticator_data[37:]
+    flags = need(here, "the passkey belongs to another site, or its data are cut off") and authenticator_data[32]
     need(flags & 0x05 == 0x05, "the passkey did not verify its user")
     need(flags & 0x40 == 0 and flags & 0x18 != 0x10, "the authenticator data have flags that no assertion has")
     need(flags & 0x80 == 0, "it has extension data, which this verifier does not read", UNPROVEN)
-    need(not rest, "the authenticator data are not as long as their flags say")
+    need(len(authenticator_data) == 37, "the authenticator data are not as long as their flags say")
     signed = authenticator_data + hashlib.sha256(client_data_json).digest()
     need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
 # ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
@@ -240,15 +231,14 @@ def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint te
 def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
     name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
     raw = unbase64(encoded, "verifier key")
-    need(name and len(raw) == 33 and raw[0] == algorithm, f"the key {name!r} is not an Ed25519 key of type {algorithm}")
     true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
-    need(true_id.hex() == key_id, f"the key id of {name!r} does not match")
+    fits = name and len(raw) == 33 and raw[0] == algorithm and true_id.hex() == key_id
+    need(fits, f"the key {name!r} is not an Ed25519 key of type {algorithm}, or has another id")
     return name, true_id, raw[1:]
 class Trust:  # a trust file, with the leaf hash of the first entry in a comment
     def __init__(self, text: str) -> None:
-        self.logs, self.witnesses = dict[tuple[str, bytes], bytes](), dict[tuple[str, bytes], tuple[str, bytes]]()
-        self.groups, self.genesis, self.quorum, self.vkeys = dict[str, Any](), "", "", dict[Any, str]()
-        self._names = {"none": True}  # the names in use; true for one that belongs to a group, or never can
+        self.logs, self.witnesses, self.groups, self.vkeys = dict[Any, bytes](), dict[Any, Any](), dict[str, Any](), {}
+        self.genesis, self.quorum, self._names = "", "", {"none": True}  # names in use; true: in a group, or never can be
         for number, line in enumerate(text.split("\n"), 1):
             try: self._line(line.strip(), line.split() or ["#"])
             except (Bad, ValueError) as error: raise Bad(f"line {number}: {error}", UNREADABLE) from None
@@ -274,7 +264,7 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
                 need(self._names.get(member) is False, "a group member is unknown or used twice")
                 self._names[member] = True
             k = {"all": len(rest) - 2, "any": 1}.get(rest[1]) or int(rest[1])
-            self.groups[rest[0]] = need(1 <= k <= len(rest) - 2, "the threshold does not fit the group") and (k, rest[2:])
+            self.groups[rest[0]] = need(1 <= k <= len(rest) - 2, "the threshold does not fit") and (k, rest[2:])
         else: need(kind.startswith("#"), "not a line of a trust file")
         if kind in ("witness", "group"):
             need(rest[0] not in self._names, f"the name {rest[0]!r} is taken")
@@ -316,18 +306,17 @@ class Files:  # a bundle's files, read once under bounds. Bytes are kept only wh
         return sorted((name for name in self.digests if name.startswith(folder)), key=lambda name: (len(name), name))
 class Entry:  # read strictly from its bytes
     def __init__(self, data: bytes, where: str) -> None:
-        need(len(data) <= MAX_ENTRY, f"{where}: longer than any entry")
-        value = parse_canonical(data, where, ENTRY)
-        check(value["body"], BODY, where)
-        body, self.seq, self.heads = value["body"], int(value["seq"]), value["heads"]
-        self.ledger, self.prev, self.time_us = value["ledger"], value["prev"], int(value["time_us"])
-        self.kind, self.subjects, self.evidence = str(body["kind"]), body["subjects"], body["evidence"]
-        self.key, self.sig, self.commitment = str(body["key"]), unbase64(body["sig"], where), body["payload"]
-        self.leaf = hashlib.sha256(b"\x00" + data).digest()
+        value = need(len(data) <= MAX_ENTRY, f"{where}: longer than any entry") and parse_canonical(data, where, ENTRY)
+        check(body := value["body"], BODY, where)
+        self.seq, self.heads, self.ledger, self.prev, self.time_us, version = (
+            value[name] for name in ("seq", "heads", "ledger", "prev", "time_us", "v"))
+        self.kind, self.subjects, self.evidence, self.key, self.commitment = (
+            body[name] for name in ("kind", "subjects", "evidence", "key", "payload"))
+        self.sig, self.leaf = unbase64(body["sig"], where), hashlib.sha256(b"\x00" + data).digest()
         self.facts: Any = None  # of its payload, if the bundle discloses it
         unsigned = {name: body[name] for name in body if name != "sig"}
         self.signed = pae(BODY_TYPE, canonical({"body": unsigned, "ledger": self.ledger}))
-        fits = value["v"] == 1 and min(self.seq, self.time_us) >= 0 and 1 <= body["schema"] <= 10_000
+        fits = version == 1 and min(self.seq, self.time_us) >= 0 and 1 <= body["schema"] <= 10_000
         need(fits and len(self.sig) == (64 if self.key else 0), f"{where}: a number or the signature is out of range")
         lists = ((self.subjects, SUBJECT), (self.evidence, f"sha256:{HEX64}"))
         fits = all(isinstance(item, str) and re.fullmatch(form, item) for names, form in lists for item in names)
@@ -337,25 +326,24 @@ class Entry:  # read strictly from its bytes
         moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
         self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
 # ------ The verification
-class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; a later check runs as far as earlier ones allow
+class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later checks run as far as earlier ones allow
     def __init__(self, path: str, trust_text: str | None) -> None:
         super().__init__(
-            path=path, trust_text=trust_text, manifest={}, mine="", whole="", origin="", size=0, root=b"", level=0,
-            trial=False, signatures=0, present=0, anchor={}, findings=[], warnings=[], proven=[], signers=[], cosigners=[],
-            left_out={}, entries={}, keys={}, people={}, policies={}, policy={}, roots={}, recovery={}, delegations={},
-            sign_offs={}, grants={}, deployments=[], acts={}, used=set(), lifted={},  # statements used up; disregarded entries
-            revoked={}, unproven=set(), back=set(), log_keys=set(),  # last good sizes; not proven; whose time goes back
-            absent=TAMPERED)  # what an unknown key or policy means: UNPROVEN if records about them are hidden
-    def expect(self, condition: object, where: str, message: str, outcome: int = TAMPERED) -> None:
-        """Record a finding (a warning, if the outcome is HOLDS) unless the condition is true, and go on."""
-        if not condition:
-            finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
-            (self.findings if outcome else self.warnings).append(finding)
+            **{name: {} for name in ("manifest anchor left_out entries keys people policies policy roots recovery delegations "
+                                     "sign_offs grants acts lifted revoked").split()},  # disregarded; last good sizes of log keys
+            **{name: [] for name in ("findings", "warnings", "proven", "signers", "cosigners", "deployments")},
+            **{name: set() for name in ("used", "unproven", "back", "log_keys")},  # statements; entries; time goes back
+            path=path, trust_text=trust_text, mine="", whole="", origin="", size=0, root=b"", level=0, trial=False,
+            signatures=0, present=0, absent=TAMPERED)  # `absent`: of unknown keys; UNPROVEN if records about keys are hidden
+    def expect(self, fits: object, where: str, message: str, outcome: int = TAMPERED) -> None:  # HOLDS: a warning
+        finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
+        if not fits: (self.findings if outcome else self.warnings).append(finding)
     def attempt(self, where: str, step: Any, *arguments: Any) -> Any:  # what fails in a step becomes a finding
         try: return step(*arguments)
         except Exception as e:
-            text = f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else f"it cannot be read ({type(e).__name__}: {e})"
-            self.expect(False, where, str(e) if isinstance(e, Bad) else text, outcome := getattr(e, "outcome", UNREADABLE))
+            text = str(e) if isinstance(e, Bad) else f"it cannot be read ({type(e).__name__}: {e})"
+            text = f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else text
+            self.expect(False, where, text, outcome := getattr(e, "outcome", UNREADABLE))
             return outcome
     def run(self) -> dict[str, Any]:  # run every check and return the report
         trust = None if self.trust_text is None else self.attempt("trust file", Trust, self.trust_text)
@@ -398,13 +386,13 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; a lat
                 fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
                 need(fits and time < 2**63, f"the cosignature of {plain(name)} does not verify")
                 self.cosigners.append({"witness": witness[0], "time": time})
-        seen, known = {item["witness"] for item in self.cosigners}, sorted({log for log, _ in logs})
+        seen, known = {item["witness"] for item in self.cosigners}, {log for log, _ in logs}
         if trust and self.origin in self.signers:
             self.level = 2 if trust.quorum != "none" and trust.met(trust.quorum, seen) else 1
             wrong = f"the witness quorum {trust.quorum!r} is not met ({len(seen)} cosigned)"
             self.expect(trust.quorum == "none" or self.level == 2, where, wrong, UNPROVEN)
         elif trust:
-            wrong = f"it is for the ledger {', '.join(known)}; this bundle comes from the ledger {self.origin}"
+            wrong = f"it is for the ledger {', '.join(sorted(known))}; this bundle comes from the ledger {self.origin}"
             other = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
             self.expect(False, "trust file", other if self.origin in known else wrong, UNPROVEN)
         self.expect((self.origin, self.size) == (told["ledger"], told["size"]), where, "bundle.json names another one")
@@ -488,8 +476,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; a lat
             need(entry.kind in AUTHORITY and entry.seq, str(e), e.outcome)
             self.expect(False, entry.where, f"its writer does not count: {e}", HOLDS)
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
-                assertion: Any = None) -> dict[str, Any]:
-        """The one place where a signature of a person or workload is accepted: its key counts then, and it verifies."""
+                assertion: Any = None) -> dict[str, Any]:  # the one place where a person's or workload's signature is accepted
         key: dict[str, Any] = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
         need(key, f"the key {key_id} was never enrolled", self.absent)
         mine = holder is None or (holder == key["holder"] and holder in {*self.people, RECOVERY})
@@ -528,8 +515,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; a lat
             self.roots[size] = tree_root(leaves).hex() if len(leaves) == size else None
         need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
         return value, payload
-    def _signed(self, entry: Entry, facts: dict[str, Any]) -> tuple[set[str], int, set[str]]:
-        """Verify all signatures of a record: who signed (recovery keys by id), the fewest entries seen, the digests."""
+    def _signed(self, entry: Entry, facts: dict[str, Any]) -> tuple[set[str], int, set[str]]:  # who signed, fewest seen, digests
         content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
         wanted = (entry.kind, [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}])
         signers, seen, used = list[str](), entry.seq, set[str]()

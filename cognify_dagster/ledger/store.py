@@ -145,6 +145,14 @@ class TombstoneStore(Protocol):
 
 
 @runtime_checkable
+class ForgetfulStore(Protocol):
+    """A store that can forget the facts digests it keeps of detached entries: they say something about an erased payload."""
+
+    def forget(self, seqs: Sequence[int]) -> None:
+        """Remove the facts digests kept of detached entries for good."""
+
+
+@runtime_checkable
 class ReopenableStore(Protocol):
     """A store that several processes of one verification can open by themselves."""
 

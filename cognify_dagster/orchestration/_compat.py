@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.run_coordinator import (
+    QueuedRunCoordinator,  # noqa: F401  (for coordinator.py)
+    SubmitRunContext,  # noqa: F401
+)
 from dagster._core.scheduler.instigation import (
     InstigatorStatus,  # noqa: F401  (for health.py)
     InstigatorType,  # noqa: F401
 )
+from dagster._serdes import ConfigurableClassData  # noqa: F401
 from dagster._utils.warnings import PreviewWarning
 
 MAX_RETRIES_TAG = "dagster/max_retries"

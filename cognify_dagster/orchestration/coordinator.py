@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
-from dagster._core.storage.dagster_run import DagsterRun
-from dagster._serdes import ConfigurableClassData
 
+from cognify_dagster.orchestration._compat import ConfigurableClassData, QueuedRunCoordinator, SubmitRunContext
 from cognify_dagster.orchestration.attribution import UNAUTHENTICATED, USER_TAG
 
 SOURCE_TAG = "cognify/user_from"
@@ -67,7 +65,7 @@ class ProxyUserRunCoordinator(QueuedRunCoordinator):
             raise ValueError(f"run_coordinator: missing must be refuse or mark, not {missing!r}")
         return cls(header=header, missing=missing, inst_data=inst_data, **value)
 
-    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         """Set the user of a run, then queue it.
 
         Raises:
@@ -90,7 +88,7 @@ class ProxyUserRunCoordinator(QueuedRunCoordinator):
             )
         return {USER_TAG: UNAUTHENTICATED, SOURCE_TAG: f"no header {self.header}"}
 
-    def _otherwise(self, run: DagsterRun) -> dict[str, str]:
+    def _otherwise(self, run: dg.DagsterRun) -> dict[str, str]:
         """Nobody was asked who they are: a retry keeps the user of the run that it repeats, any other has none."""
         claimed = run.tags.get(USER_TAG)
         parent = self._instance.get_run_by_id(run.tags.get(_PARENT_TAG, "")) if claimed else None

@@ -218,7 +218,7 @@ def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, lane: Lan
                     **sign_off_now(workspace, found),
                     f"{PREFIX}stages": stage_table(decision),
                     **workflow_fields(decision),
-                    f"{PREFIX}decided_on_size": decision.size,
+                    f"{PREFIX}decided_on_size": str(decision.size),  # text: of numbers the UI draws a plot
                     f"{PREFIX}decided_at": utc(now),
                 },
             )

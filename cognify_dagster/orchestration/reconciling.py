@@ -6,6 +6,7 @@ has lost (wiped assets, deleted runs) is said and is no finding, because it chan
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -174,9 +175,10 @@ def _false_pass(
     workspace: Workspace, reading: Reading, model: GovernedModel, lane: Lane, evaluation: Any, at_s: float
 ) -> str | None:
     """Decide again on the ledger's size and time that a passed sign-off check names."""
-    size = getattr(evaluation.metadata.get(f"{PREFIX}decided_on_size"), "value", None)
+    written = getattr(evaluation.metadata.get(f"{PREFIX}decided_on_size"), "value", None)
+    size = int(written) if isinstance(written, str) and re.fullmatch(r"[0-9]{1,18}", written) else None
     said = getattr(evaluation.metadata.get(f"{PREFIX}decided_at"), "value", None)
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= reading.size or not isinstance(said, str):
+    if size is None or not 0 < size <= reading.size or not isinstance(said, str):
         return "it passed without naming the ledger entries it was decided on"
     try:
         now = parse_utc(said)

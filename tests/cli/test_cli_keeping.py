@@ -77,8 +77,11 @@ def test_an_erasure_that_was_cut_off_is_resumed_without_new_signatures(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "erase", killed)
         assert erase(cognify, ready, "--seq", seq).code == 3
-    assert cognify("ledger", "verify", at=ready).code == 0
+    unfinished = cognify("ledger", "verify", at=ready)
+    assert unfinished.code == 4
+    assert "cognify erase --resume" in unfinished.out
     assert cognify("erase", "--resume", "--json", at=ready).json == {"erased": [seq]}
+    assert cognify("ledger", "verify", at=ready).code == 0
     assert cognify("erase", "--resume", "--seq", 3, at=ready).code == 5
     assert cognify("erase", "--seq", 3, at=ready).code == 5
 

@@ -28,7 +28,7 @@ def _all_commands() -> list[tuple[str, ...]]:
     for name in _COMMANDS:
         command = main.get_command(click.Context(main), name)
         children = command.commands if isinstance(command, click.Group) else {}
-        found += [(name, child) for child in children] or [(name,)]
+        found += [(name, word) for word, child in children.items() if not child.hidden] or [(name,)]
     return found
 
 

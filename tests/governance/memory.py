@@ -99,7 +99,7 @@ class Memory:
         self.entries: list[VerifiedEntry] = []
         self.heads: dict[str, int] = {}
         self.cache = RecordCache()
-        self._view: VerifiedView | None = None
+        self._reading: Reading | None = None
 
     def fork(self) -> Memory:
         """A ledger that goes on from here on its own. What was parsed is shared, what was concluded is not."""
@@ -126,19 +126,20 @@ class Memory:
         data = assemble(ORIGIN, body, heads, prev, seq, int(moment(day).timestamp() * 1_000_000))
         self.heads.update(dict.fromkeys(draft.subjects, seq))
         self.entries.append(VerifiedEntry(Entry.parse(data), json.loads(draft.payload), None))
-        self._view = None
+        self._reading = None
         return seq
 
     def view(self) -> VerifiedView:
         """All entries, with their real root."""
-        if self._view is None:
-            root = merkle_root(entry.entry.leaf for entry in self.entries)
-            self._view = VerifiedView(ORIGIN, self.size, root, tuple(self.entries), dict(self.heads))
-        return self._view
+        return self.reading().view
 
     def reading(self) -> Reading:
         """All entries as records."""
-        return Reading(self.view(), self.cache)
+        if self._reading is None:
+            root = merkle_root(entry.entry.leaf for entry in self.entries)
+            view = VerifiedView(ORIGIN, self.size, root, tuple(self.entries), dict(self.heads))
+            self._reading = Reading(view, self.cache)
+        return self._reading
 
     def leaf(self, seq: int) -> str:
         """The leaf hash of an entry, in hex."""

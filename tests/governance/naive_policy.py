@@ -400,7 +400,8 @@ class Naive:
         for n, event in reversed(list(self.effective("plan", counts))):
             train = self.newest("train", version)
             over = n in ended or (event.until or 0) <= day
-            inside = 0.05 <= self.events[train].rate <= 0.2
+            rate, base_rate = self.events[train].rate, self.events[self.newest("train", event.version)].rate
+            inside = rate == base_rate or 0.05 <= rate <= 0.2
             before = {
                 grant.version
                 for _, grant in self.of("grant")

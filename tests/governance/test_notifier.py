@@ -59,7 +59,7 @@ class Inbox:
     def login(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login, data.password))
-        return AuthResult(success=data.password == SECRET.encode())
+        return AuthResult(success=data.password == SECRET.encode(), handled=False)
 
     def take(self) -> dict[str, EmailMessage]:
         """Mails since the last call, by recipient; at most one each."""

@@ -506,6 +506,8 @@ def test_what_was_erased_while_detached_does_not_come_back(ledger: Any, tmp_path
     both: Store = ArchivedStore(ledger, [archive])
     record(both, "payload_erased", {"seq": 20, "seqs": [20, 21], "basis": "Art. 17"})
     both.erase([20])  # 21 stayed in a copy of the archive that nobody reached
+    if isinstance(ledger, SqliteStore):  # what the database keeps of it is forgotten too
+        assert [stone.facts_digest is None for stone in ledger.tombstones(20, 22)] == [True, False]
     assert b'"n":20,' not in (tmp_path / "0/payloads/000").read_bytes()
     again = opened(tmp_path / "0")
     assert again.manifest == archive.manifest

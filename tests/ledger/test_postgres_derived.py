@@ -8,7 +8,7 @@ import pytest
 
 from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.postgres.store import init_postgres
-from cognify_dagster.ledger.store import DerivedStore
+from cognify_dagster.ledger.store import DerivedStore, Segment
 from tests.conformance.postgres_server import NewLedger, postgres_ledger
 from tests.ledger.drafts import ORIGIN, START, draft
 from tests.ledger.founded_postgres import KEY_ID, found, signed
@@ -106,3 +106,17 @@ def test_a_guard_that_is_off_is_found(place: NewLedger) -> None:
 def test_the_entry_of_a_row_is_named(place: NewLedger) -> None:
     place.overpower("UPDATE act SET holder = 'workload/y' WHERE seq = 4")
     assert {seq for seq, _ in place.open().check_derived()} == {4}
+
+
+def test_acts_in_a_detached_segment_keep_their_effect(place: NewLedger) -> None:
+    store = place.open()
+    store.append_many([seal_body(ORIGIN, signed(number)) for number in range(10, 300)], START)
+    rows, payloads = list(store.entries(0, 256)), list(store.payloads(0, 256))
+    kept = place.sql("SELECT * FROM act ORDER BY seq, pos"), place.sql("SELECT * FROM writer")
+    segment = Segment(0, 256, "ab" * 32)
+    store.detach(segment)
+    assert store.check_derived() == []
+    store.append(seal_body(ORIGIN, signed(400)), START, None)
+    store.attach(segment, rows, payloads)
+    assert store.check_derived() == []
+    assert (place.sql("SELECT * FROM act ORDER BY seq, pos"), place.sql("SELECT * FROM writer")) == kept

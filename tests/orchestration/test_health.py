@@ -41,7 +41,9 @@ def test_a_renamed_sensor_is_found_and_a_foreign_one_of_that_name_is_not(
 def test_the_sensors_of_build_defs_are_recognised(tmp_path: Path):
     (tmp_path / "definitions.py").write_text("from tests.orchestration.project import defs\n")
     location = load_location(tmp_path)
-    assert location["sensors"] == {"tiny_approval_sensor": True, "tiny_reconciliation_sensor": True}
+    assert location["sensors"] == dict.fromkeys(
+        ("tiny_approval_sensor", "tiny_reconciliation_sensor", "tiny_notification_sensor"), True
+    )
     assert location["pools"] == ["tiny_production_deployment"]
 
 

@@ -59,7 +59,7 @@ defs = dg.Definitions.merge(
 def test_the_printed_example_runs_from_data_to_release(
     tmp_path: Path, founded: stock.Stock, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ):
-    from cognify_dagster.governance import adopt_gate_set
+    from cognify_dagster.governance import adopt_gate_set, classify_model
 
     folder = tmp_path / "project"
     shutil.copytree(founded.folder, folder)
@@ -80,6 +80,9 @@ def test_the_printed_example_runs_from_data_to_release(
 
     run(None, "loans_train", "loans_holdout")
     run("1", "credit_model", "credit_eval", "credit_default_package")
+    signers = [founded.keys["carl"], founded.keys["olga"]]
+    facts = {"model": "credit_default", "tier": "low", "owner": "person/olga", "rationale": "nothing depends on it"}
+    classify_model(cg.Workspace.open(folder), signers, **facts)
     released = run("1", "credit_service")  # a low tier needs no signatures
     assert [event.asset_key.to_user_string() for event in released.get_asset_materialization_events()] == [
         "credit_service"
@@ -109,13 +112,16 @@ def test_build_defs_brings_no_resource_so_that_a_forgotten_ledger_fails_at_load(
 def test_build_defs_adds_package_check_and_running_sensors():
     built = project.tiny.build_defs(assets=[project.tiny_model, project.tiny_eval, project.tiny_service])
     sensors = {sensor.name: sensor for sensor in built.sensors or ()}
-    assert set(sensors) == {"tiny_approval_sensor", "tiny_reconciliation_sensor"}
+    assert set(sensors) == {"tiny_approval_sensor", "tiny_reconciliation_sensor", "tiny_notification_sensor"}
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
     assert [check.check_key.name for check in built.asset_checks or ()] == ["sign_off"]
     names = {spec.key.to_user_string() for asset in built.assets or () for spec in asset.specs}
     assert "tiny_package" in names
     without = project.tiny.build_defs(assets=[project.tiny_model, project.tiny_eval])
-    assert [sensor.name for sensor in without.sensors or ()] == ["tiny_reconciliation_sensor"]
+    assert [sensor.name for sensor in without.sensors or ()] == [
+        "tiny_reconciliation_sensor",
+        "tiny_notification_sensor",
+    ]
 
 
 def test_two_governed_models_merge():
@@ -346,7 +352,11 @@ def test_the_component_builds_the_same_definitions():
     assert {spec.key for spec in defs.resolve_all_asset_specs()} == {
         spec.key for spec in project.defs.resolve_all_asset_specs()
     }
-    assert {sensor.name for sensor in built.sensors or ()} == {"tiny_approval_sensor", "tiny_reconciliation_sensor"}
+    assert {sensor.name for sensor in built.sensors or ()} == {
+        "tiny_approval_sensor",
+        "tiny_reconciliation_sensor",
+        "tiny_notification_sensor",
+    }
     assert defs.resolve_asset_graph().asset_check_keys == project.defs.resolve_asset_graph().asset_check_keys
 
 

@@ -18,6 +18,7 @@ from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, Tampere
 from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.store import (
     DerivedStore,
+    ForgetfulStore,
     Receipt,
     ReopenableStore,
     Segment,
@@ -278,6 +279,8 @@ class ArchivedStore:
             inside += [(archive, seq) for archive, _, _ in self._parts(seq, seq + 1) if archive is not None]
         for archive, seq in inside:
             archive.erase([seq])
+        if inside and isinstance(self.store, ForgetfulStore):
+            self.store.forget([seq for _, seq in inside])
         self.store.erase([seq for seq in seqs if seq >= low])
 
     def load(

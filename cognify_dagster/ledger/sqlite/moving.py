@@ -109,6 +109,13 @@ def erase(db: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> None:
     )
 
 
+def forget(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
+    """Empty the facts digests that tombstones keep; see `ForgetfulStore.forget`."""
+    db.executemany(
+        "UPDATE archived SET facts_digest = NULL WHERE seq = ? AND facts_digest IS NOT NULL", [(seq,) for seq in seqs]
+    )
+
+
 def segments(db: sqlite3.Connection) -> list[Segment]:
     """Return the detached segments in order."""
     rows = db.execute("SELECT first, past, manifest FROM segment ORDER BY first").fetchall()

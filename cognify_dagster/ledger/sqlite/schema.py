@@ -100,7 +100,10 @@ CREATE TRIGGER archived_in_segment BEFORE INSERT ON archived
         OR NOT EXISTS (SELECT 1 FROM segment WHERE new.seq >= first AND new.seq < past)
         OR NOT EXISTS (SELECT 1 FROM entry WHERE seq = new.seq AND idem = new.idem AND leaf = new.leaf)
     BEGIN SELECT raise(ABORT, 'append-only'); END;
-CREATE TRIGGER archived_no_update BEFORE UPDATE ON archived BEGIN SELECT raise(ABORT, 'append-only'); END;
+CREATE TRIGGER archived_only_erase BEFORE UPDATE ON archived
+    WHEN new.facts_digest IS NOT NULL OR new.seq IS NOT old.seq OR new.idem IS NOT old.idem OR new.leaf IS NOT old.leaf
+        OR new.time_us IS NOT old.time_us
+    BEGIN SELECT raise(ABORT, 'append-only: of an archived entry only the digest can be erased'); END;
 CREATE TRIGGER archived_only_attach BEFORE DELETE ON archived
     WHEN NOT EXISTS (SELECT 1 FROM entry WHERE seq = old.seq AND leaf = old.leaf)
     BEGIN SELECT raise(ABORT, 'append-only'); END;

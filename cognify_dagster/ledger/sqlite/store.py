@@ -356,6 +356,12 @@ class SqliteStore:
             moving.erase(handle.db, self.path, seqs)
         self._truncate_wal()
 
+    def forget(self, seqs: Sequence[int]) -> None:
+        """See `ForgetfulStore.forget`."""
+        with self._transaction() as handle:
+            moving.forget(handle.db, seqs)
+        self._truncate_wal()
+
     def _truncate_wal(self) -> None:
         with self._connections.writing, self._session() as handle:
             truncate_wal(handle.db, self.path)

@@ -1,7 +1,8 @@
 """Payloads that are still there, or there again, although an erasure entry covers them.
 
-Invariant: an erasure that is just being carried out raises no alarm. Its entry is written first and the payload removed right
-after, so a payload found in between is looked at again before it counts.
+Invariants: an erasure that is just being carried out raises no alarm. Its entry is written first and the payload removed right
+after, so a payload found in between is looked at again before it counts. What is left then is no tampering with the record (the
+payload is the one that was committed to), but the erasure is not proven.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def put_back(store: Store, seam: Seam) -> list[Finding]:
         time.sleep(_PAUSE_S)
     return [
         Finding(
-            Outcome.TAMPERED,
+            Outcome.UNPROVEN,
             seq,
-            f"its payload is here although entry {by[seq]} erased it: it was put back, or the erasure was never finished; erase it again",
+            f"its payload is here although entry {by[seq]} erased it: it was put back, or the erasure was cut off; finish it with "
+            "`cognify erase --resume`",
         )
         for seq in left
     ]
