@@ -336,8 +336,11 @@ def _readable(case: Case, relied_on: set[str], lineage: Lineage) -> None:
     """Refuse on entries of unknown kinds, erased ones that may have said no, and those by writers who may not write them."""
     for item in (*case.reading.erased(case.subject), *case.reading.erased(f"oversight/{case.model}")):
         case.block(
-            "erased_entry", f"entry {item.entry.seq} ({item.entry.kind}) was erased, so nobody knows what it said",
-            "the model's engineer (a new version)" if case.subject in item.entry.subjects else "the model's engineer (the model under another key)",
+            "erased_entry",
+            f"entry {item.entry.seq} ({item.entry.kind}) was erased, so nobody knows what it said",
+            "the model's engineer (a new version)"
+            if case.subject in item.entry.subjects
+            else "the model's engineer (the model under another key)",
         )
     seen: set[int] = set()
     whole = {subject for subject in relied_on if subject.startswith(_WHOLE_HISTORY)} | {case.subject}

@@ -62,7 +62,9 @@ def _evaluation(
         return None, None
     record = evaluation.record
     if record.training_seq != training.seq or record.model_digest != training.record.model_file.digest:
-        case.block("evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes", ENGINEER)
+        case.block(
+            "evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes", ENGINEER
+        )
     found = case.reading.at(record.gate_set_seq) if record.gate_set_seq < case.reading.size else None
     if found is None or not isinstance(found.record, GateSetAdopted):
         case.block("no_gate_set", f"evaluation entry {evaluation.seq} names no adopted gate set", "a validator")
@@ -99,7 +101,9 @@ def _thresholds(
         and check_gate_set(case.reading, item, case.people, case.policy) is None
     ]
     if newer:
-        case.block("gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started", ENGINEER)
+        case.block(
+            "gate_set_superseded", f"entry {newer[-1]} had replaced the thresholds before training started", ENGINEER
+        )
     if gate_set.record.model != case.model or gate_set.record.digest != evaluation.record.gate_set_digest:
         case.block("gate_set_other", "the evaluation used other thresholds than those adopted for this model", ENGINEER)
 
@@ -132,7 +136,9 @@ def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Re
                 "dataset_unknown", f"dataset {ref.name} is not a snapshot in this ledger", "the model's engineer"
             )
         elif found.record.name != ref.name or found.record.root != ref.root:
-            case.block("dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used", ENGINEER)
+            case.block(
+                "dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used", ENGINEER
+            )
 
 
 def _attribution(case: Case, training: Recorded[TrainingRun] | None, package: Recorded[Package] | None) -> None:

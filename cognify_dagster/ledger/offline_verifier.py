@@ -53,6 +53,8 @@ MAY = {"model_classified": "classifiers", "block_lifted": "blockers", "rollback_
        "review_completed": "review_roles"}  # the member of the policy that names the roles for it
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
           "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
+TITLES = ("Version", "Shown by this check", "Sign-offs", "Exposure", "Released", "Deployed", "Other acts", "Notes",
+          "Not checked")
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
@@ -360,39 +362,37 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         for step in (self._disregard, self._acts, self._copies, self._evidence): step()
         self._coverage(closure)
     def _manifest(self) -> None:
-        manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
+        self.manifest = manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
-        self.manifest, self.mine = manifest, f"model/{manifest['model']}@{manifest['version']}"
-        self.whole = f"oversight/{manifest['model']}"  # the subject of what concerns all versions
+        self.mine, self.whole = f"model/{manifest['model']}@{manifest['version']}", f"oversight/{manifest['model']}"
         listed = {item["path"]: (item["sha256"], item["size"]) for item in manifest["files"]}
         found = {path: known for path, known in self.files.digests.items() if path != "bundle.json"}
         self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
         for path in sorted({*listed, *found}):
-            wrong = "it is not the one listed: it was changed" if path in listed else "it is not in the bundle's list"
-            self.expect(listed.get(path) == found.get(path), path, wrong if path in found else "listed but missing")
+            wrong = "not in the bundle's list" if path not in listed else "changed" if path in found else "listed but missing"
+            self.expect(listed.get(path) == found.get(path), path, f"it is {wrong}")
     def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
         where, told = "ledger/checkpoint.txt", self.manifest
         self.note = self.files.bytes(where).decode("utf-8", "replace")
         text, lines = parse_note(self.note)
         self.origin, self.size, self.root = parse_checkpoint(text)
-        logs, witnesses = (trust.logs, trust.witnesses) if trust else ({}, {})
-        for name, key_id, signature in lines:
-            if log := logs.get((name, key_id)):
+        for name, key_id, signature in lines if trust else []:
+            if log := trust.logs.get((name, key_id)):  # type: ignore[union-attr]
                 need(ed25519_verify(log, text.encode(), signature), f"the signature of {plain(name)} does not verify")
                 self.signers.append(name)
                 self.log_keys |= {trust.vkeys[name, key_id]} if trust and name == self.origin else set()
-            if witness := witnesses.get((name, key_id)):
+            if witness := trust.witnesses.get((name, key_id)):  # type: ignore[union-attr]
                 time = int.from_bytes(signature[:8], "big")
                 fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
                 need(fits and time < 2**63, f"the cosignature of {plain(name)} does not verify")
                 self.cosigners.append({"witness": witness[0], "time": time})
-        seen, known = {item["witness"] for item in self.cosigners}, {log for log, _ in logs}
         if trust and self.origin in self.signers:
-            self.level = 2 if trust.quorum != "none" and trust.met(trust.quorum, seen) else 1
-            wrong = f"the witness quorum {trust.quorum!r} is not met ({len(seen)} cosigned)"
-            self.expect(trust.quorum == "none" or self.level == 2, where, wrong, UNPROVEN)
+            met = trust.quorum != "none" and trust.met(trust.quorum, {item["witness"] for item in self.cosigners})
+            self.level, wrong = 2 if met else 1, f"the witness quorum {trust.quorum!r} is not met"
+            self.expect(trust.quorum == "none" or met, where, wrong, UNPROVEN)
         elif trust:
-            wrong = f"it is for the ledger {', '.join(sorted(known))}; this bundle comes from the ledger {self.origin}"
+            known = sorted({log for log, _ in trust.logs})
+            wrong = f"it is for the ledger {', '.join(known)}; this bundle comes from the ledger {self.origin}"
             other = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
             self.expect(False, "trust file", other if self.origin in known else wrong, UNPROVEN)
         self.expect((self.origin, self.size) == (told["ledger"], told["size"]), where, "bundle.json names another one")
@@ -410,28 +410,27 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         forked = first and pinned and self.level and first.leaf.hex() != pinned  # without a known log: another ledger
         self.expect(not forked, "entry 0", "the ledger begins otherwise than the trust file says", ROLLED_BACK)
     def _entry(self, name: str, newest: dict[str, int]) -> Entry:  # its form, proof, predecessors, payload
-        entry, last = Entry(self.files.bytes(name), name), max(self.entries, default=-1)
-        need(name == f"ledger/entries/{entry.seq:08d}.json", f"its bytes say sequence number {entry.seq}")
-        need(entry.ledger == self.origin, f"it belongs to ledger {entry.ledger!r}")
-        before, earlier, self.entries[entry.seq] = self.entries.get(entry.seq - 1), self.entries.get(last), entry
-        proof, payload = f"ledger/proofs/{entry.seq:08d}.tlog-proof", f"ledger/payloads/{entry.seq:08d}.json"
+        entry, earlier = Entry(self.files.bytes(name), name), self.entries.get(max(self.entries, default=-1))
+        fits = name == f"ledger/entries/{(seq := entry.seq):08d}.json" and entry.ledger == self.origin
+        need(fits, f"its bytes say entry {seq} of {entry.ledger!r}")
+        before, self.entries[seq] = self.entries.get(seq - 1), entry
+        proof, payload = f"ledger/proofs/{seq:08d}.tlog-proof", f"ledger/payloads/{seq:08d}.json"
         head, _, note = self.files.bytes(proof).decode("utf-8", "replace").partition("\n\n")
-        need(head.split("\n")[:2] == ["c2sp.org/tlog-proof@v1", f"index {entry.seq}"], f"{proof} is for another entry")
-        need(note == self.note, f"{proof} leads to another checkpoint than ledger/checkpoint.txt")
-        check_inclusion(entry.seq, self.size, entry.leaf, [unbase64(x, proof) for x in head.split("\n")[2:]], self.root)
-        need(before is None or entry.prev == before.leaf.hex(), "its previous-leaf hash is not that of the one before")
-        need((entry.seq == 0) == (entry.prev == "0" * 64), "only the first entry has no previous leaf")
-        self.back |= {entry.seq} if earlier and entry.time_us < earlier.time_us and entry.kind == CLOCK else set()
-        fits = not earlier or entry.time_us >= earlier.time_us or entry.seq in self.back
-        need(fits, "its time lies before that of an earlier entry")
+        fits = head.split("\n")[:2] == ["c2sp.org/tlog-proof@v1", f"index {seq}"] and note == self.note
+        need(fits, f"{proof} is for another entry, or leads to another checkpoint than ledger/checkpoint.txt")
+        check_inclusion(seq, self.size, entry.leaf, [unbase64(x, proof) for x in head.split("\n")[2:]], self.root)
+        fits = (not before or entry.prev == before.leaf.hex()) and (seq == 0) == (entry.prev == "0" * 64)
+        need(fits, "its previous-leaf hash is not that of the one before")
+        back = earlier and entry.time_us < earlier.time_us
+        self.back |= {seq} if back and entry.kind == CLOCK else set()
+        need(not back or seq in self.back, "its time lies before that of an earlier entry")
         skips = [subject for subject, head in entry.heads.items() if newest.get(subject, -1) > head]
         need(not skips, f"its heads skip an earlier entry about {', '.join(skips)}")
         if payload in self.files.kept:
             value = parse_canonical(self.files.bytes(payload), payload, {"salt": HEX64, "payload": str})
-            content = unbase64(value["payload"], payload)
-            committed = sha256(b"cognify/payload/v1\x00" + bytes.fromhex(value["salt"]) + content)
-            need(committed == entry.commitment, f"{payload} is not the payload that the entry commits to")
-            entry.facts = dict(parse_canonical(content, payload)["facts"])
+            salted = b"cognify/payload/v1\x00" + bytes.fromhex(value["salt"]) + unbase64(value["payload"], payload)
+            need(sha256(salted) == entry.commitment, f"{payload} is not the payload that the entry commits to")
+            entry.facts = dict(parse_canonical(salted[51:], payload)["facts"])
         return entry
     def _closure(self) -> list[Entry]:  # walk the heads of all the anchor's subjects back to their beginning
         anchor: Any = self.entries.get(self.manifest["anchor_seq"])
@@ -455,7 +454,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         self._writer(entry)
         shared = {"people", "policy", self.whole} & topics if kind not in RELYING else set()
         if facts is None:
-            self._end(entry.seq, lambda key: key["holder"] in topics and kind in AUTHORITY)  # it may say so
+            self._end(self.keys, entry.seq, lambda key: key["holder"] in topics and kind in AUTHORITY)  # it may say so
             needed = kind in AUTHORITY or kind in ACTS or self.mine in topics or shared
             need(not needed, "its payload, about people, keys, policy or this version, is not disclosed", UNPROVEN)
             return
@@ -476,7 +475,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             need(entry.kind in AUTHORITY and entry.seq, str(e), e.outcome)
             self.expect(False, entry.where, f"its writer does not count: {e}", HOLDS)
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
-                assertion: Any = None) -> dict[str, Any]:  # the one place where a person's or workload's signature is accepted
+                assertion: Any = None) -> dict[str, Any]:  # the one place where anybody's signature is accepted
         key: dict[str, Any] = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
         need(key, f"the key {key_id} was never enrolled", self.absent)
         mine = holder is None or (holder == key["holder"] and holder in {*self.people, RECOVERY})
@@ -484,30 +483,28 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
-        need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other signature has one")
+        need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other one has")
         if assertion:
             check(assertion, {"authenticator_data": str, "client_data_json": str}, "the assertion")
-            data, client = [unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json")]
+            parts = [unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json")]
             sites = key["passkey"]["rp_id"], [*key["passkey"]["origins"]]
-            verify_assertion(key["public"], data, client, signature, hashlib.sha256(message).digest(), *sites)
-        fits = assertion or ed25519_verify(key["public"], message, signature)
-        need(fits, f"the signature of {key['holder']} does not verify")
-        self.signatures += 1
+            verify_assertion(key["public"], *parts, signature, hashlib.sha256(message).digest(), *sites)
+        verified = assertion or ed25519_verify(key["public"], message, signature)
+        self.signatures += need(verified, f"the signature of {key['holder']} does not verify") and 1
         return key
-    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[dict[str, Any], bytes]:  # of a DSSE envelope
+    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[Any, bytes]:  # of a DSSE envelope
         payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
-        value = parse_canonical(payload, "statement")
+        value, assertion = parse_canonical(payload, "statement"), signature.get("webauthn")
         types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
         need(types == (PAYLOAD_TYPE, STATEMENT_TYPE, kind, 3, 4), f"it is not an in-toto Statement v1 of type {kind}")
-        said, raw, assertion = value["predicate"], unbase64(signature["sig"], "signature"), signature.get("webauthn")
-        size, seen = said["checkpoint"]["size"], said["checkpoint"]["root"]
-        more, members = ["on_behalf_of"] * bool(said.get("on_behalf_of")), ["webauthn"] * bool(assertion)
-        fits = said.keys() == (ACT_KEYS if kind == ACT_TYPE else {*SIGN_OFF_KEYS, *more})
-        need(fits and signature["keyid"] == said["key_id"], "the statement has other members, or names another key")
-        fits = signature.keys() == {"keyid", "sig", *members}
+        said, size, seen = (it := value["predicate"]), it["checkpoint"]["size"], it["checkpoint"]["root"]
+        wanted = ACT_KEYS if kind == ACT_TYPE else {*SIGN_OFF_KEYS, *["on_behalf_of"] * bool(said.get("on_behalf_of"))}
+        fits = said.keys() == wanted and signature["keyid"] == said["key_id"] and said["ledger"] == self.origin
+        need(fits, "the statement has other members, names another key or belongs to another ledger")
+        fits = signature.keys() == {"keyid", "sig", *["webauthn"] * bool(assertion)}
         need(fits, "its signature is of a form that this verifier does not know", UNPROVEN)
-        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion)
-        need(said["ledger"] == self.origin, "the statement belongs to another ledger")
+        raw, message = unbase64(signature["sig"], "signature"), pae(PAYLOAD_TYPE, payload)
+        self._accept(said["key_id"], said["person"], seq, message, raw, assertion)
         need(0 <= size <= seq, f"the signer claims to have seen {size} entries, but this is entry {seq}")
         need(sha256(payload) not in self.used, "the same statement stands in an earlier entry; it counts once")
         if size not in self.roots:  # it can be compared if all entries before it are in the bundle
@@ -515,7 +512,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             self.roots[size] = tree_root(leaves).hex() if len(leaves) == size else None
         need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
         return value, payload
-    def _signed(self, entry: Entry, facts: dict[str, Any]) -> tuple[set[str], int, set[str]]:  # who signed, fewest seen, digests
+    def _signed(self, entry: Entry, facts: Any) -> tuple[set[str], int, set[str]]:  # signers, fewest seen, digests
         content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
         wanted = (entry.kind, [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}])
         signers, seen, used = list[str](), entry.seq, set[str]()
@@ -523,24 +520,23 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             value, payload = self._statement(envelope, ACT_TYPE, entry.seq)
             said = value["predicate"]
             need((said["kind"], value["subject"]) == wanted, "the statement signs something else")
-            signers.append(said["key_id" if said["person"] == RECOVERY else "person"])
+            signers.append(said["key_id" if said["person"] == RECOVERY else "person"])  # recovery keys by their id
             seen, used = min(seen, said["checkpoint"]["size"]), used | {sha256(payload)}
         members = [facts.get(name) or [] for name in SIGNERS[entry.kind]]
         named = sorted(name for found in members for name in ([found] if isinstance(found, str) else found))
-        need(len({*signers}) == len(signers), "a person signed it twice; different people have to sign")
-        need(named == sorted(signers) or not SIGNERS[entry.kind], "it names other people than those who signed")
+        fits = len({*signers}) == len(signers) and (named == sorted(signers) or not SIGNERS[entry.kind])
+        need(fits, "it names other people than those who signed, or one of them twice")
         return {*signers}, seen, used
+    def _rules(self, name: str) -> Any: return self.policy.get(name, {})
     def _roles(self, person: str, entry: Entry) -> set[str]:  # that count for a signature in an entry
         item, days = self.people.get(person, {"roles": [], "confirmed": 0}), self._rules("people").get("recertify_days")
         return set() if days and entry.time_us > item["confirmed"] + days * 86_400_000_000 else {*item["roles"]}
-    def _rules(self, name: str) -> Any: return self.policy.get(name, {})
-    def _holding(self, signers: set[str], roles: Any, entry: Entry) -> int:  # how many hold one of them; None: any role
-        return sum(bool(found if roles is None else found & {*roles}) for found in (self._roles(p, entry) for p in signers))
-    def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all there ever were, or those that count `until` then
+    def _holding(self, signers: Any, roles: Any, entry: Entry) -> int:  # how many hold one of these roles; None: any
+        return sum(bool(held if roles is None else held & {*roles}) for held in (self._roles(p, entry) for p in signers))
+    def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all that ever were, or those that count until then
         return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
-    def _end(self, seq: int, which: Any, items: Any = None) -> None:  # keys (or delegations) end with entry `seq`
-        for item in (self.keys if items is None else items).values():
-            item["until"] = min(item["until"], seq if which(item) else NEVER)
+    def _end(self, items: Any, seq: int, which: Any) -> None:  # keys or delegations end with an entry
+        for item in items.values(): item["until"] = min(item["until"], seq if which(item) else NEVER)
     def _enrol(self, item: Any, seq: int) -> set[str]:  # take in keys of a person or workload, for later entries
         holder, keys = (item["person"], item["keys"]) if "person" in item else (item["workload"], [item["key"]])
         new = dict[str, Any]()
@@ -549,49 +545,45 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             ours = key["algorithm"] == ("webauthn" if passkey and "person" in item else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
             owner = self.keys.get(key_id, {"holder": holder})["holder"]
-            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or is there twice")
+            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or is listed twice")
             new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
                            "until": NEVER, "strength": "S4" if passkey else "S3", **self.keys.get(key_id, {})}
             new[key_id]["kinds"] = item.get("kinds")
         self.keys |= new
         return {*new}
     def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
-        kind, signers = entry.kind, set[str]()
+        kind, at, glass = entry.kind, entry.seq, {"roles": [], "extra_role": "", "quorum": 2, **self._rules("break_glass")}
         try:
             if kind in OVERSIGHT:
                 said = [f"{k}: {v}" for k, v in facts.items() if v not in (None, "", [], {}) and "envelope" not in k]
-                row = {"seq": entry.seq, "time": entry.time, "kind": kind, "facts": facts, "said": ", ".join(said)}
-                self.acts[entry.seq] = row | {"signers": [], "counts": False}
-            by_machine = kind in OVERSIGHT and not SIGNERS[kind] or (kind == "model_event" and not facts["envelope"])
-            signers = set() if by_machine else self._signed(entry, facts)[0]
-            if kind in OVERSIGHT:
-                glass = {"roles": [], "extra_role": None, "quorum": 2, **self._rules("break_glass")}
-                broken, named = kind == "break_glass_opened", str(facts.get("reported_by"))
-                roles = [*glass["roles"], glass["extra_role"]] if broken else self.policy.get(MAY.get(kind, ""))
-                least = 1 if self.trial else glass["quorum"] if broken else 2 if kind == "block_lifted" else 1
-                able = self._holding(signers, roles, entry) >= least or (by_machine and not named.startswith("person/"))
-                able = able and (not broken or self._holding(signers, [glass["extra_role"]], entry))
-                need(able, f"it is not signed by {least} who hold a role for it", self.absent)
-                self.acts[entry.seq] |= {"signers": sorted(signers), "counts": True}
-                return
-            enough = self._holding(signers, [ADMIN], entry) >= 2 - self.trial
-            need(enough, "it is not signed by two workspace admins", self.absent)
-            about = {"ledger", "clock" if kind == CLOCK else "log_key"}
-            need(signers | about == {*entry.subjects}, "it names other people")
+                self.acts[at] = {"seq": at, "time": entry.time, "kind": kind, "facts": facts, "said": ", ".join(said),
+                                 "signers": [], "counts": False}
+            by_machine = not SIGNERS[kind] or (kind == "model_event" and not facts["envelope"])
+            signers = set[str]() if by_machine else self._signed(entry, facts)[0]
+            roles, least = self.policy.get(MAY.get(kind, "")), 2 if kind in (*ACTS, "block_lifted") else 1
+            if kind in ACTS: roles = [ADMIN]
+            elif kind == "break_glass_opened":
+                roles, least = [*glass["roles"], glass["extra_role"]], glass["quorum"]
+                need(self._holding(signers, [glass["extra_role"]], entry), f"no {glass['extra_role']} signed it", self.absent)
+            able = by_machine and not str(facts.get("reported_by")).startswith("person/")
+            able = able or self._holding(signers, roles, entry) >= (1 if self.trial else least)
+            need(able, f"it is not signed by {least} who hold a role for it", self.absent)
+            if kind in OVERSIGHT: self.acts[at] |= {"signers": sorted(signers), "counts": True}
+            fits = signers | {"ledger", "clock" if kind == CLOCK else "log_key"} == {*entry.subjects}
+            need(fits or kind in OVERSIGHT, "it names other people")
             if kind == CLOCK:
-                before = getattr(self.entries.get(entry.seq - 1), "time_us", facts["wrong_us"])
+                before = getattr(self.entries.get(at - 1), "time_us", facts["wrong_us"])
                 need(before == facts["wrong_us"] and entry.time_us >= facts["floor_us"], "it is for another place")
-                self.back.discard(entry.seq)
+                self.back.discard(at)
                 self.expect(False, entry.where, "it corrects the clock: an earlier entry has a later time", HOLDS)
             elif kind == REVOCATION:
                 self.revoked[facts["vkey"]] = min(facts["last_good_size"], self.revoked.get(facts["vkey"], NEVER))
         except Exception as e:
             raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
     def _disregard(self) -> None:  # what has no effect is no flaw any more once it is disregarded; it still has none
-        done = {self.entries[seq].where: by for seq, by in self.lifted.items() if seq in self.entries}
-        for found in [item for item in self.findings if item["where"] in done and item["code"] == TAMPERED]:
+        for found in [item for item in self.findings if item["where"] in self.lifted and item["code"] == TAMPERED]:
             self.findings.remove(found)
-            why = f"{found['message']} (has no effect; disregarded by entry {done[found['where']]})"
+            why = f"{found['message']} (has no effect; disregarded by entry {self.lifted[found['where']]})"
             self.expect(False, found["where"], why, HOLDS)
     def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
         for seq in self.back:
@@ -601,8 +593,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             wrong = f"the log key {key} was revoked: it counts for witnessed heads up to size {self.revoked[key]}"
             self.expect(False, "ledger/checkpoint.txt", wrong, HOLDS if bad < self.log_keys else UNPROVEN)
         self.level = 0 if bad and bad == self.log_keys else self.level
-    def _authority(self, entry: Entry, facts: dict[str, Any]) -> None:  # a record about authority, and what follows
-        kind, at, founders = entry.kind, entry.seq, facts.get("founders", [])
+    def _authority(self, entry: Entry, facts: Any) -> None:  # a record about authority, and what follows
+        kind, at, founders, item = entry.kind, entry.seq, facts.get("founders", []), facts.get("person")
         if kind == "genesis":  # the founders' keys stand in the record that they sign
             need(facts["origin"] == self.origin, "the genesis record is of another ledger")
             need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
@@ -612,82 +604,75 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             for item in [*founders, *facts["workloads"]]: self._stand(item, entry)
         signers, seen, used = self._signed(entry, facts)
         adopters, quorum = self.policy.get("adopters", [ADMIN]), 1 if self.trial else self.policy.get("policy_quorum", 2)
-        admins, item = self._holding(signers, [ADMIN], entry), facts.get("person") or facts.get("workload")
-        recovers = signers <= {*self.recovery} and len(signers) >= self.threshold
+        admins, recovers = self._holding(signers, [ADMIN], entry), len(signers & {*self.recovery}) >= self.threshold
+        fits: Any = True
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
             need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
-        elif kind == "policy_adopted":
-            enough = self._holding(signers, adopters, entry) >= max(1, quorum)
-            need(enough, "not enough people with the right role signed the policy")
-        elif kind == "person_enrolled":
-            self._vouched(entry, facts, signers)
-        elif kind == "person_recovered":
-            listed = {key["key_id"] for key in item["keys"]}
-            need(recovers, "not enough recovery keys signed it")
-            need(listed and not listed & self._keys_of(item["person"]), "a recovery gives new keys only, none used before")
-        elif kind == "workload_enrolled":
-            need(admins, f"the role {ADMIN} is needed", self.absent)
+        elif kind == "policy_adopted": fits = self._holding(signers, adopters, entry) >= max(1, quorum)
+        elif kind == "person_enrolled": self._vouched(entry, facts, signers)
+        elif kind == "workload_enrolled": fits, item = admins, facts["workload"]
+        elif kind == "person_recovered":  # new keys, and only such
+            fits = recovers and {key["key_id"] for key in item["keys"]} - self._keys_of(who := item["person"])
+            self._end(self.delegations, at, lambda given: fits and given["delegator"] == who)
         elif kind == "key_revoked":
-            need(admins or signers == {facts["holder"]}, f"the role {ADMIN} is needed", self.absent)
-            need(facts["key_id"] in self._keys_of(facts["holder"]), f"{facts['holder']} has no key {facts['key_id']}")
-            self._end(at, lambda key: key is self.keys[facts["key_id"]])
+            key = facts["key_id"] in self._keys_of(facts["holder"]) and self.keys[facts["key_id"]]
+            fits = key and (admins or signers == {facts["holder"]})
+            self._end(self.keys, at, lambda other: fits and other is key)
         elif kind == "delegated":
-            (who,), to, days = signers, facts["delegate"], self._rules("people").get("max_delegation_days", 30)
-            need(facts["role"] in self._roles(who, entry) - {ADMIN}, f"{who} has no such role to delegate", self.absent)
-            need(who != to and to in self.people and self._keys_of(to, at), f"nothing can be delegated to {to}")
-            fits = 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
-            need(fits, f"a delegation ends after it starts, within {days} days")
-            self.delegations[at] = {**facts, "leaf": entry.leaf.hex(), "until": NEVER}
+            who, to, days = facts["delegator"], facts["delegate"], self._rules("people").get("max_delegation_days", 30)
+            fits = facts["role"] in self._roles(who, entry) - {ADMIN} and who != to in self.people and self._keys_of(to, at)
+            fits = fits and 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
+            self.delegations |= {at: {**facts, "leaf": entry.leaf.hex(), "until": NEVER}} if fits else {}
         elif kind == "delegation_ended":
             given, sides = self.delegations.get(facts["delegation_seq"], {}), [facts["delegator"], facts["delegate"]]
             fits = [given.get("delegator"), given.get("delegate")] == sides and given["until"] == NEVER
-            need(fits and (admins or signers & {*sides}), "it ends no delegation, or is signed by others", self.absent)
-            given["until"] = at
+            fits = fits and (admins or signers & {*sides})
+            given["until"] = at if fits else given.get("until")
         elif kind == "person_recertified":  # an admin's own recertification may be overdue: somebody has to begin
-            known = self.people.get(item, {"roles": [None], "since": NEVER})
-            admins = [who for who in signers - {item} if ADMIN in self.people[who]["roles"]]
-            need(admins and {*known["roles"]} == {*facts["roles"]}, "no other admin confirms the roles held", self.absent)
-            known["confirmed"] = need(seen > known["since"], "it was signed before the person last changed") and entry.time_us
+            known = self.people.get(item, {"roles": [None], "since": NEVER, "confirmed": 0})
+            fits = any(ADMIN in self.people[who]["roles"] for who in signers - {item}) and seen > known["since"]
+            fits = fits and {*known["roles"]} == {*facts["roles"]}
+            known["confirmed"] = entry.time_us if fits else known["confirmed"]
         elif kind == "entry_disregarded":
-            old, seq = self.entries.get(facts["seq"]), facts["seq"]
-            of, least = (adopters, quorum) if old and "policy" in old.subjects else ([ADMIN], 1)
-            able = not (old and signers & {*old.subjects}) and self._holding(signers, of, entry) >= max(2 - self.trial, least)
-            need(0 < seq < at and (recovers or able), "not enough others signed it", self.absent)
-            if old and old.kind in AUTHORITY: self.lifted.setdefault(seq, at)
+            old = self.entries.get(facts["seq"])
+            of, least = (adopters, max(2, quorum)) if old and "policy" in old.subjects else ([ADMIN], 2)
+            able = self._holding(signers, of, entry) >= (1 if self.trial else least)
+            fits = facts["seq"] < at and (recovers or (able and not (old and signers & {*old.subjects})))
+            self.lifted |= {old.where: at} if fits and old and old.kind in AUTHORITY else {}
+        need(fits, "it does not fit what stands before it, or others have to sign it (ledger-format.md §9.3)", self.absent)
         if kind in ("person_enrolled", "person_recovered", "workload_enrolled"): self._stand(item, entry, seen)
-        gone = {who for who in self.people if not self._keys_of(who, NEVER)}  # delegations end with last key, or role
-        gone |= {item["person"]} if kind == "person_recovered" else set()
-        self._end(at, lambda given: given["delegator"] in gone or
-                  given["role"] not in self.people[given["delegator"]]["roles"], self.delegations)
+        self._end(self.delegations, at, lambda given: not self._keys_of(given["delegator"], NEVER) or
+                  given["role"] not in self.people[given["delegator"]]["roles"])
         self.used |= used
         if kind in ("genesis", "policy_adopted"):
             self.policy, self.policies[at] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
             need(self.policies[at] == facts["policy_digest"], "the policy's digest is not that of the policy")
     def _stand(self, item: Any, entry: Entry, seen: int = NEVER) -> None:  # a new state: keys that it does not list end
         who, taken = item.get("person"), {a.lower(): p for p, it in self.people.items() for a in it.get("aliases", [])}
-        need(seen > self.people.get(who, {"since": -1})["since"], "it was signed before an entry that changed this person")
+        fits = seen > self.people.get(who, {"since": -1})["since"]
+        need(fits, "it was signed before an entry that changed this person")
         need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
         listed = self._enrol(item, entry.seq)
         if who:
-            self._end(entry.seq, lambda key: key["holder"] == who and key not in [self.keys[one] for one in listed])
+            gone = [self.keys[key_id] for key_id in self._keys_of(who) - listed]
+            self._end(self.keys, entry.seq, lambda key: key in gone)
             self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
-    def _vouched(self, entry: Entry, facts: dict[str, Any], signers: set[str]) -> None:  # enrolments: ledger-format.md §9.3
+    def _vouched(self, entry: Entry, facts: Any, signers: set[str]) -> None:  # enrolments, see ledger-format.md §9.3
         item, who, admin = facts["person"], facts["person"]["person"], facts["vouched_by"]
         before, added = self.people.get(who), {key["key_id"] for key in item["keys"]} - self._keys_of(who)
         named = [[of.get("name"), of.get("title"), sorted(of.get("aliases", []))] for of in (item, before or {})]
         less = before is not None and named[0] == named[1] and {*item["roles"]} <= {*before["roles"]}
         selfless = who not in signers or (less and added and (admin != who or (self.trial and signers == {who})))
         need(selfless, f"{who} cannot vouch for themselves")
-        need(ADMIN in self._roles(admin, entry), f"{admin} may not enrol: the role {ADMIN} is needed", self.absent)
-        able = self._holding(signers - {who}, None, entry) == len(signers - {who})
-        need(able, "somebody who vouches holds no role that counts", self.absent)
+        able = self._holding(others := signers - {who}, None, entry) == len(others) and ADMIN in self._roles(admin, entry)
+        need(able, f"{admin} is no {ADMIN}, or a witness holds no role that counts", self.absent)
         rule = self.policy.get("people")
         least = 1 if self.trial or rule is None or (less and not added) else rule.get("vouchers", 2)
         need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
-        silent = rule is None and len(signers) < 2 and not self.trial
-        self.expect(not silent, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
+        told = rule is not None or len(signers) > 1 or self.trial
+        self.expect(told, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
@@ -697,46 +682,45 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         of: Any = None if seq in self.unproven else package.facts
         need(of is not None, f"it relies on the package in entry {seq}, which is not disclosed or not proven", UNPROVEN)
         same = of["package"]["digest"] == digest and all(of[name] == about[name] for name in ABOUT)
-        need(same, f"the package in entry {seq} is another one, or about another version or model file")
-        return package
-    def _sign_off(self, entry: Entry, facts: dict[str, Any]) -> None:
+        return need(same, f"entry {seq} is another package, or about another version or model file") and package
+    def _sign_off(self, entry: Entry, facts: Any) -> None:
         strength = facts["strength"]
         need(strength in STRENGTHS, f"strength {strength!r} is not known to this verifier", UNPROVEN)
         value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
-        true, behalf = self.keys[said["key_id"]]["strength"], said.get("on_behalf_of")
+        true, behalf, ref = self.keys[said["key_id"]]["strength"], said.get("on_behalf_of"), said["reference"]
         need(strength == true, f"it claims the strength {strength}, the key has {true}")
-        package, ref = self._package(of["entry_seq"], of["digest"], said, entry.seq), said["reference"]
+        package = self._package(of["entry_seq"], of["digest"], said, entry.seq)
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
         same = {k: said[k] for k in ("model", "version", "stage", "decision", "role", "person", "key_id", "signed_at")}
         same |= {"package_digest": of["digest"], "package_seq": package.seq, "statement_digest": sha256(payload)}
         wrong = ", ".join(sorted(name for name in same if facts.get(name) != same[name]))
         need(not wrong, f"the record and the signed statement differ in {wrong}")
-        subject = [{"name": f"{self.mine}/package", "digest": {"sha256": of["digest"][7:]}},
-                   {"name": f"{self.mine}/model-file", "digest": {"sha256": said["model_digest"][7:]}}]
+        subject = [{"name": f"{self.mine}/{name}", "digest": {"sha256": digest[7:]}}
+                   for name, digest in (("package", of["digest"]), ("model-file", said["model_digest"]))]
         need(value["subject"] == subject and who in entry.subjects, "its subjects are not those that it names")
         self._in_force(said["policy_digest"], entry.seq, said["checkpoint"]["size"])
-        leaves = {item.leaf.hex() for item in self.entries.values() if ref and item.seq == ref["entry_seq"] < entry.seq}
+        leaves = [item.leaf.hex() for item in self.entries.values() if ref and item.seq == ref["entry_seq"] < entry.seq]
         need(ref is None or ref["entry_leaf"] in leaves, "the entry that it refers to is not the one in the ledger")
         held, named = self._held(entry, said, behalf), self.people[who]["name"] == said["printed_name"]
         self.expect(held, entry.where, f"{who} did not hold the role {said['role']} then, nor by a delegation", HOLDS)
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
         words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
-        if behalf: words.append(f"      on behalf of {behalf['person']}, delegation: entry {behalf['delegation']['entry_seq']}")
+        if behalf: words.append(f"      on behalf of {behalf['person']} (by entry {behalf['delegation']['entry_seq']})")
         words += ["      Condition: " + condition(item) for item in said["conditions"]]
-        ends = [said["expires"], *(item["limit"]["until"] for item in said["conditions"] if item.get("kind") == "expiry")]
+        ends = [said["expires"], *[c["limit"]["until"] for c in said["conditions"] if c.get("kind") == "expiry"], "~"]
         self.used.add(sha256(payload))
-        self.sign_offs[entry.seq] = {**said, "name": said["printed_name"], "package_digest": of["digest"],
-                                     "seq": entry.seq, "time": entry.time, "role_held": held, "words": words,
-                                     "strength": strength, "ends": min(filter(None, ends), default="~")}
+        self.sign_offs[entry.seq] = {
+            **said, "name": said["printed_name"], "package_digest": of["digest"], "seq": entry.seq, "time": entry.time,
+            "role_held": held, "words": words, "strength": strength, "ends": min(filter(None, ends))}
     def _held(self, entry: Entry, said: Any, behalf: Any) -> bool:  # whether the signer had the role, or by delegation
         if not behalf: return said["role"] in self._roles(said["person"], entry)
         given = self.delegations.get(behalf["delegation"]["entry_seq"], {"leaf": "", "until": 0})
         if given["leaf"] != behalf["delegation"]["entry_leaf"] or given["until"] < entry.seq: return False
         fits = all(not given[many] or said[one] in given[many] for one, many in (("model", "models"), ("stage", "stages")))
-        sides = [given["delegator"], given["delegate"], given["role"]] == [behalf["person"], said["person"], said["role"]]
+        fits &= [given["delegator"], given["delegate"], given["role"]] == [behalf["person"], said["person"], said["role"]]
         runs = utc(given["starts"]) <= entry.time_us / 10**6 < utc(given["expires"])
-        return fits and sides and runs and said["role"] in self._roles(given["delegator"], entry)
+        return fits and runs and said["role"] in self._roles(given["delegator"], entry)
     def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
         mine, approves = self.sign_offs[seq], self.sign_offs[seq]["decision"] in APPROVALS
         for act in (act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]):
@@ -751,12 +735,12 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             if approves and (rejects or other["decision"] == "block") and self._undone(other["seq"], until) is None:
                 return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
-    def _release(self, entry: Entry, facts: dict[str, Any]) -> None:
+    def _release(self, entry: Entry, facts: Any) -> None:
         at, target, based_on = entry.seq, facts["target"], facts["sign_off_seqs"]
         self._package(facts["package_seq"], facts["package_digest"], facts, at)
         need(facts["decided_on_size"] == at, "it claims to be decided on another number of entries")
         self._in_force(facts["policy_digest"], at)
-        words = self._by(facts, at)
+        words = self._by(facts)
         self.expect(based_on or facts.get("waived"), entry.where, "the release rests on no sign-off", HOLDS)
         for seq in based_on:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
@@ -771,30 +755,27 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 (found["strength"] >= least, f"is of less strength than {least}, which its stage demands"),
                 (undone is None, undone),
                 (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
-            ):
-                need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
+            ): need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
         need(all(seq in self.entries and seq < at for seq in facts["gate_seqs"]), "it relies on unknown gates")
         need(set(facts["relied_on"]) <= set(entry.subjects), "it does not carry all that it relied on as subjects")
         self.grants[at] = {**facts, "seq": at, "time": entry.time, "words": words}
-    def _by(self, facts: dict[str, Any], at: int) -> list[str]:  # what a release rests on besides sign-offs, in words
+    def _by(self, facts: Any) -> list[str]:  # what a release rests on besides sign-offs, in words
         purpose, waived, waivable, words = facts.get("purpose", "release"), {*facts.get("waived", [])}, set[str](), []
         need(purpose in ("release", *WAYS), f"its purpose {purpose!r} is not known to this verifier", UNPROVEN)
-        orders = [("change_plan_adopted", facts.get("plan_seq")), (WAYS.get(purpose), facts.get("order_seq"))]
-        for kind, seq in orders if purpose in WAYS else orders[:1] if facts.get("plan_seq") is not None else []:
-            if seq is None and kind == "change_plan_adopted": continue
+        orders = {facts.get("plan_seq"): "change_plan_adopted"} if facts.get("plan_seq") is not None else {}
+        for seq, kind in {**orders, **({facts["order_seq"]: WAYS[purpose]} if purpose in WAYS else {})}.items():
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
-            act = self.acts.get(seq, {"counts": False})
+            act, wanted = self.acts.get(seq, {"counts": False}), {name: facts[name] for name in ("model", "version", "target")}
             need(act["counts"] and act["kind"] == kind, f"it relies on entry {seq}, which is no {kind} that counts")
-            said, wanted = act["facts"], {name: facts[name] for name in ("model", "version", "target")}
+            said, over = act["facts"], [a for a in self.acts.values() if a["counts"] and a["facts"].get("plan_seq") == seq]
             need({**wanted, **said}.items() >= wanted.items(), f"the act of entry {seq} is about something else")
-            ended = any(other["counts"] and other["facts"].get("plan_seq") == seq for other in self.acts.values())
-            need(said.get("expires", "~") > facts["decided_at"] and not ended, f"the act of entry {seq} had ended")
+            need(said.get("expires", "~") > facts["decided_at"] and not over, f"the act of entry {seq} had ended")
             waivable |= {*said.get("waived", []), *said.get("stages", [])}
             words.append(f"      by {kind} of entry {seq}, signed by {', '.join(act['signers'])}: {said['reason']}")
         need(waived <= waivable, "it goes without stages that nobody waived")
         words += [f"      without the sign-off of: {', '.join(sorted(waived))}"] * bool(waived)
         return words + [f"      bound to the condition: {condition(item)}" for item in facts.get("conditions", [])]
-    def _deployed(self, entry: Entry, facts: dict[str, Any]) -> None:
+    def _deployed(self, entry: Entry, facts: Any) -> None:
         seq, grant = facts["grant_seq"], self.grants.get(facts["grant_seq"], {})
         need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
         need(all(grant.get(name) == facts[name] for name in (*ABOUT, "target")), f"entry {seq} did not release it")
@@ -802,10 +783,9 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
     def _coverage(self, closure: list[Entry]) -> None:  # the anchor must carry every subject that matters
         needed, anchor = {self.mine, f"model/{self.manifest['model']}", "policy", "people", "ledger"}, closure[-1]
         for entry in closure:
-            relied_on = entry.facts and entry.kind in ("sign_off", "release_granted", "training_run")
-            if relied_on and self.mine in entry.subjects:
-                needed |= {s for s in entry.subjects if s.split("/")[0] in ("person", "release", "dataset")}
-            needed |= {self.whole} & {*entry.subjects}
+            relies = entry.kind in ("sign_off", "release_granted", "training_run") and self.mine in entry.subjects
+            wanted = ("person", "release", "dataset") if relies and entry.facts else ()
+            needed |= {s for s in entry.subjects if s.split("/")[0] in wanted or s == self.whole}
         for subject in sorted(needed - set(anchor.subjects)):
             self.expect(False, "anchor", f"it does not cover {subject}: an entry about it could be left out", UNPROVEN)
         for name in ("model", "version", "package_digest") if anchor.facts else ():
@@ -830,10 +810,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             named = seq in self.entries and digest in self.entries[seq].evidence
             self.expect(named, where, f"entry {seq} does not name {digest}")
             if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
-                reason = f"it has {size} bytes; more than {MAX_EVIDENCE} are not copied"
-                reason = reason if int(size or 0) > MAX_EVIDENCE else "the register does not say why; ask for it"
+                large = int(size or 0) > MAX_EVIDENCE and f"it has {size} bytes; more than {MAX_EVIDENCE} are not copied"
+                reason = f"it is {kept}" if kept not in SHOWN else large or "the register does not say why; ask for it"
                 self.left_out[digest] = {"name": item.get("name"), "digest": digest, "entry_seq": seq, "size": size,
-                                         "sensitivity": kept, "reason": reason if kept in SHOWN else f"it is {kept}"}
+                                         "sensitivity": kept, "reason": reason}
         listed = {f"evidence/{item['digest'][7:]}" for item in register if item["included"] is True}
         for path in sorted((present | listed) - {where}):
             fits = path in present & listed and path == f"evidence/{self.files.digests[path][0]}"
@@ -842,26 +822,26 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
     def report(self) -> dict[str, Any]:  # return the result as plain data
         codes, manifest, anchor = {finding["code"] for finding in self.findings}, self.manifest, self.anchor
         code, sound = min(codes, default=HOLDS), codes <= {UNPROVEN} and bool(self.entries)
-        left_out = [f"evidence not in the bundle: {plain(item['name'])} ({item['digest']}, entry {item['entry_seq']}): "
-                    f"{plain(item['reason'])}" for item in self.left_out.values()]
+        left_out = [f"evidence not in the bundle: {item['name']} ({item['digest']}, entry {item['entry_seq']}): "
+                    f"{item['reason']}" for item in self.left_out.values()]
         hidden = sum(entry.facts is None for entry in self.entries.values())
         proven = [*self.proven, f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to",
                   f"{self.signatures} signatures of people and workloads verify with keys valid at the time",
                   "no entry about the anchor's subjects up to the anchor is left out of the bundle",
                   f"{self.present} of {self.present + len(left_out)} evidence files are included and have their digest",
-                  f"the checkpoint is signed by {plain(', '.join(self.signers))} (trust file)",
+                  f"the checkpoint is signed by {', '.join(self.signers)} (trust file)",
                   "the checkpoint is cosigned by a quorum of the trust file's witnesses"]
         return {
-            "format": "cognify-verification/v1", "outcome": OUTCOMES[code], "exit_code": code,
-            "signatures": self.signatures, "entries": len(self.entries), "grants": list(self.grants.values()),
+            "format": "cognify-verification/v1", "outcome": OUTCOMES[code], "exit_code": code, "findings": self.findings,
+            "signatures": self.signatures, "entries": len(self.entries), "grants": [*self.grants.values()],
             "level": f"L{self.level}" if sound else None, "trial": self.trial or bool(manifest.get("trial")),
             "ledger": self.origin, **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
             "checkpoint": {"size": self.size, "root": self.root.hex(), "signed_by": self.signers,
-                           "witnesses": self.cosigners},
-            "anchor": anchor or None, "findings": self.findings, "evidence_not_included": [*self.left_out.values()],
+                           "witnesses": self.cosigners}, "anchor": anchor or None, "acts": [*self.acts.values()],
             "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
-            "acts": [*self.acts.values()], "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
+            "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
+            "evidence_not_included": [*self.left_out.values()],
             "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
@@ -872,18 +852,16 @@ def report_text(report: dict[str, Any]) -> str:  # in plain language
     signed = [line for item in report["sign_offs"] for line in (
         f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} ({item['stage']}), "
         f"{item['strength']}, entry {item['seq']} of {item['time']} [{item['undone'] or 'stands'}]", *item["words"])]
-    moved = {name: [line for item in report[name] for line in (
+    moved = ([line for item in report[name] for line in (
         f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}", *item["words"])]
-             for name in ("grants", "deployments")}
+             for name in ("grants", "deployments"))
     acts = [f"{item['time']} {item['kind']}, entry {item['seq']}, signed by {', '.join(item['signers']) or 'nobody'} "
             f"[{'counts' if item['counts'] else 'counts for nothing'}]: {item['said']}" for item in report["acts"]]
-    sections = {"Version": [version], "Shown by this check": report["proven"], "Sign-offs": signed, "Exposure":
-                [report["exposure"]], "Released": moved["grants"], "Deployed": moved["deployments"], "Other acts": acts,
-                "Notes": report["warnings"], "Not checked": report["not_checked"]}
+    parts = [[version], report["proven"], signed, [report["exposure"]], *moved, acts, report["warnings"]]
     lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * report["trial"]
     lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
     lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
-    for title, found in sections.items() if report["model"] is not None else ():  # else no bundle was read
+    for title, found in zip(TITLES, [*parts, report["not_checked"]], strict=True) if report["model"] is not None else ():
         texts = ["  - " * (str(text)[:1] != " ") + str(text) for text in found]
         lines += ["", f"{title}:" if texts else f"{title}: none", *texts]
     return "\n".join(map(plain, lines)) + "\n"
@@ -896,9 +874,8 @@ def main(arguments: list[str] | None = None) -> int:  # run the command; return 
     options = parser.parse_args(arguments)
     if options.trust and os.path.realpath(options.trust).startswith(os.path.realpath(options.bundle) + os.sep):
         parser.error("the trust file lies inside the bundle; a bundle cannot vouch for itself")
-    verifier = Verifier(options.bundle, None)
-    if options.trust is not None:
-        verifier.trust_text = verifier.attempt("trust file", Path(options.trust).read_text, "utf-8")
+    verifier, read = Verifier(options.bundle, None), Path(options.trust or "").read_text
+    if options.trust is not None: verifier.trust_text = verifier.attempt("trust file", read, "utf-8")
     report = verifier.run()
     text = json.dumps(report, indent=2, sort_keys=True) + "\n" if options.json else report_text(report)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))

@@ -68,11 +68,21 @@ def _by_role(model: GovernedModel, assets: Sequence[dg.AssetsDefinition]) -> dic
 
 
 def release_condition() -> dg.AutomationCondition:
-    """Return the condition that asks for a version's deployment once, after the blocking sign-off check passed on its package.
+    """Return the condition that asks for a version's first deployment, once, after the blocking check passed on its package.
 
-    It fails closed: a check that never ran, or ran on an earlier package, has not passed.
+    It fails closed: a check that never ran, or ran on an earlier package, has not passed. A version that was deployed before
+    is none of its business: nothing that Dagster sees tells a release that is due again from one that is done, so the
+    approval sensor, which asks the ledger, requests those.
     """
-    return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    passed = dg.AutomationCondition.all_deps_blocking_checks_passed()
+    return (
+        passed.newly_true().since_last_handled()
+        & passed
+        & dg.AutomationCondition.missing()
+        & ~dg.AutomationCondition.in_progress()
+        & ~dg.AutomationCondition.any_deps_missing()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+    ).with_label("sign_off passed")
 
 
 def _automated(

@@ -41,8 +41,8 @@ def approval_sensor(
     Args:
         model: the governed model.
         lanes: its deployments, the one that the package's page tells of in front.
-        request_releases: False where an automation condition asks for releases; the sensor then evaluates the check when a
-            version is ready, and requests rollback runs only, for which no asset changes that a condition could see.
+        request_releases: False where an automation condition asks for the first release of a version; the sensor then
+            evaluates the check when a version is ready, and requests only what goes live again: rollbacks and new rounds.
     """
     checks = {lane.check.asset_key for lane in lanes}
 
@@ -70,7 +70,9 @@ def approval_sensor(
             tick.record_suspensions()
             ready = [found for found in tick.batch if found.releasable]
             missing |= {found.version for found in ready} - known
-            requests += [_release(model, found, tick.lane) for found in ready if request_releases or _ordered(found)]
+            requests += [
+                _release(model, found, tick.lane) for found in ready if request_releases or found.deployed is not None
+            ]
             requests += [
                 _report(model, found, tick.lane) for found in tick.to_report(known, ready=not request_releases)
             ]
@@ -210,10 +212,6 @@ def _events(ticks: Sequence[_Tick], known: set[str]) -> list[dg.AssetObservation
                 )
                 told += [notice] if notice is not None else []
     return told
-
-
-def _ordered(found: Standing) -> bool:
-    return found.decision is not None and found.decision.rollback is not None
 
 
 def _summary(board: Board, batch: Sequence[Standing], versions: int) -> str:

@@ -89,7 +89,9 @@ def key(name: str) -> PersonalKey:
 def item(name: str, content: str, media_type: str = "application/json") -> EvidenceItem:
     """Evidence of which only the digest matters here."""
     data = content.encode()
-    return EvidenceItem(name=name, digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=len(data), media_type=media_type)
+    return EvidenceItem(
+        name=name, digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=len(data), media_type=media_type
+    )
 
 
 class Memory:
@@ -185,7 +187,11 @@ def enrolment(memory: Memory, name: str, roles: tuple[str, ...]) -> Record:
     """The enrolment of a person with roles, by the two founders."""
     person = Person(person=f"person/{name}", name=name, roles=roles, keys=(PUBLIC[name],))
     record = PersonEnrolled(
-        person=person, vouched_by="person/ada", witnesses=("person/finn",), envelope=forged(_blank(memory)), envelopes=()
+        person=person,
+        vouched_by="person/ada",
+        witnesses=("person/finn",),
+        envelope=forged(_blank(memory)),
+        envelopes=(),
     )
     head = memory.view().checkpoint()
     one, two = (sign_act(record, key(who), ledger=ORIGIN, role="x", meaning="…", head=head) for who in ("ada", "finn"))
@@ -243,7 +249,9 @@ def train(memory: Memory, version: str, by: str, rate: float, day: float) -> int
     """A sealed training run on the first snapshot."""
     reading = memory.reading()
     data = next(found for found in reading.all(DatasetSnapshot) if found.record.name == "loans_train")
-    started = memory.append(VersionOpened(model=MODEL, version=version, run=f"run-{version}", opened_by=f"person/{by}"), day)
+    started = memory.append(
+        VersionOpened(model=MODEL, version=version, run=f"run-{version}", opened_by=f"person/{by}"), day
+    )
     return memory.append(
         TrainingRun(
             model=MODEL, version=version, config={"learning_rate": rate}, seed=7, launched_by=f"person/{by}",

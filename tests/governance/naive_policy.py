@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 STAGES = {
     "low": (),
@@ -17,7 +17,12 @@ STAGES = {
     "other": ("audit",),
 }
 UNCLASSIFIED = "high"
-ROLE = {"validation": "model_validator", "compliance": "compliance_officer", "business": "business_owner", "audit": "auditor"}
+ROLE = {
+    "validation": "model_validator",
+    "compliance": "compliance_officer",
+    "business": "business_owner",
+    "audit": "auditor",
+}
 CLASSIFIERS = {"compliance_officer", "model_validator", "business_owner"}
 BLOCKERS = {"compliance_officer"}
 CLOSERS = {"model_validator", "compliance_officer"}
@@ -48,7 +53,7 @@ class Rules:
     accept_days: int = 180
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Event:
     """One thing that happened on a day. Which fields matter depends on what it is."""
 
@@ -83,6 +88,12 @@ class Event:
     glass: int = -1
     plan: int = -1
     waived: bool = False
+
+    def __repr__(self) -> str:
+        """Only what differs from a blank event, so that a failing history can be read."""
+        told = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("what", "day")}
+        usual = {item.name: item.default for item in fields(self)}
+        return f"{self.day}:{self.what}({', '.join(f'{k}={v}' for k, v in told.items() if v != usual[k])})"
 
 
 @dataclass
@@ -213,7 +224,7 @@ class Naive:
         rules = self.rules()
         found = [
             n
-            for n, event in self.effective("event", lambda n, event: self.reported(n, event))
+            for n, event in self.effective("event", self.reported)
             if event.version in (None, version) and event.event in rules.voids
         ]
         if data and "data_change" in rules.voids:
@@ -277,9 +288,10 @@ class Naive:
         waived = dict.fromkeys(self.events[glass].stages, "glass") if glass >= 0 else {}
         waived |= dict.fromkeys(self.events[plan].stages, "plan") if plan >= 0 else {}
         found, signed = self.stages(version, target, day, waived)
-        against, rules, done = found.against, self.rules(), not found.against
+        against, rules = found.against, self.rules()
         found.used = frozenset(signed)
         evaluation, package = self.newest("evaluate", version), self.newest("package", version)
+        done = not against and not self.events[evaluation].failing
         if self.events[evaluation].failing:
             against.add(f"gate_{self.events[evaluation].failing}")
         if package < evaluation:

@@ -284,7 +284,7 @@ def test_a_new_policy_voids_approvals_where_it_says_so(approved: World) -> None:
 
 def test_taking_signatures_away_needs_two_people(ready: World) -> None:
     facts = {"model": MODEL, "tier": "low", "owner": "person/olga", "rationale": "toy"}
-    with pytest.raises(GovernanceError, match="2 (are needed|different people)"):
+    with pytest.raises(GovernanceError, match=r"2 (are needed|different people)"):
         classify_model(ready.workspace, [ready.key("olga")], **facts)
     classify_model(ready.workspace, [ready.key("olga"), ready.key("carl")], **facts)
     assert ready.codes() == ALL_STAGES  # the code still asks for more

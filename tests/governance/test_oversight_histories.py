@@ -372,7 +372,11 @@ class Drawing:
         version = version or self.pick(*VERSIONS)
         naive = self.played.naive
         if naive.newest("train", version) < 0:
-            self.played.happen(Event("train", self.day, version, who="vito" if self.rarely(9) else "ben", rate=self.pick(0.1, 0.15, 0.5)))
+            self.played.happen(
+                Event(
+                    "train", self.day, version, who="vito" if self.rarely(9) else "ben", rate=self.pick(0.1, 0.15, 0.5)
+                )
+            )
             self.played.happen(Event("evaluate", self.day, version))
         elif self.rarely(3):
             self.happen("evaluate", version=version, failing=self.pick(None, "fairness"))
@@ -486,7 +490,9 @@ class Drawing:
         if self.rarely(4):
             self.happen("finding", version=version, severity="high")
         else:
-            self.signed("finding", [self.some("vera")], version=version, severity=self.pick("medium", "high", "critical"))
+            self.signed(
+                "finding", [self.some("vera")], version=version, severity=self.pick("medium", "high", "critical")
+            )
 
     def resolve(self) -> None:
         found = self.at("finding")
@@ -567,7 +573,12 @@ class Drawing:
         if version is not None and done:
             base = self.played.events[done[-1]].version
             stages = self.pick(("validation", "compliance", "business"), ("validation",))
-            facts = {"version": base, "stages": stages, "until": self.day + self.pick(3, 90), "most": self.pick(None, 1)}
+            facts = {
+                "version": base,
+                "stages": stages,
+                "until": self.day + self.pick(3, 90),
+                "most": self.pick(None, 1),
+            }
             self.signed("plan", ["vito", "carl", "olga", "ian"], **facts)
             self.build(version)
             self.deploy(version)
