@@ -245,7 +245,9 @@ def _judge_adopted(reading: Reading, item: Recorded[ModelAdopted], people: Direc
     record = item.record
     if live(reading, record.model, record.target) is not None:
         return f"{record.model} went live on {record.target} through this ledger already"
-    return act_problem(reading, item, (record.envelope,), people, policy.roles, needed=1, claimed=(record.adopted_by,))
+    return act_problem(
+        reading, item, (record.envelope,), people, policy.acting_roles, needed=1, claimed=(record.adopted_by,)
+    )
 
 
 _form(
@@ -297,7 +299,7 @@ _form(
 _form(
     ChangePlanEnded,
     lambda record: (record.ended_by,),
-    lambda policy, _: policy.roles,
+    lambda policy, _: policy.acting_roles,
     lambda record: f"The change plan of entry {record.plan_seq} covers no further version.",
     end_problem,
 )
@@ -323,7 +325,7 @@ _form(
 _form(
     ModelAdopted,
     lambda record: (record.adopted_by,),
-    lambda policy, _: policy.roles,
+    lambda policy, _: policy.acting_roles,
     lambda record: (
         f"Version {record.version} of {record.model} was live on {record.target} before this ledger; nothing about it is attested."
     ),
@@ -339,7 +341,7 @@ _form(
 _form(
     ModelEvent,
     lambda record: (record.reported_by,),
-    lambda policy, _: policy.roles,
+    lambda policy, _: policy.acting_roles,
     lambda record: f"I report: {record.event}: {record.text}",
     event_problem,
 )

@@ -86,12 +86,14 @@ def _ended(case: Case, subject: str) -> set[int]:
 
 
 def end_problem(reading: Reading, item: Recorded[ChangePlanEnded], people: Directory, policy: Policy) -> str | None:
-    """Say why the end of a change plan does not count, or None. Anybody with a role may end one: that only asks for more."""
+    """Say why the end of a change plan does not count, or None. Anybody who acts on models may end one: that only asks for more."""
     record = item.record
     plan = reading.at(record.plan_seq) if record.plan_seq < item.seq else None
     if plan is None or not isinstance(plan.record, ChangePlanAdopted) or plan.record.model != record.model:
         return f"entry {record.plan_seq} is no change plan of {record.model} before it"
-    return act_problem(reading, item, (record.envelope,), people, policy.roles, needed=1, claimed=(record.ended_by,))
+    return act_problem(
+        reading, item, (record.envelope,), people, policy.acting_roles, needed=1, claimed=(record.ended_by,)
+    )
 
 
 def plan_problem(

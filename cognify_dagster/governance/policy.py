@@ -201,6 +201,11 @@ class Policy(_Model):
         return found
 
     @property
+    def acting_roles(self) -> tuple[str, ...]:
+        """The roles of which any will do where an act needs no certain one: all but the auditor's, who looks on and raises findings."""
+        return tuple(role for role in self.roles if role != "auditor")
+
+    @property
     def strictest_tier(self) -> str:
         """The tier of a model that nobody classified."""
         if self.unclassified_tier:

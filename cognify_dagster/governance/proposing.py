@@ -143,6 +143,8 @@ class _Signing:
             return Authority(self.person, held[0] if held else self.roles[0] if self.roles else "none")
         if stage not in self.policy.stages:
             raise GovernanceError(f"the policy has no stage {stage!r}; it has {', '.join(self.policy.stages)}")
+        if self.policy.stages[stage].kind != "sign_off":
+            raise GovernanceError(f"stage {stage!r} is met by automated gates; nobody signs it")
         wanted = self.policy.stages[stage].wanted
         state = next((item for item in self.decision.stages if item.name == stage), None)
         given = [signed.predicate.role for signed in state.signed] if state else []

@@ -69,7 +69,7 @@ def event_problem(reading: Reading, item: Recorded[ModelEvent], people: Director
     """Say why a reported event does not count, or None."""
     record = item.record
     if record.envelope is not None:
-        roles = policy.roles
+        roles = policy.acting_roles
         return act_problem(reading, item, (record.envelope,), people, roles, needed=1, claimed=(record.reported_by,))
     if record.reported_by.startswith("person/"):
         return "it names a person who did not sign it"

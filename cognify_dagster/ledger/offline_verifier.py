@@ -10,24 +10,13 @@ is bounded before it is read; no socket is opened; what was not checked is said.
 To read it, begin with `Verifier._bundle`, which names the checks in their order. `need(condition, message)` is a check.
 """
 # fmt: off
-# ruff: noqa: E701, E704
+# ruff: noqa: E401, E701, E704, I001
 from __future__ import annotations  # dense layout: under 800 lines, to be read in one sitting
-
-import argparse
-import base64
-import datetime
-import hashlib
-import json
-import os
-import re
-import stat
-import sys
-import zipfile
+import argparse, base64, datetime, hashlib, json, os, re, stat, sys, zipfile
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
 OUTCOMES = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage")
 MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30, 1_000_000, 65_535
@@ -37,7 +26,7 @@ BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cogni
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
 ABOUT, NEVER, STRENGTHS, RECOVERY = ("model", "version", "model_digest"), 2**63, ("S3", "S4"), "recovery"
 ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
-AUTHORITY, OVERSIGHT = ({kind: [*filter(None, who.split("+"))] for kind, who in (item.split(":") for item in text.split())}
+AUTHORITY, OVERSIGHT = ({kind: who.split("+") * bool(who) for kind, who in (item.split(":") for item in text.split())}
                         for text in (  # what people sign: the members that name who did. First, whose signature counts
     "genesis: policy_adopted: person_enrolled:vouched_by+witnesses workload_enrolled:enrolled_by delegated:delegator "
     "key_revoked:revoked_by delegation_ended:ended_by person_recertified:recertified_by person_recovered:recovery_keys "
@@ -54,18 +43,17 @@ MAY = {"model_classified": "classifiers", "block_lifted": "blockers", "rollback_
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
           "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
 TITLES = ("Version", "Shown by this check", "Sign-offs", "Exposure", "Released", "Deployed", "Other acts", "Notes",
-          "Not checked")
+          "Not checked")  # the sections of the report
 NOT_CHECKED = (
     "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
     "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
-    "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, scope "
-    "of change plans (`cognify status` replays it); roles for findings, conditions, events and change plans",
+    "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, "
+    "scope of change plans (`cognify status` replays it); roles for findings, conditions, events and change plans",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
     "README.txt and verify.py of the bundle: the ledger does not name them; use a verifier you got elsewhere")
-class Bad(Exception):  # a check failed; `outcome` is the exit code it leads to
-    def __init__(self, message: str, outcome: int = TAMPERED) -> None:
-        super().__init__(message)
-        self.outcome = outcome
+class Bad(Exception):  # a check failed: why, and the exit code that it leads to
+    outcome = property(lambda self: (*self.args, TAMPERED)[1])
+    def __str__(self) -> str: return str(self.args[0])
 def need(condition: object, message: str, outcome: int = TAMPERED) -> Any:  # raise `Bad` unless it is true; return it
     if not condition: raise Bad(message, outcome)
     return condition
@@ -76,15 +64,15 @@ BODY = {"actor": SUBJECT, "evidence": list, "idem": HEX64, "key": "([0-9a-f]{16}
         "payload": HEX64, "schema": int, "sig": str, "subjects": list}
 ENTRY = {"body": dict, "heads": dict, "ledger": r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", "prev": HEX64, "seq": int,
          "time_us": int, "v": int}
-ACT_KEYS = {*"ledger kind meaning person key_id role checkpoint signed_at".split()}
-SIGN_OFF_KEYS = {*("ledger model version package model_digest decision stage role meaning links comments conditions viewed "
-                   "target_environments expires checkpoint policy_digest person printed_name key_id signed_at reference").split()}
+ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
+SIGN_OFF_KEYS = ACT_KEYS - {"kind"} | {
+    "model", "version", "package", "model_digest", "decision", "stage", "links", "comments", "conditions", "viewed",
+    "target_environments", "expires", "policy_digest", "printed_name", "reference"}
 def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad` unless a JSON object has a shape
     need(isinstance(value, dict) and value.keys() == shape.keys(), f"{where}: it has not the members that it must have")
     for name, form in shape.items():
         fits = re.fullmatch(form, value[name]) if type(form) is type(value[name]) is str else type(value[name]) is form
         need(fits, f"{where}: {name} has not the form that it must have")
-# ------ Canonical JSON (RFC 8785) and small things
 BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 SCALAR = json.JSONEncoder(ensure_ascii=False).encode
 def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes of a parsed JSON value
@@ -97,7 +85,7 @@ def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes
     if isinstance(value, list): return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
     names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
     return b"{" + b",".join([canonical(name) + b":" + canonical(value[name], depth + 1) for name in names]) + b"}"
-def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:  # `exact`: in RFC 8785 form
+def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool = True) -> Any:  # `exact`: RFC 8785
     try:  # beyond 2^53-1 a number is a double; int of a word raises the ValueError that it deserves
         value = json.loads(data.decode(), parse_constant=int, object_pairs_hook=lambda pairs:
                            dict(pairs) if len(dict(pairs)) == len(pairs) else int("a member is named twice"),
@@ -106,16 +94,13 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
     except (Bad, ValueError, RecursionError) as error: raise Bad(f"{where}: not canonical JSON ({error})") from None
     if shape: check(value, shape, where)
     return value
-def unbase64(text: str, what: str) -> bytes:  # decode standard base64 strictly (the only encoding of its bytes)
-    return base64.b64decode(need(re.fullmatch(BASE64, text), f"{what}: not canonical base64")[0])
+def unbase64(text: str, of: str) -> bytes: return base64.b64decode(need(re.fullmatch(BASE64, text), f"{of}: no base64")[0])
 def sha256(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
-def pae(kind: str, body: bytes) -> bytes:  # of DSSE v1
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
-def utc(text: str) -> float:  # seconds since 1970 of a time such as 2026-11-21T08:00:00Z
-    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+def pae(kind: str, body: bytes) -> bytes: return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
+def utc(text: str) -> float: return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
 def condition(item: Any) -> str:  # of an approval, in words
-    limit = "".join(f", {name} {value}" for name, value in item.get("limit", {}).items())
-    return f"{item['text']} ({item.get('kind', 'text')}{limit}, due {item.get('due') or 'not dated'})"
+    more = "".join(f", {name} {value}" for name, value in item.get("limit", {}).items())
+    return f"{item['text']} ({item.get('kind', 'text')}{more}, due {item.get('due') or 'not dated'})"
 def plain(text: Any) -> str: return "".join(c if c.isprintable() else "?" for c in str(text))  # fit to print
 # ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -138,8 +123,7 @@ def _ed_decode(raw: bytes) -> Any:  # decode a point; None if it is not on the c
     x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
     x = x * ROOT_M1 % P if (v * x * x - u) % P else x
     if y >= P or (v * x * x - u) % P or (x == 0 and sign): return None
-    x = P - x if x & 1 != sign else x
-    return x, y, 1, x * y % P
+    return (x := P - x if x & 1 != sign else x), y, 1, x * y % P
 BASE = _ed_decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:  # strict: canonical, s < L, no cofactor
     a, s = _ed_decode(public), int.from_bytes(signature[32:], "little")
@@ -168,48 +152,44 @@ def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:  # E
     pair = r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
     der = b"".join(bytes([2, n.bit_length() // 8 + 1]) + n.to_bytes(n.bit_length() // 8 + 1, "big") for n in pair)
     if signature != bytes([0x30, len(der)]) + der or not (0 < r < P256_N and 0 < s < P256_N): return False
-    inverse = pow(s, -1, P256_N)
-    u, v = int(sha256(message), 16) * inverse % P256_N, r * inverse % P256_N
+    u, v = (number * pow(s, -1, P256_N) % P256_N for number in (int(sha256(message), 16), r))
     point = _sum(_p256_add, None, u, P256_BASE, v, (x, y))
     return point is not None and point[0] % P256_N == r
-def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # by building the one block that may come out
+def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # by building the one block that it must be
     size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
-    if not (2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1) or len(signature) != size or number >= n:
-        return False
-    info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
-    return pow(number, e, n).to_bytes(size, "big") == b"\x00\x01" + b"\xff" * (size - len(info) - 3) + b"\x00" + info
+    fits = 2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1 and len(signature) == size and number < n
+    block = bytes.fromhex("003031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+    return bool(fits) and pow(number, e, n).to_bytes(size, "big") == b"\x00\x01".ljust(size - len(block), b"\xff") + block
 # ------ Passkeys: COSE keys in their one form (RFC 9053, RFC 8230, CTAP2), the assertion of WebAuthn level 3
 COSE = (b"\xa4\1\1\3' \6!X (.{32})", b"\xa5\1\2\3& \1!X (.{32})\"X (.{32})", b"\xa4\1\3\x039\1\0 Y(..)(.+)!C(...)")
 def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # EdDSA, ES256 and RS256
     ed, es, rs = (re.fullmatch(form, cose_key, re.DOTALL) for form in COSE)
     if ed: return ed25519_verify(ed[1], message, signature)
     found = es or need(rs, "this verifier does not know the kind of the passkey's key", UNPROVEN)
-    numbers = [int.from_bytes(group, "big") for group in found.groups()]
-    if es: return es256_verify(*numbers, message, signature)
-    return len(found[2]) == numbers[0] and rs256_verify(*numbers[1:], message, signature)
+    *size, n, e = [int.from_bytes(group, "big") for group in found.groups()]
+    if es: return es256_verify(n, e, message, signature)
+    return [len(found[2])] == size and rs256_verify(n, e, message, signature)
 def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
-                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:  # the challenge is the SHA-256 of a PAE
+                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:  # challenge: SHA-256 of a PAE
     client, wanted = parse_canonical(client_data_json, "client data", exact=False), base64.urlsafe_b64encode(challenge)
     need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
-    same = client.get("challenge") == wanted.decode().rstrip("=")
-    need(same, "the passkey signed another challenge: not this statement")
+    need(client.get("challenge") == wanted.decode().rstrip("="), "it signed another challenge: not this statement")
     here = client.get("origin") in ([origin] if isinstance(origin, str) else origin)
     need(here and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
     here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
     flags = need(here, "the passkey belongs to another site, or its data are cut off") and authenticator_data[32]
     need(flags & 0x05 == 0x05, "the passkey did not verify its user")
-    need(flags & 0x40 == 0 and flags & 0x18 != 0x10, "the authenticator data have flags that no assertion has")
     need(flags & 0x80 == 0, "it has extension data, which this verifier does not read", UNPROVEN)
-    need(len(authenticator_data) == 37, "the authenticator data are not as long as their flags say")
+    fits = flags & 0x40 == 0 and flags & 0x18 != 0x10 and len(authenticator_data) == 37
+    need(fits, "the authenticator data have flags that no assertion has, or are too long")
     signed = authenticator_data + hashlib.sha256(client_data_json).digest()
     need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
 # ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
 def _node(left: bytes, right: bytes) -> bytes: return hashlib.sha256(b"\x01" + left + right).digest()
 def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
-    level = leaves or [hashlib.sha256(b"").digest()]
-    while len(level) > 1:
-        level = [_node(*level[i : i + 2]) if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
-    return level[0]
+    row = leaves or [hashlib.sha256(b"").digest()]
+    while len(row) > 1: row = [_node(*p) if p[1:] else p[0] for p in (row[i : i + 2] for i in range(0, len(row), 2))]
+    return row[0]
 def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root: bytes) -> None:  # RFC 9162 §2.1.3.2
     need(0 <= index < size, f"the proof is for entry {index} of {size}")
     inner, fits = (index ^ (size - 1)).bit_length(), all(len(sibling) == 32 for sibling in path)
@@ -220,79 +200,68 @@ def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root:
 def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:  # text; name, key id, signature
     head, _, tail = text.rpartition("\n\n")
     fits = len(text) <= MAX_NOTE and not re.search(r"[\x00-\x09\x0b-\x1f]", text) and tail.endswith("\n")
-    lines = [re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line) for line in tail[:-1].split("\n")]
+    lines = [re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/]{7}[A-Za-z0-9+/=]+)", line) for line in tail[:-1].split("\n")]
     need(fits and head and all(lines) and len(lines) <= 100, "it is not a signed note")
-    signatures = [(line[1], unbase64(line[2], "note signature")) for line in lines if line]
-    need(all(len(raw) > 4 for _, raw in signatures), "a signature of the note is too short")
-    return head + "\n", [(name, raw[:4], raw[4:]) for name, raw in signatures]
+    return head + "\n", [(line[1], (raw := unbase64(line[2], "signature"))[:4], raw[4:]) for line in lines if line]
 def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint text: origin, size, root
-    lines = text.split("\n")
-    fits = len(lines) > 3 and lines[0] and re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1])
-    need(fits and len(unbase64(lines[2], "checkpoint root")) == 32, "the checkpoint is malformed")
-    return lines[0], int(lines[1]), unbase64(lines[2], "checkpoint root")
+    found = re.match(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([A-Za-z0-9+/]{43}=)\n", text)
+    origin, size, root = need(found, "the checkpoint is malformed").groups()
+    return origin, int(size), unbase64(root, "checkpoint root")
 def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
     name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
     raw = unbase64(encoded, "verifier key")
     true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
     fits = name and len(raw) == 33 and raw[0] == algorithm and true_id.hex() == key_id
-    need(fits, f"the key {name!r} is not an Ed25519 key of type {algorithm}, or has another id")
-    return name, true_id, raw[1:]
+    return need(fits, f"{name!r} is no Ed25519 key of type {algorithm}, or has another id") and (name, true_id, raw[1:])
 class Trust:  # a trust file, with the leaf hash of the first entry in a comment
     def __init__(self, text: str) -> None:
-        self.logs, self.witnesses, self.groups, self.vkeys = dict[Any, bytes](), dict[Any, Any](), dict[str, Any](), {}
-        self.genesis, self.quorum, self._names = "", "", {"none": True}  # names in use; true: in a group, or never can be
+        self.logs, self.witnesses, self.groups, self.vkeys = (dict[Any, Any]() for _ in range(4))
+        self.genesis, self.quorum, self._names = "", "", {"none": True}  # names in use; true: in a group, or never can
         for number, line in enumerate(text.split("\n"), 1):
             try: self._line(line.strip(), line.split() or ["#"])
             except (Bad, ValueError) as error: raise Bad(f"line {number}: {error}", UNREADABLE) from None
-        whole = len(text) <= MAX_NOTE and self.logs and self.quorum
-        need(whole, "it is too long, or has no log line or no quorum line: this is no trust file", UNREADABLE)
+        need(len(text) <= MAX_NOTE and self.logs and self.quorum, "no log or quorum line: no trust file", UNREADABLE)
     def _line(self, line: str, words: list[str]) -> None:
         kind, *rest = words
+        if kind in ("witness", "group"): need(rest[:1] and rest[0] not in self._names, "a name is missing or taken")
         if line.startswith("# cognify-genesis "):
-            need(not self.genesis and re.fullmatch(HEX64, rest[1]), "the genesis line is malformed or there are two")
-            self.genesis = rest[1]
+            self.genesis = need(not self.genesis and re.fullmatch(HEX64, rest[1]), "it is malformed or there are two")[0]
         elif kind == "log" and len(rest) in (1, 2):
             name, key_id, public = _vkey(rest[0], 1)
             self.logs[name, key_id], self.vkeys[name, key_id] = public, rest[0]
         elif kind == "quorum" and len(rest) == 1:
-            need(not self.quorum and rest[0] in self._names, "the quorum is not defined, or there are two")
-            self.quorum = rest[0]
+            self.quorum = need(not self.quorum and rest[0] in self._names and rest[0], "no such quorum, or two of them")
         elif kind == "witness" and len(rest) in (2, 3):
             name, key_id, public = _vkey(rest[1], 4)
             need(public not in [known for _, known in self.witnesses.values()], "two witnesses have one key")
-            self.witnesses[name, key_id] = (rest[0], public)
+            self.witnesses[name, key_id], self._names[rest[0]] = (rest[0], public), False
         elif kind == "group" and len(rest) > 2:
-            for member in rest[2:]:
-                need(self._names.get(member) is False, "a group member is unknown or used twice")
-                self._names[member] = True
-            k = {"all": len(rest) - 2, "any": 1}.get(rest[1]) or int(rest[1])
-            self.groups[rest[0]] = need(1 <= k <= len(rest) - 2, "the threshold does not fit") and (k, rest[2:])
+            (name, many, *members), fits = rest, all(self._names.get(member) is False for member in rest[2:])
+            k = {"all": len(members), "any": 1}.get(many) or int(many)
+            need(fits and len({*members}) == len(members) >= k >= 1, "a member is unknown or used twice, or k is wrong")
+            self.groups[name] = (k, members)
+            self._names |= {**dict.fromkeys(members, True), name: False}
         else: need(kind.startswith("#"), "not a line of a trust file")
-        if kind in ("witness", "group"):
-            need(rest[0] not in self._names, f"the name {rest[0]!r} is taken")
-            self._names[rest[0]] = False
     def met(self, name: str, seen: set[str]) -> bool:  # whether witness or group `name` has witnessed
         k, members = self.groups.get(name, (1, []))
         return sum(self.met(member, seen) for member in members) >= k if members else name in seen
-# ------ The files of a bundle, and its entries
 class Files:  # a bundle's files, read once under bounds. Bytes are kept only where they are parsed; digests of all
     def __init__(self, path: str) -> None:
         self.kept, self.digests, total = dict[str, bytes](), dict[str, tuple[str, int]](), 0
         need(os.path.isdir(path) or os.path.isfile(path), "there is no such folder or zip file", UNREADABLE)
         for name, mode, stream in self._folder(Path(path)) if os.path.isdir(path) else self._zip(path):
-            fits = len(name) <= 200 and re.fullmatch(SAFE, name) and stat.S_IFMT(mode) in (0, stat.S_IFREG)
-            wrong = f"{plain(name[:80])} is a link, a special file, a bad name or there twice"
-            need(fits and name not in self.digests, wrong, UNREADABLE)
+            fits = len(name) <= 200 and re.fullmatch(SAFE, name) and name not in self.digests
+            fits = fits and stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            need(fits, f"{plain(name[:80])} is a link, a special file, a bad name or there twice", UNREADABLE)
             with stream() as opened: data = opened.read(MAX_FILE + 1)
             total, self.digests[name] = total + len(data), (sha256(data), len(data))
             fits = len(data) <= MAX_FILE and total <= MAX_TOTAL and len(self.digests) <= MAX_FILES
             need(fits, f"{name}: the bundle is larger than any bundle may be", UNREADABLE)
             if name.startswith("ledger/") or name in ("bundle.json", "evidence/register.json"): self.kept[name] = data
     def _folder(self, root: Path) -> Any:
-        for folder, folders, names in os.walk(root):
-            for full in [Path(folder, name) for name in sorted(folders + names)]:
-                if not stat.S_ISDIR(mode := full.lstat().st_mode):
-                    yield full.relative_to(root).as_posix(), mode, lambda full=full: full.open("rb")
+        for full in sorted(root.rglob("*")):
+            if not stat.S_ISDIR(mode := full.lstat().st_mode):
+                yield full.relative_to(root).as_posix(), mode, lambda full=full: full.open("rb")
     def _zip(self, path: str) -> Any:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -315,8 +284,8 @@ class Entry:  # read strictly from its bytes
         self.kind, self.subjects, self.evidence, self.key, self.commitment = (
             body[name] for name in ("kind", "subjects", "evidence", "key", "payload"))
         self.sig, self.leaf = unbase64(body["sig"], where), hashlib.sha256(b"\x00" + data).digest()
-        self.facts: Any = None  # of its payload, if the bundle discloses it
         unsigned = {name: body[name] for name in body if name != "sig"}
+        self.facts: Any = None  # of its payload, if the bundle discloses it
         self.signed = pae(BODY_TYPE, canonical({"body": unsigned, "ledger": self.ledger}))
         fits = version == 1 and min(self.seq, self.time_us) >= 0 and 1 <= body["schema"] <= 10_000
         need(fits and len(self.sig) == (64 if self.key else 0), f"{where}: a number or the signature is out of range")
@@ -324,19 +293,18 @@ class Entry:  # read strictly from its bytes
         fits = all(isinstance(item, str) and re.fullmatch(form, item) for names, form in lists for item in names)
         fits = fits and all(names == sorted(set(names)) for names, _ in lists) and 0 < len(self.subjects) <= 64
         fits = fits and all(type(head) is int and -1 <= head < self.seq for head in self.heads.values())
-        need(fits and set(self.heads) == set(self.subjects), f"{where}: subjects, heads or evidence are malformed")
+        need(fits and {*self.heads} == {*self.subjects}, f"{where}: subjects, heads or evidence are malformed")
         moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
         self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
-# ------ The verification
 class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later checks run as far as earlier ones allow
     def __init__(self, path: str, trust_text: str | None) -> None:
         super().__init__(
-            **{name: {} for name in ("manifest anchor left_out entries keys people policies policy roots recovery delegations "
-                                     "sign_offs grants acts lifted revoked").split()},  # disregarded; last good sizes of log keys
-            **{name: [] for name in ("findings", "warnings", "proven", "signers", "cosigners", "deployments")},
-            **{name: set() for name in ("used", "unproven", "back", "log_keys")},  # statements; entries; time goes back
-            path=path, trust_text=trust_text, mine="", whole="", origin="", size=0, root=b"", level=0, trial=False,
-            signatures=0, present=0, absent=TAMPERED)  # `absent`: of unknown keys; UNPROVEN if records about keys are hidden
+            **{name: {} for name in ("anchor", "left_out", "entries", "keys", "people", "policies", "policy", "roots",
+                                     "acts", "recovery", "delegations", "sign_offs", "grants", "revoked")},
+            **{name: [] for name in ("warnings", "proven", "signers", "cosigners", "deployments")}, findings=[],
+            **{name: set() for name in ("used", "unproven", "back", "lifted", "log_keys")},  # statements; entries
+            path=path, trust_text=trust_text, manifest={}, mine="", origin="", size=0, root=b"", level=0, trial=False,
+            signatures=0, present=0, absent=TAMPERED)  # `absent`: of unknown keys; UNPROVEN if records are hidden
     def expect(self, fits: object, where: str, message: str, outcome: int = TAMPERED) -> None:  # HOLDS: a warning
         finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
         if not fits: (self.findings if outcome else self.warnings).append(finding)
@@ -349,7 +317,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             return outcome
     def run(self) -> dict[str, Any]:  # run every check and return the report
         trust = None if self.trust_text is None else self.attempt("trust file", Trust, self.trust_text)
-        self.files: Any = self.findings or self.attempt(self.path, Files, self.path)
+        self.files = self.findings or self.attempt(self.path, Files, self.path)
         if not self.findings: self.attempt("bundle", self._bundle, trust)
         self.expect(self.trust_text is not None, "trust", "without a trust file nothing can be trusted", UNPROVEN)
         return self.report()
@@ -369,7 +337,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         found = {path: known for path, known in self.files.digests.items() if path != "bundle.json"}
         self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
         for path in sorted({*listed, *found}):
-            wrong = "not in the bundle's list" if path not in listed else "changed" if path in found else "listed but missing"
+            wrong = "not in the bundle's list" if path not in listed else "changed" if path in found else "missing"
             self.expect(listed.get(path) == found.get(path), path, f"it is {wrong}")
     def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
         where, told = "ledger/checkpoint.txt", self.manifest
@@ -380,7 +348,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             if log := trust.logs.get((name, key_id)):  # type: ignore[union-attr]
                 need(ed25519_verify(log, text.encode(), signature), f"the signature of {plain(name)} does not verify")
                 self.signers.append(name)
-                self.log_keys |= {trust.vkeys[name, key_id]} if trust and name == self.origin else set()
+                if trust and name == self.origin: self.log_keys.add(trust.vkeys[name, key_id])
             if witness := trust.witnesses.get((name, key_id)):  # type: ignore[union-attr]
                 time = int.from_bytes(signature[:8], "big")
                 fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
@@ -391,19 +359,19 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             self.level, wrong = 2 if met else 1, f"the witness quorum {trust.quorum!r} is not met"
             self.expect(trust.quorum == "none" or met, where, wrong, UNPROVEN)
         elif trust:
-            known = sorted({log for log, _ in trust.logs})
-            wrong = f"it is for the ledger {', '.join(known)}; this bundle comes from the ledger {self.origin}"
-            other = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
-            self.expect(False, "trust file", other if self.origin in known else wrong, UNPROVEN)
+            wrong = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
+            if self.origin not in (known := sorted({log for log, _ in trust.logs})):
+                wrong = f"it is for the ledger {', '.join(known)}; this bundle comes from the ledger {self.origin}"
+            self.expect(False, "trust file", wrong, UNPROVEN)
         self.expect((self.origin, self.size) == (told["ledger"], told["size"]), where, "bundle.json names another one")
         self.expect(0 <= told["anchor_seq"] < self.size, where, f"its size {self.size} does not cover the anchor")
     def _entries(self, trust: Trust | None) -> None:
-        newest, payloads = dict[str, int](), set(self.files.under("ledger/payloads/"))
+        newest = dict[str, int]()
         for name in self.files.under("ledger/entries/"):
-            if isinstance(entry := self.attempt(name, self._entry, name, newest), Entry):
-                newest |= dict.fromkeys(entry.subjects, entry.seq)
-                payloads.discard(f"ledger/payloads/{entry.seq:08d}.json")
-        self.expect(not payloads, ", ".join(sorted(payloads)), "payloads without an entry in the bundle")
+            entry = self.attempt(name, self._entry, name, newest)
+            if isinstance(entry, Entry): newest |= dict.fromkeys(entry.subjects, entry.seq)
+        spare = {*self.files.under("ledger/payloads/")} - {f"ledger/payloads/{seq:08d}.json" for seq in self.entries}
+        self.expect(not spare, ", ".join(sorted(spare)), "payloads without an entry in the bundle")
         first, pinned = self.entries.get(0), trust.genesis if trust else ""
         self.absent = TAMPERED if first else UNPROVEN
         self.expect((first and pinned) or not trust, "trust", "no genesis is pinned, or entry 0 is missing", UNPROVEN)
@@ -421,9 +389,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         check_inclusion(seq, self.size, entry.leaf, [unbase64(x, proof) for x in head.split("\n")[2:]], self.root)
         fits = (not before or entry.prev == before.leaf.hex()) and (seq == 0) == (entry.prev == "0" * 64)
         need(fits, "its previous-leaf hash is not that of the one before")
-        back = earlier and entry.time_us < earlier.time_us
-        self.back |= {seq} if back and entry.kind == CLOCK else set()
-        need(not back or seq in self.back, "its time lies before that of an earlier entry")
+        if earlier and entry.time_us < earlier.time_us:
+            self.back.add(need(entry.kind == CLOCK and seq, "its time lies before that of an earlier entry"))
         skips = [subject for subject, head in entry.heads.items() if newest.get(subject, -1) > head]
         need(not skips, f"its heads skip an earlier entry about {', '.join(skips)}")
         if payload in self.files.kept:
@@ -451,7 +418,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         need(entry.seq == 0 or kind != "genesis", "a ledger has one genesis record, its first entry")
         self.absent = UNPROVEN if facts is None and kind in AUTHORITY else self.absent
         if facts is not None and kind == "genesis": self._authority(entry, facts)  # it brings the key of its own writer
-        self._writer(entry)
+        self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
+        if entry.key and (kind not in AUTHORITY or not entry.seq):  # acts about authority count whoever wrote them
+            kinds = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig)["kinds"]
+            need(kinds is None or entry.seq == 0 or kind in kinds, f"its writer may not write {kind} entries")
         shared = {"people", "policy", self.whole} & topics if kind not in RELYING else set()
         if facts is None:
             self._end(self.keys, entry.seq, lambda key: key["holder"] in topics and kind in AUTHORITY)  # it may say so
@@ -465,33 +435,23 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         if kind in ACTS or (kind in OVERSIGHT and topics & {self.mine, self.whole}): self._act(entry, facts)
         elif (kind in AUTHORITY and entry.seq) or kind == "gate_set_adopted": self._authority(entry, facts)
         elif kind in rules and about == self.mine: rules[kind](entry, facts)  # not all of other versions is disclosed
-    def _writer(self, entry: Entry) -> None:  # acts about authority count by people's signatures, whoever wrote them
-        self.expect(entry.key, entry.where, "its writer did not sign it", HOLDS)
-        try:
-            key = self._accept(entry.key, None, entry.seq, entry.signed, entry.sig) if entry.key else {"kinds": None}
-            may = key["kinds"] is None or entry.seq == 0 or entry.kind in key["kinds"]
-            need(may, f"its writer may not write {entry.kind} entries")
-        except Bad as e:
-            need(entry.kind in AUTHORITY and entry.seq, str(e), e.outcome)
-            self.expect(False, entry.where, f"its writer does not count: {e}", HOLDS)
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
                 assertion: Any = None) -> dict[str, Any]:  # the one place where anybody's signature is accepted
-        key: dict[str, Any] = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
-        need(key, f"the key {key_id} was never enrolled", self.absent)
-        mine = holder is None or (holder == key["holder"] and holder in {*self.people, RECOVERY})
-        need(mine, f"the key {key_id} belongs to {key['holder']}, not to {holder}, or not to a person")
+        key: Any = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
+        of = need(key, f"the key {key_id} was never enrolled", self.absent)["holder"]
+        need(holder is None or holder == of in {*self.people, RECOVERY}, f"it is the key of {of}, no person's or another's")
         need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
         need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other one has")
         if assertion:
             check(assertion, {"authenticator_data": str, "client_data_json": str}, "the assertion")
-            parts = [unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json")]
-            sites = key["passkey"]["rp_id"], [*key["passkey"]["origins"]]
-            verify_assertion(key["public"], *parts, signature, hashlib.sha256(message).digest(), *sites)
-        verified = assertion or ed25519_verify(key["public"], message, signature)
-        self.signatures += need(verified, f"the signature of {key['holder']} does not verify") and 1
-        return key
+            data, client = (unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json"))
+            challenge, site = hashlib.sha256(message).digest(), key["passkey"]
+            verify_assertion(key["public"], data, client, signature, challenge, site["rp_id"], [*site["origins"]])
+        need(assertion or ed25519_verify(key["public"], message, signature), f"the signature of {of} does not verify")
+        self.signatures += 1
+        return dict(key)
     def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[Any, bytes]:  # of a DSSE envelope
         payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
         value, assertion = parse_canonical(payload, "statement"), signature.get("webauthn")
@@ -532,7 +492,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         item, days = self.people.get(person, {"roles": [], "confirmed": 0}), self._rules("people").get("recertify_days")
         return set() if days and entry.time_us > item["confirmed"] + days * 86_400_000_000 else {*item["roles"]}
     def _holding(self, signers: Any, roles: Any, entry: Entry) -> int:  # how many hold one of these roles; None: any
-        return sum(bool(held if roles is None else held & {*roles}) for held in (self._roles(p, entry) for p in signers))
+        found = [self._roles(who, entry) for who in signers]
+        return sum(bool(held if roles is None else held & {*roles}) for held in found)
     def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all that ever were, or those that count until then
         return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
     def _end(self, items: Any, seq: int, which: Any) -> None:  # keys or delegations end with an entry
@@ -545,14 +506,14 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             ours = key["algorithm"] == ("webauthn" if passkey and "person" in item else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
             owner = self.keys.get(key_id, {"holder": holder})["holder"]
-            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or is listed twice")
+            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or stands twice")
             new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
                            "until": NEVER, "strength": "S4" if passkey else "S3", **self.keys.get(key_id, {})}
             new[key_id]["kinds"] = item.get("kinds")
         self.keys |= new
         return {*new}
     def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
-        kind, at, glass = entry.kind, entry.seq, {"roles": [], "extra_role": "", "quorum": 2, **self._rules("break_glass")}
+        kind, at, rule = entry.kind, entry.seq, {"roles": [], "extra_role": "", "quorum": 2} | self._rules("break_glass")
         try:
             if kind in OVERSIGHT:
                 said = [f"{k}: {v}" for k, v in facts.items() if v not in (None, "", [], {}) and "envelope" not in k]
@@ -562,9 +523,9 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             signers = set[str]() if by_machine else self._signed(entry, facts)[0]
             roles, least = self.policy.get(MAY.get(kind, "")), 2 if kind in (*ACTS, "block_lifted") else 1
             if kind in ACTS: roles = [ADMIN]
-            elif kind == "break_glass_opened":
-                roles, least = [*glass["roles"], glass["extra_role"]], glass["quorum"]
-                need(self._holding(signers, [glass["extra_role"]], entry), f"no {glass['extra_role']} signed it", self.absent)
+            if kind == "break_glass_opened":
+                roles, least, extra = [*rule["roles"], rule["extra_role"]], rule["quorum"], rule["extra_role"]
+                need(self._holding(signers, [extra], entry), f"no {extra} signed it", self.absent)
             able = by_machine and not str(facts.get("reported_by")).startswith("person/")
             able = able or self._holding(signers, roles, entry) >= (1 if self.trial else least)
             need(able, f"it is not signed by {least} who hold a role for it", self.absent)
@@ -581,10 +542,9 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         except Exception as e:
             raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
     def _disregard(self) -> None:  # what has no effect is no flaw any more once it is disregarded; it still has none
-        for found in [item for item in self.findings if item["where"] in self.lifted and item["code"] == TAMPERED]:
-            self.findings.remove(found)
-            why = f"{found['message']} (has no effect; disregarded by entry {self.lifted[found['where']]})"
-            self.expect(False, found["where"], why, HOLDS)
+        lifted = [item for item in self.findings if item["where"] in self.lifted and item["code"] == TAMPERED]
+        self.findings = [item for item in self.findings if item not in lifted]
+        for item in lifted: self.expect(False, item["where"], f"{item['message']} (no effect; disregarded)", HOLDS)
     def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
         for seq in self.back:
             self.expect(False, f"entry {seq}", "its time goes back", UNPROVEN if seq in self.unproven else TAMPERED)
@@ -600,17 +560,17 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
             self.trial, self.threshold = facts["trial"], max(facts["recovery_threshold"], 2 - facts["trial"])
             self._enrol({"person": RECOVERY, "keys": facts["recovery_keys"]}, 0)
-            self.recovery, self.keys = self.keys, {}  # a founder's key may be one of them, too
+            self.recovery, self.keys = self.keys, dict[str, Any]()  # a founder's key may be one of them, too
             for item in [*founders, *facts["workloads"]]: self._stand(item, entry)
         signers, seen, used = self._signed(entry, facts)
-        adopters, quorum = self.policy.get("adopters", [ADMIN]), 1 if self.trial else self.policy.get("policy_quorum", 2)
+        adopters, quorum = self.policy.get("adopters", [ADMIN]), self.policy.get("policy_quorum", 2)
         admins, recovers = self._holding(signers, [ADMIN], entry), len(signers & {*self.recovery}) >= self.threshold
         fits: Any = True
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
             need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
-        elif kind == "policy_adopted": fits = self._holding(signers, adopters, entry) >= max(1, quorum)
+        elif kind == "policy_adopted": fits = self._holding(signers, adopters, entry) >= (self.trial or max(1, quorum))
         elif kind == "person_enrolled": self._vouched(entry, facts, signers)
         elif kind == "workload_enrolled": fits, item = admins, facts["workload"]
         elif kind == "person_recovered":  # new keys, and only such
@@ -622,7 +582,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             self._end(self.keys, at, lambda other: fits and other is key)
         elif kind == "delegated":
             who, to, days = facts["delegator"], facts["delegate"], self._rules("people").get("max_delegation_days", 30)
-            fits = facts["role"] in self._roles(who, entry) - {ADMIN} and who != to in self.people and self._keys_of(to, at)
+            fits = who != to and self._keys_of(to, at) and facts["role"] in self._roles(who, entry) - {ADMIN}
             fits = fits and 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
             self.delegations |= {at: {**facts, "leaf": entry.leaf.hex(), "until": NEVER}} if fits else {}
         elif kind == "delegation_ended":
@@ -640,8 +600,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             of, least = (adopters, max(2, quorum)) if old and "policy" in old.subjects else ([ADMIN], 2)
             able = self._holding(signers, of, entry) >= (1 if self.trial else least)
             fits = facts["seq"] < at and (recovers or (able and not (old and signers & {*old.subjects})))
-            self.lifted |= {old.where: at} if fits and old and old.kind in AUTHORITY else {}
-        need(fits, "it does not fit what stands before it, or others have to sign it (ledger-format.md §9.3)", self.absent)
+            self.lifted |= {old.where} if fits and old and old.kind in AUTHORITY else set()
+        need(fits, "it does not fit what stands before it, or others must sign (ledger-format.md §9.3)", self.absent)
         if kind in ("person_enrolled", "person_recovered", "workload_enrolled"): self._stand(item, entry, seen)
         self._end(self.delegations, at, lambda given: not self._keys_of(given["delegator"], NEVER) or
                   given["role"] not in self.people[given["delegator"]]["roles"])
@@ -651,14 +611,11 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             need(self.policies[at] == facts["policy_digest"], "the policy's digest is not that of the policy")
     def _stand(self, item: Any, entry: Entry, seen: int = NEVER) -> None:  # a new state: keys that it does not list end
         who, taken = item.get("person"), {a.lower(): p for p, it in self.people.items() for a in it.get("aliases", [])}
-        fits = seen > self.people.get(who, {"since": -1})["since"]
-        need(fits, "it was signed before an entry that changed this person")
+        need(seen > self.people.get(who, {"since": -1})["since"], "it was signed before this person changed")
         need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
-        listed = self._enrol(item, entry.seq)
-        if who:
-            gone = [self.keys[key_id] for key_id in self._keys_of(who) - listed]
-            self._end(self.keys, entry.seq, lambda key: key in gone)
-            self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
+        gone = self._keys_of(who) - self._enrol(item, entry.seq) if who else self._enrol(item, entry.seq) and set()
+        self._end({key_id: self.keys[key_id] for key_id in gone}, entry.seq, bool)
+        if who: self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
     def _vouched(self, entry: Entry, facts: Any, signers: set[str]) -> None:  # enrolments, see ledger-format.md §9.3
         item, who, admin = facts["person"], facts["person"]["person"], facts["vouched_by"]
         before, added = self.people.get(who), {key["key_id"] for key in item["keys"]} - self._keys_of(who)
@@ -666,26 +623,24 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         less = before is not None and named[0] == named[1] and {*item["roles"]} <= {*before["roles"]}
         selfless = who not in signers or (less and added and (admin != who or (self.trial and signers == {who})))
         need(selfless, f"{who} cannot vouch for themselves")
-        able = self._holding(others := signers - {who}, None, entry) == len(others) and ADMIN in self._roles(admin, entry)
+        able = ADMIN in self._roles(admin, entry) and all(self._roles(one, entry) for one in signers - {who})
         need(able, f"{admin} is no {ADMIN}, or a witness holds no role that counts", self.absent)
         rule = self.policy.get("people")
         least = 1 if self.trial or rule is None or (less and not added) else rule.get("vouchers", 2)
         need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
-        told = rule is not None or len(signers) > 1 or self.trial
-        self.expect(told, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
+        if rule is None and len(signers) < 2 - self.trial:
+            self.expect(False, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
     def _package(self, seq: int, digest: str, about: dict[str, Any], before: int) -> Any:  # the entry of it
         package: Any = self.entries.get(seq)
         need(package and package.kind == "package" and seq < before, f"entry {seq} is not an earlier package entry")
-        of: Any = None if seq in self.unproven else package.facts
-        need(of is not None, f"it relies on the package in entry {seq}, which is not disclosed or not proven", UNPROVEN)
+        of = need(seq not in self.unproven and package.facts, f"the package in entry {seq} is not proven", UNPROVEN)
         same = of["package"]["digest"] == digest and all(of[name] == about[name] for name in ABOUT)
         return need(same, f"entry {seq} is another package, or about another version or model file") and package
     def _sign_off(self, entry: Entry, facts: Any) -> None:
-        strength = facts["strength"]
-        need(strength in STRENGTHS, f"strength {strength!r} is not known to this verifier", UNPROVEN)
+        strength = need(facts["strength"] in STRENGTHS and facts["strength"], "it is of an unknown strength", UNPROVEN)
         value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
         true, behalf, ref = self.keys[said["key_id"]]["strength"], said.get("on_behalf_of"), said["reference"]
@@ -717,10 +672,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         if not behalf: return said["role"] in self._roles(said["person"], entry)
         given = self.delegations.get(behalf["delegation"]["entry_seq"], {"leaf": "", "until": 0})
         if given["leaf"] != behalf["delegation"]["entry_leaf"] or given["until"] < entry.seq: return False
-        fits = all(not given[many] or said[one] in given[many] for one, many in (("model", "models"), ("stage", "stages")))
-        fits &= [given["delegator"], given["delegate"], given["role"]] == [behalf["person"], said["person"], said["role"]]
-        runs = utc(given["starts"]) <= entry.time_us / 10**6 < utc(given["expires"])
-        return fits and runs and said["role"] in self._roles(given["delegator"], entry)
+        fits = all(not given[name + "s"] or said[name] in given[name + "s"] for name in ("model", "stage"))
+        fits &= (given["delegator"], given["delegate"]) == (behalf["person"], said["person"])
+        fits &= utc(given["starts"]) <= entry.time_us / 10**6 < utc(given["expires"])
+        return fits and said["role"] == given["role"] in self._roles(given["delegator"], entry)
     def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
         mine, approves = self.sign_offs[seq], self.sign_offs[seq]["decision"] in APPROVALS
         for act in (act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]):
@@ -728,11 +683,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             if lifts or (approves and act["facts"].get("event") in self.policy.get("voids", [])):
                 return f"was undone by the {act['kind']} of entry {act['seq']}"
         for other in (item for item in self.sign_offs.values() if item["seq"] < until):
-            withdraws = other["decision"] == "withdraw" and other["seq"] > seq and other["person"] == mine["person"]
-            if withdraws and (other["reference"] or {}).get("entry_seq") == seq:
-                return f"was withdrawn by entry {other['seq']}"
-            rejects = other["decision"] == "reject" and other["package_digest"] == mine["package_digest"]
-            if approves and (rejects or other["decision"] == "block") and self._undone(other["seq"], until) is None:
+            withdraws = (other["decision"], other["person"]) == ("withdraw", mine["person"]) and other["reference"]
+            if withdraws and other["reference"]["entry_seq"] == seq: return f"was withdrawn by entry {other['seq']}"
+            same = other["decision"] == "block" or other["package_digest"] == mine["package_digest"]
+            if approves and same and other["decision"] in ("block", "reject") and not self._undone(other["seq"], until):
                 return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
     def _release(self, entry: Entry, facts: Any) -> None:
@@ -740,7 +694,6 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         self._package(facts["package_seq"], facts["package_digest"], facts, at)
         need(facts["decided_on_size"] == at, "it claims to be decided on another number of entries")
         self._in_force(facts["policy_digest"], at)
-        words = self._by(facts)
         self.expect(based_on or facts.get("waived"), entry.where, "the release rests on no sign-off", HOLDS)
         for seq in based_on:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
@@ -748,26 +701,28 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             least, undone = self._rules("stages").get(found["stage"], {}).get("min_strength", ""), self._undone(seq, at)
             for fits, wrong in (
                 (found["package_digest"] == facts["package_digest"], "is for another package"),
+                (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
                 (found["decision"] in APPROVALS, f"is no approval but {found['decision']!r}"),
-                (found["role_held"], "is by a signer who did not hold the role"),
+                (found["role_held"], "is by a signer who did not hold the role"), (undone is None, undone),
                 (target in found["target_environments"], "is for other targets"),
                 (found["ends"] > facts["decided_at"], "had expired"),
                 (found["strength"] >= least, f"is of less strength than {least}, which its stage demands"),
-                (undone is None, undone),
-                (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
             ): need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
         need(all(seq in self.entries and seq < at for seq in facts["gate_seqs"]), "it relies on unknown gates")
         need(set(facts["relied_on"]) <= set(entry.subjects), "it does not carry all that it relied on as subjects")
-        self.grants[at] = {**facts, "seq": at, "time": entry.time, "words": words}
+        self.grants[at] = {**facts, "seq": at, "time": entry.time, "words": self._by(facts)}
     def _by(self, facts: Any) -> list[str]:  # what a release rests on besides sign-offs, in words
         purpose, waived, waivable, words = facts.get("purpose", "release"), {*facts.get("waived", [])}, set[str](), []
         need(purpose in ("release", *WAYS), f"its purpose {purpose!r} is not known to this verifier", UNPROVEN)
-        orders = {facts.get("plan_seq"): "change_plan_adopted"} if facts.get("plan_seq") is not None else {}
-        for seq, kind in {**orders, **({facts["order_seq"]: WAYS[purpose]} if purpose in WAYS else {})}.items():
+        orders = [("change_plan_adopted", facts["plan_seq"])] if facts.get("plan_seq") is not None else []
+        orders += [(WAYS[purpose], facts["order_seq"])] if purpose in WAYS else []
+        wanted = {name: facts[name] for name in ("model", "version", "target")}
+        for kind, seq in orders:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
-            act, wanted = self.acts.get(seq, {"counts": False}), {name: facts[name] for name in ("model", "version", "target")}
+            act = self.acts.get(seq, {"counts": False})
             need(act["counts"] and act["kind"] == kind, f"it relies on entry {seq}, which is no {kind} that counts")
-            said, over = act["facts"], [a for a in self.acts.values() if a["counts"] and a["facts"].get("plan_seq") == seq]
+            over = any(other["counts"] and other["facts"].get("plan_seq") == seq for other in self.acts.values())
+            said = act["facts"]
             need({**wanted, **said}.items() >= wanted.items(), f"the act of entry {seq} is about something else")
             need(said.get("expires", "~") > facts["decided_at"] and not over, f"the act of entry {seq} had ended")
             waivable |= {*said.get("waived", []), *said.get("stages", [])}
@@ -799,18 +754,17 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                     named |= {(path, (facts.get(name) or {}).get("digest")) for path, name in COPIES.items()}
         for path in sorted({"package/package.json", *self.files.under("package/")}):
             found = "sha256:" + self.files.digests.get(path, ("",))[0]
-            changed = path == "package/package.json" and found != digest  # whatever an undisclosed payload may say
-            wrong = "it is missing, or the ledger names no such file of this package"
-            self.expect((path, found) in named, path, wrong, TAMPERED if changed else outcome)
+            of = TAMPERED if path == "package/package.json" and found != digest else outcome  # whatever is undisclosed
+            self.expect((path, found) in named, path, "it is missing, or the ledger does not name it so", of)
     def _evidence(self) -> None:  # the register against the entries and the files
         where = "evidence/register.json"
         register, present = parse_canonical(self.files.bytes(where), where), {*self.files.under("evidence/")}
         for item in register:
             seq, digest, size, kept = item["entry_seq"], item["digest"], item.get("size"), item.get("sensitivity")
-            named = seq in self.entries and digest in self.entries[seq].evidence
-            self.expect(named, where, f"entry {seq} does not name {digest}")
+            known = self.entries[seq].evidence if seq in self.entries else []
+            self.expect(digest in known, where, f"entry {seq} does not name {digest}")
             if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
-                large = int(size or 0) > MAX_EVIDENCE and f"it has {size} bytes; more than {MAX_EVIDENCE} are not copied"
+                large = int(size or 0) > MAX_EVIDENCE and f"it has {size} bytes, more than {MAX_EVIDENCE}"
                 reason = f"it is {kept}" if kept not in SHOWN else large or "the register does not say why; ask for it"
                 self.left_out[digest] = {"name": item.get("name"), "digest": digest, "entry_seq": seq, "size": size,
                                          "sensitivity": kept, "reason": reason}
@@ -824,7 +778,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         code, sound = min(codes, default=HOLDS), codes <= {UNPROVEN} and bool(self.entries)
         left_out = [f"evidence not in the bundle: {item['name']} ({item['digest']}, entry {item['entry_seq']}): "
                     f"{item['reason']}" for item in self.left_out.values()]
-        hidden = sum(entry.facts is None for entry in self.entries.values())
+        hidden = f"payloads not disclosed (or erased): {sum(e.facts is None for e in self.entries.values())} entries"
         proven = [*self.proven, f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to",
                   f"{self.signatures} signatures of people and workloads verify with keys valid at the time",
                   "no entry about the anchor's subjects up to the anchor is left out of the bundle",
@@ -832,7 +786,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                   f"the checkpoint is signed by {', '.join(self.signers)} (trust file)",
                   "the checkpoint is cosigned by a quorum of the trust file's witnesses"]
         return {
-            "format": "cognify-verification/v1", "outcome": OUTCOMES[code], "exit_code": code, "findings": self.findings,
+            "format": "cognify-verification/v1", "exit_code": code, "outcome": OUTCOMES[code], "findings": self.findings,
             "signatures": self.signatures, "entries": len(self.entries), "grants": [*self.grants.values()],
             "level": f"L{self.level}" if sound else None, "trial": self.trial or bool(manifest.get("trial")),
             "ledger": self.origin, **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
@@ -841,27 +795,27 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
             "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
-            "evidence_not_included": [*self.left_out.values()],
-            "not_checked": [*NOT_CHECKED, *left_out, f"payloads not disclosed (or erased): {hidden} entries"],
+            "evidence_not_included": [*self.left_out.values()], "not_checked": [*NOT_CHECKED, *left_out, hidden],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
-def verify_bundle(path: str | os.PathLike[str], trust_text: str | None) -> dict[str, Any]:  # of a folder or zip
-    return Verifier(os.fspath(path), trust_text).run()
+def verify_bundle(path: Any, trust_text: str | None) -> dict[str, Any]: return Verifier(os.fspath(path), trust_text).run()
 def report_text(report: dict[str, Any]) -> str:  # in plain language
     version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
     signed = [line for item in report["sign_offs"] for line in (
-        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} ({item['stage']}), "
-        f"{item['strength']}, entry {item['seq']} of {item['time']} [{item['undone'] or 'stands'}]", *item["words"])]
+        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} "
+        f"({item['stage']}), {item['strength']}, entry {item['seq']} of {item['time']} "
+        f"[{item['undone'] or 'stands'}]", *item["words"])]
     moved = ([line for item in report[name] for line in (
         f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}", *item["words"])]
              for name in ("grants", "deployments"))
     acts = [f"{item['time']} {item['kind']}, entry {item['seq']}, signed by {', '.join(item['signers']) or 'nobody'} "
             f"[{'counts' if item['counts'] else 'counts for nothing'}]: {item['said']}" for item in report["acts"]]
     parts = [[version], report["proven"], signed, [report["exposure"]], *moved, acts, report["warnings"]]
+    sections = [*zip(TITLES, [*parts, report["not_checked"]], strict=True)] if report["model"] is not None else []
     lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * report["trial"]
     lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
     lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
-    for title, found in zip(TITLES, [*parts, report["not_checked"]], strict=True) if report["model"] is not None else ():
+    for title, found in sections:  # none where no bundle was read
         texts = ["  - " * (str(text)[:1] != " ") + str(text) for text in found]
         lines += ["", f"{title}:" if texts else f"{title}: none", *texts]
     return "\n".join(map(plain, lines)) + "\n"

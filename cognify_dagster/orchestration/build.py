@@ -10,7 +10,7 @@ from cognify_dagster.orchestration.calls import UsageError
 from cognify_dagster.orchestration.deployment import TARGET_METADATA
 from cognify_dagster.orchestration.lanes import Lane, lanes_of, sign_off_key
 from cognify_dagster.orchestration.model import GovernedModel
-from cognify_dagster.orchestration.names import AUTOMATION, sensor_name
+from cognify_dagster.orchestration.names import AUTOMATION, SENSOR_ROLE, sensor_name
 from cognify_dagster.orchestration.notifying import notification_sensor
 from cognify_dagster.orchestration.package import package_asset, sign_off_check
 from cognify_dagster.orchestration.reconciling import reconciliation_sensor
@@ -109,6 +109,7 @@ def _automation_sensor(model: GovernedModel, lanes: Sequence[Lane]) -> dg.Sensor
         target=dg.AssetSelection.assets(*[lane.deployment for lane in lanes]),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=model.sensor_interval_seconds,
+        tags={SENSOR_ROLE: AUTOMATION},
         description=f"Requests the deployment of {model.key} once the sign-off check passed.",
     )
 

@@ -64,7 +64,9 @@ def holds(path: Path, size: int) -> bool:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(str(item.relative_to(folder)) for item in folder.rglob("*"))
+    """What lies in a folder, but for journals that SQLite has emptied."""
+    found = [item for item in folder.rglob("*") if not (item.name.endswith("-journal") and item.stat().st_size == 0)]
+    return sorted(str(item.relative_to(folder)) for item in found)
 
 
 def refused(act: Callable[[], object], kind: type[Exception]) -> str:

@@ -5,6 +5,7 @@ The disks are real: small filesystems in memory that a training fills up while i
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cognify_dagster.ledger.sqlite.connection import close_all
 from cognify_dagster.records import TrainingRun
 from tests.orchestration import project
 from tests.orchestration.desk import Desk
@@ -40,6 +42,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        close_all()
+        gc.collect()  # workspaces of the runs above may be waiting for it with files open
         subprocess.run(["umount", str(folder)], check=True)
 
 

@@ -65,6 +65,7 @@ ROLES_OF: dict[str, tuple[str, ...]] = {
     "olga": ("business_owner",),
     "ben": ("data_scientist", "model_validator", "compliance_officer", "business_owner"),
     "mia": ("model_validator", "compliance_officer", "business_owner"),
+    "otto": ("business_owner",),
     "ian": ("auditor",),
     "nat": (),
 }
@@ -300,9 +301,10 @@ def package(memory: Memory, version: str, by: str, day: float) -> int:
     assert training is not None
     assert evaluation is not None
     number = len(reading.all(Package, subject)) + 1
+    content = f"{version} {number // 3}"  # the second one has the very bytes of the first
     return memory.append(
         Package(
-            model=MODEL, version=version, revision=number, package=item("package.json", f"{version} {number}"),
+            model=MODEL, version=version, revision=number, package=item("package.json", content),
             review_copy=item("review.pdf", f"pdf {version} {number}", "application/pdf"),
             model_card=item("card.md", "# card", "text/markdown"), model_digest=training.record.model_file.digest,
             training_seq=training.seq, evaluation_seq=evaluation.seq, dataset_seqs=(), built_by=f"person/{by}",

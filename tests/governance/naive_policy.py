@@ -30,7 +30,8 @@ ACCEPTERS = {"compliance_officer", "business_owner"}
 ORDERERS = {"ml_engineer", "business_owner", "compliance_officer"}
 GLASS = {"business_owner", "compliance_officer"}
 REVIEWERS = {"model_validator"}
-ANY = {*CLASSIFIERS, "data_scientist", "ml_engineer", "auditor", "workspace_admin"}
+ACTING = {*CLASSIFIERS, "data_scientist", "ml_engineer", "workspace_admin"}
+ANY = {*ACTING, "auditor"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Naive:
         """The events that count; what was signed has its effect once, however often it is sent."""
         spent: set[int] = set()
         for n, event in self.of(kind):
-            origin = event.copied if event.copied >= 0 else n
+            origin = event.copied if event.copied >= 0 and event.signers else n
             if counts(n, event) and origin not in spent:
                 spent.add(origin)
                 yield n, event
@@ -177,6 +178,11 @@ class Naive:
 
     def newest(self, what: str, version: str | None) -> int:
         return max((n for n, event in self.of(what) if event.version == version), default=-1)
+
+    def content(self, package: int) -> tuple[str | None, int]:
+        """Which bytes a package has: the second one of a version has those of the first."""
+        version = self.events[package].version
+        return version, (1 + sum(n < package and other.version == version for n, other in self.of("package"))) // 3
 
     def hands(self, version: str) -> set[str]:
         train, package = self.newest("train", version), self.newest("package", version)
@@ -235,7 +241,7 @@ class Naive:
     def reported(self, n: int, event: Event) -> bool:
         if event.who == "":
             return True
-        return bool(event.signers) and self.act(n, ANY)
+        return bool(event.signers) and self.act(n, ACTING)
 
     def approvals(self, version: str, target: str, day: float) -> list[tuple[int, Event]]:
         package, hands, rules = self.newest("package", version), self.hands(version), self.rules()
@@ -298,7 +304,7 @@ class Naive:
             against.add("package_stale")
         if self.blocked(version):
             against.add("blocked")
-        if any(event.of == package for _, event in self.standing("reject", version)):
+        if any(self.content(event.of) == self.content(package) for _, event in self.standing("reject", version)):
             against.add("rejected")
         if any(state == "open" or state == "lapsed" for _, state in self.findings(version, day)):
             against.add("finding_open")
@@ -408,7 +414,7 @@ class Naive:
             seated = any(all(ROLE[s] in held[who] for s, who in zip(stages, place, strict=True)) for place in places)
             return seated and self.act(n, ANY, max(1, len(stages)))
 
-        ended = {event.of for n, event in self.of("unplan") if event.of < n and self.act(n, ANY)}
+        ended = {event.of for n, event in self.of("unplan") if event.of < n and self.act(n, ACTING)}
         for n, event in reversed(list(self.effective("plan", counts))):
             train = self.newest("train", version)
             over = n in ended or (event.until or 0) <= day
@@ -469,7 +475,10 @@ class Naive:
         kept = {n: approval for n, approval in self.standing("approve", version) if n in grant.used}
         wrong = [
             len(kept) < len(grant.used),
-            any(n > at and other.of == grant.rounds[0] for n, other in self.standing("reject", version)),
+            any(
+                n > at and self.content(other.of) == self.content(int(str(grant.rounds[0])))
+                for n, other in self.standing("reject", version)
+            ),
             rules.blocked == "suspend" and self.blocked(version),
             any(n > at for n in self.void_after(version, data=False)),
             any(a.condition and a.condition[0] == "expiry" and a.condition[1] <= day for a in kept.values()),

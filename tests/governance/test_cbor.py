@@ -26,7 +26,9 @@ def test_what_the_library_writes_in_canonical_form_is_read_back(value: object, a
     try:
         assert read_item(data + after) == (value, after)
     except CborError:
-        assert isinstance(value, dict)  # cbor2 orders keys as RFC 7049 did (shorter first) and nests as deep as it likes
+        assert isinstance(
+            value, dict
+        )  # cbor2 orders keys as RFC 7049 did (shorter first) and nests as deep as it likes
 
 
 @given(st.binary(max_size=60))

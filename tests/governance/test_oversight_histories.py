@@ -395,7 +395,7 @@ class Drawing:
         usual = stage is not None
         stage = stage or self.pick("validation", "compliance", "business", "audit")
         who = FITTING[stage] if usual else self.some(FITTING[stage], "mia", "cleo", "vera")
-        role = "auditor" if self.rarely(10) else ROLE[stage]
+        role = self.pick("auditor", *ROLES_OF.get(who, ())) if self.rarely(6) else ROLE[stage]
         packages = [n for n, event in self.played.naive.of("package") if event.version == version]
         loans = [n for n in self.at("lend") if self.played.events[n].other == who]
         far = self.day + self.pick(3, 20, 60)
@@ -413,9 +413,10 @@ class Drawing:
             return
         package = naive.newest("package", version)
         targets = self.pick(TARGETS, TARGETS, ("production",))
+        alone = self.rarely(1 if not naive.rules().distinct else 12)
         for stage in STAGES[naive.tier()]:
             for role, count in naive.wanted(stage).items():
-                first = "ian" if role == "auditor" else FITTING[stage]
+                first = "ian" if role == "auditor" else "mia" if alone else FITTING[stage]
                 for who in (first, "cleo")[:count]:
                     facts = {"stage": stage, "role": role, "targets": targets, "of": package}
                     self.happen("approve", version=version, who=who, signers=((who, True),), **facts)
@@ -468,8 +469,16 @@ class Drawing:
         if found:
             n = self.pick(*found)
             event = self.played.events[n]
-            who = self.some("carl") if self.rarely(6) else event.who
+            who = self.some("carl", "vera") if self.rarely(3) else event.who
             self.signed("withdraw", [who], version=event.version, of=n)
+
+    def lifted(self) -> None:
+        """What is blocked and then free again."""
+        version = self.version()
+        if version is not None:
+            facts = {"version": version, "of": self.played.naive.newest("package", version)}
+            self.signed("block", ["carl"], **facts)
+            self.signed("lift", ["mia", "cleo"], version=version, of=self.at("block")[-1])
 
     def lift(self) -> None:
         blocks = self.at("block")
@@ -534,10 +543,17 @@ class Drawing:
             self.build(version)
             if self.rarely(2):
                 self.approve(version, "validation", TARGETS)
-            stages = ("validation", "compliance", "business")
-            for target in TARGETS:
-                facts = {"version": version, "target": target, "stages": stages, "until": self.day + 3}
-                self.signed("glass", ["carl", "olga"], **facts)
+            names = self.pick(
+                ("carl", "olga"), ("carl", "olga"), ("mia", "carl"), ("olga", "otto"), ("carl",), ("carl", "vito"),
+                ("olga", "nat", "ian"), ("olga", "otto", "cleo"),
+            )  # fmt: skip
+            whole, target = ("validation", "compliance", "business"), self.pick(*TARGETS)
+            facts = {"version": version, "target": target, "until": self.day + 3}
+            self.signed("glass", names, **facts, stages=whole)
+            if self.rarely(3):  # a later one replaces it, for good
+                self.signed("glass", ["carl", "olga"], **facts, stages=("business",))
+                self.copy(len(self.played.events) - 2)
+            self.release(version, target)
             self.deploy(version)
 
     def glass(self) -> None:
@@ -579,8 +595,21 @@ class Drawing:
                 "until": self.day + self.pick(3, 90),
                 "most": self.pick(None, 1),
             }
-            self.signed("plan", ["vito", "carl", "olga", "ian"], **facts)
-            self.build(version)
+            names = self.pick(
+                ("vito", "carl", "olga", "ian"), ("vito", "carl", "olga", "ian"), ("mia", "vito", "carl"), ("carl", "mia", "olga"),
+                ("vito", "carl", "ian"), ("vito", "carl", "ben"), ("vera", "carl", "olga"), ("mia", "ian"),
+            )  # fmt: skip
+            early = self.rarely(6)
+            if early:
+                self.build(version)
+            self.signed("plan", names, **facts)
+            plan = len(self.played.events) - 1
+            if self.rarely(3):
+                self.signed("unplan", [self.pick("vito", "ian", "nat")], of=plan)
+                if self.rarely(2):
+                    self.copy(plan)  # what was ended stays ended
+            if not early:
+                self.build(version)
             self.deploy(version)
 
     def order(self) -> None:
@@ -597,7 +626,8 @@ class Drawing:
         self.whole()
         done = [event for _, event in self.played.naive.completed("production")]
         if len(done) > 1:
-            place = self.at("complete")[-1]
+            places = [n for n, _ in self.played.naive.completed("production")]
+            place = places[0] if self.rarely(4) else places[-1]
             self.signed("order", ["olga"], version=done[-2].version, target="production", of=place)
             self.release(done[-2].version, "production")
 
@@ -642,8 +672,40 @@ class Drawing:
         found = [n for n in self.at(*kinds) if self.played.events[n].copied < 0]
         if found:
             n = self.pick(*found)
-            self.played.happen(replace(self.played.events[n], day=self.day, copied=n))
-            self.compare()
+            self.copy(n)
+
+    def copy(self, n: int) -> None:
+        self.played.happen(replace(self.played.events[n], day=self.day, copied=n))
+        self.compare()
+
+    def reviewed(self) -> None:
+        """A review, written once more later on: it counts from when it was made."""
+        done = self.at("complete")
+        if done:
+            self.signed("review", ["vito"], version=self.played.events[done[-1]].version)
+            n = len(self.played.events) - 1
+            self.day += 20
+            self.copy(n)
+            self.played.compare(self.day + 15)
+
+    def reported(self) -> None:
+        """An incident after which people sign again; the same report written once more takes nothing from that."""
+        version = self.version()
+        if version is not None:
+            self.signed("event", ["ben"], version=version, event="incident")
+            n = len(self.played.events) - 1
+            self.approve_all(version)
+            self.copy(n)
+
+    def accepted(self) -> None:
+        """A risk accepted for long, then for a shorter time; the first word written once more is not the last."""
+        self.signed("finding", ["vera"], version=None, severity=self.pick("medium", "high"))
+        finding = len(self.played.events) - 1
+        for days in (5, 2):
+            facts = {"of": finding, "outcome": "accepted", "until": self.day + days}
+            self.signed("resolve", ["carl"], version=None, **facts)
+        self.copy(len(self.played.events) - 2)
+        self.played.compare(self.day + 3)
 
     def inherit(self) -> None:
         self.signed("inherit", ["carl"], version="0", target=self.pick(*TARGETS))
@@ -654,11 +716,11 @@ class Drawing:
 
 COMMON = ("build", "approve", "approve", "approve_all", "approve_all", "release", "release", "whole", "wait")
 RARE = (
-    "adopt", "late", "object", "object", "withdraw", "lift", "lift", "classify", "classify", "register", "finding", "resolve", "resolve",
+    "adopt", "late", "object", "object", "withdraw", "lift", "lifted", "lifted", "classify", "classify", "register", "finding", "resolve", "resolve",
     "close", "event", "data", "glass", "glassed", "glassed", "plan", "unplan", "planned", "planned", "order", "back", "review", "revoke", "enrol", "lend",
-    "lent", "again", "again", "inherit",
+    "lent", "again", "again", "inherit", "reviewed", "reviewed", "reported", "reported", "accepted", "accepted",
 )  # fmt: skip
-EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "120"))
+EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "100"))
 
 
 @settings(

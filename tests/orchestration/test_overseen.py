@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -14,9 +17,12 @@ from cognify_dagster.governance import (
     Choice,
     Condition,
     adopt_model,
+    adopt_policy,
+    break_glass,
     lift_block,
     open_finding,
     order_rollback,
+    policy_in_force,
     resolve_finding,
     sign_off,
 )
@@ -28,6 +34,7 @@ from cognify_dagster.records import (
     ReleaseGranted,
     ReleaseSuspended,
     SignOff,
+    utc,
 )
 from tests.orchestration import lanes_project, project
 from tests.orchestration.desk import Desk
@@ -357,3 +364,75 @@ def block_and_report(daemon: Daemon) -> None:
     sign_off(desk.workspace, "tiny", "v2", desk.keys["carl"], Choice("block", comments="complaints"))
     for item in suspended_tick(daemon).run_requests:
         assert not desk.run([], item.partition_key, checks=[("tiny_package", "sign_off")], tags=dict(item.tags)).success
+
+
+def test_broken_glass_is_shown_wherever_the_release_is(daemon: Daemon):
+    desk = daemon.desk
+    policy = policy_in_force(desk.workspace.read()).policy
+    opened = policy.break_glass.model_copy(update={"enabled": True})
+    signers = [desk.keys["ada"], desk.keys["finn"]]
+    adopt_policy(desk.workspace, policy.model_copy(update={"break_glass": opened}), "emergencies", signers)
+    facts = {
+        "model": "tiny",
+        "version": "v1",
+        "target": "production",
+        "waived": ("validation", "compliance", "business"),
+        "reason": "fraud wave, the old model fails",
+        "expires": utc(datetime.now(timezone.utc) + timedelta(hours=24)),
+    }
+    glass = break_glass(desk.workspace, [desk.keys["carl"], desk.keys["olga"]], **facts)
+    assert daemon.releases() == ["v1"]
+    page = daemon.page(PACKAGE, "v1")
+    assert page["cognify/state"].value.startswith(f"**v1 is opened by broken glass (entry {glass.seq})**")
+    assert page["cognify/validation_status"].value == f"waived by broken glass (entry {glass.seq})"
+    assert [row["state"] for row in rows(page["cognify/stages"])][1:] == [
+        f"waived by broken glass (entry {glass.seq})"
+    ] * 3
+    ran = desk.run([project.SERVICE], checks=[("tiny_package", "sign_off")])
+    assert ran.success, ran.failure
+    shown = ran.materialized[project.SERVICE]
+    assert shown["cognify/released_by"].value == f"broken glass (entry {glass.seq})"
+    assert shown["cognify/waived_stages"].value == "validation, compliance, business"
+    daemon.tick()
+    assert "the release went without validation" in daemon.page(PACKAGE, "v1")["cognify/compliance_review"].value
+    desk.assert_verifies()
+
+
+def test_the_notification_sensor_tells_once_and_no_failure_stops_it(daemon: Daemon):
+    desk = daemon.desk
+    config = desk.workspace.config.path
+    program = "import sys; open('told.jsonl', 'a').write(sys.stdin.read() + chr(10)); sys.exit(len(sys.argv) - 1)"
+    original = config.read_text()
+    cursor: str | None = None
+
+    def told() -> str:
+        nonlocal cursor
+        context = dg.build_sensor_context(
+            instance=daemon.instance,
+            instance_ref=daemon.instance.get_ref(),
+            definitions=project.defs,
+            resources={"ledger": LedgerResource()},
+            cursor=cursor,
+        )
+        data = project.defs.resolve_sensor_def("tiny_notification_sensor").evaluate_tick(context)
+        cursor = data.cursor or cursor
+        return data.skip_message or ""
+
+    def hook(*more: str) -> None:
+        command = json.dumps([sys.executable, "-c", program, *more])
+        config.write_text(f'{original}\n[[notify]]\nkind = "command"\ncommand = {command}\n')
+
+    assert told().startswith("nobody is told")
+    hook("fail")
+    assert "1 messages were not taken: person/vera: notify 'command-1': the command ended with status 1" in told()
+    hook()
+    assert told() == "nothing new to tell"  # a minute has not passed
+    assert cursor is not None
+    cursor = json.dumps({**json.loads(cursor), "failures": {}})
+    assert told() == "1 people were told"
+    assert told() == "nothing new to tell"
+    release(daemon, "v1")
+    assert told() == "1 people were told"
+    (*_, last) = [json.loads(line) for line in (config.parent / "told.jsonl").read_text().splitlines()]
+    assert last["person"] == "team:tests"
+    assert [item["event"] for item in last["items"]] == ["released"]
