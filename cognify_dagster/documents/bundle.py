@@ -174,8 +174,8 @@ def _files(
         if item.payload is None or item.salt is None:
             continue  # erased lawfully; the entry stays
         body = base64.b64encode(canonical_json(item.payload)).decode()
-        data = canonical_json({"payload": body, "salt": item.salt.hex()})
-        files.append(_File(f"ledger/payloads/{item.entry.seq:08d}.json", data, "payload"))
+        content = canonical_json({"payload": body, "salt": item.salt.hex()})
+        files.append(_File(f"ledger/payloads/{item.entry.seq:08d}.json", content, "payload"))
     files += _package_files(ws, facts, package)
     files += _evidence_files(ws, reading, disclosed)
     trial = "TRIAL: this ledger was opened for trial by one person. It is no evidence.\n" if reading.trial else ""

@@ -26,7 +26,7 @@ from cognify_dagster.records import (
     ReleaseRefused,
     utc,
 )
-from cognify_dagster.workspace import Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Workspace, idempotency_key
 
 _RETRIES = 10
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
@@ -94,7 +94,7 @@ def request_release(
         raise GovernanceError(f"target {target[:80]!r}: use up to 30 of A-Z a-z 0-9 _ . -, for example production")
     for _ in range(_RETRIES):
         reading = workspace.read()
-        decision = decide(reading, model, version, target, datetime.now(timezone.utc), enforces=enforces)
+        decision = decide(reading, model, version, target, _now(reading), enforces=enforces)
         reasons = decision.reasons + (_model_bytes(workspace, decision) if decision.released else ())
         if reasons:
             raise _refuse(workspace, decision, reasons, run, requested_by)
@@ -114,6 +114,13 @@ def request_release(
             continue
         return _grant(receipt.seq, receipt.leaf.hex(), record, continued=receipt.duplicate)
     raise GovernanceError("the ledger kept changing while deciding; nothing was granted. Try again")
+
+
+def _now(reading: Reading) -> datetime:
+    """The time to decide for: never before the newest entry, so that a clock set back revives no approval that expired."""
+    newest = reading.at(reading.size - 1) if reading.size else None
+    now = datetime.now(timezone.utc)
+    return max(now, newest.when) if newest is not None else now
 
 
 def _model_bytes(workspace: Workspace, decision: Decision) -> tuple[Reason, ...]:

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """Verify an exported bundle offline: one file, Python 3.10+ and its standard library only, no network, no product.
-
     python -I verify.py BUNDLE --trust trust.txt [--json]
 BUNDLE is the exported folder or a zip of it. The trust file must reach you apart from the bundle: keys inside a bundle
 are never trusted. Without it only internal consistency (L0) is checked and the result is "unproven".
@@ -9,18 +8,14 @@ Invariants: nothing is trusted that does not follow from the trust file (log key
 is bounded before it is read; no socket is opened; what was not checked is said. Formats: docs/ledger-format.md.
 To read it, begin with `Verifier._bundle`, which names the checks in their order. `need(condition, message)` is a check.
 """
-# fmt: off
-# ruff: noqa: E401, E701, E704, I001
-from __future__ import annotations  # dense layout: under 800 lines, to be read in one sitting
-import argparse, base64, datetime, hashlib, json, os, re, stat, sys, zipfile
-from decimal import Decimal
+# fmt: off (dense layout: under 800 lines, to be read in one sitting)
+# ruff: noqa: E401, E701, E704, I001, SIM905
+import argparse, base64, datetime, decimal, hashlib, json, os, re, stat, sys, types, zipfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
-OUTCOMES = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage")
+OUTCOMES, SHOWN = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage"), ("public", "internal")
 MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30, 1_000_000, 65_535
-SHOWN, MAX_EVIDENCE = ("public", "internal"), 5 << 20  # what a bundle includes (docs/bundle-format.md)
 STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cognify:predicate:sign-off:v1"
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
@@ -42,11 +37,9 @@ MAY = {"model_classified": "classifiers", "block_lifted": "blockers", "rollback_
        "review_completed": "review_roles"}  # the member of the policy that names the roles for it
 COPIES = {"package/package.json": "package", "package/review-copy.pdf": "review_copy",
           "package/model-card.md": "model_card", "package/final-copy.pdf": "final_copy"}  # the members that name them
-TITLES = ("Version", "Shown by this check", "Sign-offs", "Exposure", "Released", "Deployed", "Other acts", "Notes",
-          "Not checked")  # the sections of the report
+TITLES = ("Version", "Shown", "Sign-offs", "Exposure", "Released", "Deployed", "Other acts", "Notes", "Not checked")
 NOT_CHECKED = (
-    "the seal (PAdES) and the appearance of the PDF copies: only their SHA-256 is compared with the ledger",
-    "external time stamps (RFC 3161): times are the writers' claims, in order of the ledger",
+    "seals (PAdES) and the look of PDF copies: only SHA-256; time stamps (RFC 3161): times are the writers' claims",
     "the release decision: tier, stages, quorums, separation of duties, gates, findings, targets, age of approvals, "
     "scope of change plans (`cognify status` replays it); roles for findings, conditions, events and change plans",
     "subject heads against the whole ledger: only with each other; a full `cognify ledger verify` recomputes all",
@@ -57,29 +50,28 @@ class Bad(Exception):  # a check failed: why, and the exit code that it leads to
 def need(condition: object, message: str, outcome: int = TAMPERED) -> Any:  # raise `Bad` unless it is true; return it
     if not condition: raise Bad(message, outcome)
     return condition
-# ------ Shapes: an object has exactly these members; each is a text that fits a regular expression, or is of a type
-HEX64, SAFE = "[0-9a-f]{64}", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # the name of a file
+HEX64, SAFE = "[0-9a-f]{64}", r"(?=.{1,200}\Z)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}"  # of a file
 SUBJECT = r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?"
-BODY = {"actor": SUBJECT, "evidence": list, "idem": HEX64, "key": "([0-9a-f]{16})?", "kind": "[a-z][a-z0-9_]{0,59}",
-        "payload": HEX64, "schema": int, "sig": str, "subjects": list}
+BODY = {"actor": SUBJECT, "evidence": [f"sha256:{HEX64}"], "idem": HEX64, "key": "([0-9a-f]{16})?", "payload": HEX64,
+        "kind": "[a-z][a-z0-9_]{0,59}", "schema": int, "sig": str, "subjects": [SUBJECT]}  # a list: sorted, each once
 ENTRY = {"body": dict, "heads": dict, "ledger": r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}", "prev": HEX64, "seq": int,
          "time_us": int, "v": int}
 ACT_KEYS = {"ledger", "kind", "meaning", "person", "key_id", "role", "checkpoint", "signed_at"}
-SIGN_OFF_KEYS = ACT_KEYS - {"kind"} | {
-    "model", "version", "package", "model_digest", "decision", "stage", "links", "comments", "conditions", "viewed",
-    "target_environments", "expires", "policy_digest", "printed_name", "reference"}
-def check(value: Any, shape: dict[str, Any], where: str) -> None:  # raise `Bad` unless a JSON object has a shape
+SIGN_OFF_KEYS = {*"model version package model_digest decision stage links comments conditions viewed expires".split(),
+                 *(ACT_KEYS - {"kind"}), "target_environments", "policy_digest", "printed_name", "reference"}
+def check(value: Any, shape: dict[str, Any], where: str) -> None:  # exactly these members, of such a form or type
     need(isinstance(value, dict) and value.keys() == shape.keys(), f"{where}: it has not the members that it must have")
     for name, form in shape.items():
-        fits = re.fullmatch(form, value[name]) if type(form) is type(value[name]) is str else type(value[name]) is form
-        need(fits, f"{where}: {name} has not the form that it must have")
+        (of,), found = (form, value[name]) if type(form) is type(value[name]) is list else ([form], [value[name]])
+        fits = all(re.fullmatch(of, it) if type(of) is type(it) is str else type(it) is of for it in found)
+        need(fits and (len(found) < 2 or found == sorted({*found})), f"{where}: {name} has not the form it must have")
 BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 SCALAR = json.JSONEncoder(ensure_ascii=False).encode
 def canonical(value: Any, depth: int = 0) -> bytes:  # return the RFC 8785 bytes of a parsed JSON value
     if isinstance(value, float):  # ECMAScript has the same shortest digits as Python, but lays them out differently
         text = repr(value + 0.0)  # no negative zero
-        plainly = -7 < int(text.partition("e")[2] or 0) < 21
-        return (format(Decimal(text), "f").removesuffix(".0") if plainly else text.replace("e-0", "e-")).encode()
+        if -7 < int(text.partition("e")[2] or 0) < 21: text = format(decimal.Decimal(text), "f").removesuffix(".0")
+        return text.replace("e-0", "e-").encode()
     if not isinstance(value, (dict, list)): return SCALAR(value).encode()
     need(depth < 64, "JSON nested more than 64 levels deep")
     if isinstance(value, list): return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
@@ -94,13 +86,12 @@ def parse_canonical(data: bytes, where: str, shape: Any = None, *, exact: bool =
     except (Bad, ValueError, RecursionError) as error: raise Bad(f"{where}: not canonical JSON ({error})") from None
     if shape: check(value, shape, where)
     return value
-def unbase64(text: str, of: str) -> bytes: return base64.b64decode(need(re.fullmatch(BASE64, text), f"{of}: no base64")[0])
+def unbase64(text: str, of: str) -> bytes: return base64.b64decode(need(re.fullmatch(BASE64, text), f"{of}: base64")[0])
 def sha256(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
 def pae(kind: str, body: bytes) -> bytes: return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(body), body)
 def utc(text: str) -> float: return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
-def condition(item: Any) -> str:  # of an approval, in words
-    more = "".join(f", {name} {value}" for name, value in item.get("limit", {}).items())
-    return f"{item['text']} ({item.get('kind', 'text')}{more}, due {item.get('due') or 'not dated'})"
+def condition(it: Any) -> str:  # of an approval, in words
+    return f"{it['text']} ({it.get('kind', 'text')} {it.get('limit') or ''}, due {it.get('due') or 'not dated'})"
 def plain(text: Any) -> str: return "".join(c if c.isprintable() else "?" for c in str(text))  # fit to print
 # ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -114,11 +105,9 @@ def _sum(add: Any, zero: Any, a: int, p: Any, b: int, q: Any) -> Any:  # a·p + 
 def _ed_add(p: Any, q: Any) -> Any:  # extended coordinates; right also for doubling and the neutral point
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
     c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2]
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % P, g * h % P, f * g % P, e * h % P
+    return (b - a) * (d - c) % P, (d + c) * (b + a) % P, (d - c) * (d + c) % P, (b - a) * (b + a) % P
 def _ed_decode(raw: bytes) -> Any:  # decode a point; None if it is not on the curve or not in canonical form
-    y = int.from_bytes(raw, "little")
-    sign, y = y >> 255, y & ((1 << 255) - 1)
+    sign, y = divmod(int.from_bytes(raw, "little"), 1 << 255)
     u, v = (y * y - 1) % P, (D * y * y + 1) % P
     x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
     x = x * ROOT_M1 % P if (v * x * x - u) % P else x
@@ -133,8 +122,7 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:  # 
     x, y, z, _ = _sum(_ed_add, ZERO, s, BASE, h, (P - a[0], a[1], 1, P - a[3]))
     x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
     return bool((y | (x & 1) << 255).to_bytes(32, "little") == signature[:32])
-P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
-P256_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256, P256_N = 2**256 - 2**224 + 2**192 + 2**96 - 1, 2**256 - 2**224 + 2**192 - 0x4319055258E8617B0C46353D039CDAAF
 P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 P256_BASE = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
              0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
@@ -159,31 +147,28 @@ def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # b
     size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
     fits = 2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1 and len(signature) == size and number < n
     block = bytes.fromhex("003031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
-    return bool(fits) and pow(number, e, n).to_bytes(size, "big") == b"\x00\x01".ljust(size - len(block), b"\xff") + block
-# ------ Passkeys: COSE keys in their one form (RFC 9053, RFC 8230, CTAP2), the assertion of WebAuthn level 3
+    return bool(fits) and pow(number, e, n).to_bytes(size, "big") == b"\0\1".ljust(size - len(block), b"\xff") + block
 COSE = (b"\xa4\1\1\3' \6!X (.{32})", b"\xa5\1\2\3& \1!X (.{32})\"X (.{32})", b"\xa4\1\3\x039\1\0 Y(..)(.+)!C(...)")
-def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # EdDSA, ES256 and RS256
+def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # of passkeys: RFC 9053 as in CTAP2
     ed, es, rs = (re.fullmatch(form, cose_key, re.DOTALL) for form in COSE)
     if ed: return ed25519_verify(ed[1], message, signature)
     found = es or need(rs, "this verifier does not know the kind of the passkey's key", UNPROVEN)
     *size, n, e = [int.from_bytes(group, "big") for group in found.groups()]
     if es: return es256_verify(n, e, message, signature)
     return [len(found[2])] == size and rs256_verify(n, e, message, signature)
-def verify_assertion(cose_key: bytes, authenticator_data: bytes, client_data_json: bytes, signature: bytes,
-                     challenge: bytes, rp_id: str, origin: str | list[str]) -> None:  # challenge: SHA-256 of a PAE
-    client, wanted = parse_canonical(client_data_json, "client data", exact=False), base64.urlsafe_b64encode(challenge)
+def verify_assertion(cose_key: bytes, data: bytes, client_json: bytes, signature: bytes, challenge: bytes, rp_id: str,
+                     origin: str | list[str]) -> None:  # the challenge is the SHA-256 of a PAE
+    client, wanted = parse_canonical(client_json, "client data", exact=False), base64.urlsafe_b64encode(challenge)
     need(isinstance(client, dict) and client.get("type") == "webauthn.get", "the client data are not an assertion's")
     need(client.get("challenge") == wanted.decode().rstrip("="), "it signed another challenge: not this statement")
     here = client.get("origin") in ([origin] if isinstance(origin, str) else origin)
     need(here and client.get("crossOrigin", False) is False, "the passkey signed elsewhere")
-    here = authenticator_data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(authenticator_data) >= 37
-    flags = need(here, "the passkey belongs to another site, or its data are cut off") and authenticator_data[32]
-    need(flags & 0x05 == 0x05, "the passkey did not verify its user")
+    here = data[:32] == hashlib.sha256(rp_id.encode()).digest() and len(data) >= 37
+    flags = need(here, "the passkey belongs to another site, or its data are cut off") and data[32]
     need(flags & 0x80 == 0, "it has extension data, which this verifier does not read", UNPROVEN)
-    fits = flags & 0x40 == 0 and flags & 0x18 != 0x10 and len(authenticator_data) == 37
-    need(fits, "the authenticator data have flags that no assertion has, or are too long")
-    signed = authenticator_data + hashlib.sha256(client_data_json).digest()
-    need(_cose_verify(cose_key, signed, signature), "the passkey's signature does not verify")
+    need(flags & 0x05 == 0x05, "the passkey did not verify its user")
+    need(flags & 0x40 == 0 and flags & 0x18 != 0x10 and len(data) == 37, "flags that no assertion has, or more data")
+    need(_cose_verify(cose_key, data + hashlib.sha256(client_json).digest(), signature), "signature does not verify")
 # ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
 def _node(left: bytes, right: bytes) -> bytes: return hashlib.sha256(b"\x01" + left + right).digest()
 def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
@@ -209,8 +194,7 @@ def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint te
     return origin, int(size), unbase64(root, "checkpoint root")
 def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
     name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
-    raw = unbase64(encoded, "verifier key")
-    true_id = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
+    true_id = hashlib.sha256(name.encode() + b"\n" + (raw := unbase64(encoded, "verifier key"))).digest()[:4]
     fits = name and len(raw) == 33 and raw[0] == algorithm and true_id.hex() == key_id
     return need(fits, f"{name!r} is no Ed25519 key of type {algorithm}, or has another id") and (name, true_id, raw[1:])
 class Trust:  # a trust file, with the leaf hash of the first entry in a comment
@@ -225,7 +209,7 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
         kind, *rest = words
         if kind in ("witness", "group"): need(rest[:1] and rest[0] not in self._names, "a name is missing or taken")
         if line.startswith("# cognify-genesis "):
-            self.genesis = need(not self.genesis and re.fullmatch(HEX64, rest[1]), "it is malformed or there are two")[0]
+            self.genesis = need(not self.genesis and re.fullmatch(HEX64, rest[1]), "it is malformed, or there twice")[0]
         elif kind == "log" and len(rest) in (1, 2):
             name, key_id, public = _vkey(rest[0], 1)
             self.logs[name, key_id], self.vkeys[name, key_id] = public, rest[0]
@@ -239,8 +223,7 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
             (name, many, *members), fits = rest, all(self._names.get(member) is False for member in rest[2:])
             k = {"all": len(members), "any": 1}.get(many) or int(many)
             need(fits and len({*members}) == len(members) >= k >= 1, "a member is unknown or used twice, or k is wrong")
-            self.groups[name] = (k, members)
-            self._names |= {**dict.fromkeys(members, True), name: False}
+            self.groups[name], self._names = (k, members), {**self._names, **dict.fromkeys(members, True), name: False}
         else: need(kind.startswith("#"), "not a line of a trust file")
     def met(self, name: str, seen: set[str]) -> bool:  # whether witness or group `name` has witnessed
         k, members = self.groups.get(name, (1, []))
@@ -250,8 +233,7 @@ class Files:  # a bundle's files, read once under bounds. Bytes are kept only wh
         self.kept, self.digests, total = dict[str, bytes](), dict[str, tuple[str, int]](), 0
         need(os.path.isdir(path) or os.path.isfile(path), "there is no such folder or zip file", UNREADABLE)
         for name, mode, stream in self._folder(Path(path)) if os.path.isdir(path) else self._zip(path):
-            fits = len(name) <= 200 and re.fullmatch(SAFE, name) and name not in self.digests
-            fits = fits and stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            fits = re.fullmatch(SAFE, name) and name not in self.digests and stat.S_IFMT(mode) in (0, stat.S_IFREG)
             need(fits, f"{plain(name[:80])} is a link, a special file, a bad name or there twice", UNREADABLE)
             with stream() as opened: data = opened.read(MAX_FILE + 1)
             total, self.digests[name] = total + len(data), (sha256(data), len(data))
@@ -276,6 +258,7 @@ class Files:  # a bundle's files, read once under bounds. Bytes are kept only wh
     def under(self, folder: str) -> list[str]:  # names of the files in a folder, by length: numbers in their order
         return sorted((name for name in self.digests if name.startswith(folder)), key=lambda name: (len(name), name))
 class Entry:  # read strictly from its bytes
+    facts: Any = None  # of its payload, if the bundle discloses it
     def __init__(self, data: bytes, where: str) -> None:
         value = need(len(data) <= MAX_ENTRY, f"{where}: longer than any entry") and parse_canonical(data, where, ENTRY)
         check(body := value["body"], BODY, where)
@@ -284,27 +267,22 @@ class Entry:  # read strictly from its bytes
         self.kind, self.subjects, self.evidence, self.key, self.commitment = (
             body[name] for name in ("kind", "subjects", "evidence", "key", "payload"))
         self.sig, self.leaf = unbase64(body["sig"], where), hashlib.sha256(b"\x00" + data).digest()
-        unsigned = {name: body[name] for name in body if name != "sig"}
-        self.facts: Any = None  # of its payload, if the bundle discloses it
+        unsigned = {k: body[k] for k in body if k != "sig"}
         self.signed = pae(BODY_TYPE, canonical({"body": unsigned, "ledger": self.ledger}))
         fits = version == 1 and min(self.seq, self.time_us) >= 0 and 1 <= body["schema"] <= 10_000
         need(fits and len(self.sig) == (64 if self.key else 0), f"{where}: a number or the signature is out of range")
-        lists = ((self.subjects, SUBJECT), (self.evidence, f"sha256:{HEX64}"))
-        fits = all(isinstance(item, str) and re.fullmatch(form, item) for names, form in lists for item in names)
-        fits = fits and all(names == sorted(set(names)) for names, _ in lists) and 0 < len(self.subjects) <= 64
-        fits = fits and all(type(head) is int and -1 <= head < self.seq for head in self.heads.values())
-        need(fits and {*self.heads} == {*self.subjects}, f"{where}: subjects, heads or evidence are malformed")
+        fits = all(type(head) is int and -1 <= head < self.seq for head in self.heads.values())
+        need(fits and {*self.heads} == {*self.subjects} and 0 < len(self.heads) <= 64, f"{where}: heads are malformed")
         moment = datetime.datetime.fromtimestamp(min(self.time_us // 10**6, 253402300799), datetime.timezone.utc)
         self.time, self.where = f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"entry {self.seq} ({self.kind})"
-class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later checks run as far as earlier ones allow
+class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected, checks run as far as others allow
     def __init__(self, path: str, trust_text: str | None) -> None:
         super().__init__(
-            **{name: {} for name in ("anchor", "left_out", "entries", "keys", "people", "policies", "policy", "roots",
-                                     "acts", "recovery", "delegations", "sign_offs", "grants", "revoked")},
-            **{name: [] for name in ("warnings", "proven", "signers", "cosigners", "deployments")}, findings=[],
-            **{name: set() for name in ("used", "unproven", "back", "lifted", "log_keys")},  # statements; entries
-            path=path, trust_text=trust_text, manifest={}, mine="", origin="", size=0, root=b"", level=0, trial=False,
-            signatures=0, present=0, absent=TAMPERED)  # `absent`: of unknown keys; UNPROVEN if records are hidden
+            **{name: {} for name in ("anchor left_out entries keys people policies policy roots acts recovery grants "
+                                     "delegations sign_offs revoked").split()}, path=path, trust_text=trust_text,
+            **{name: [] for name in "findings warnings proven signers cosigners deployments".split()}, origin="", mine="",
+            **{name: set() for name in "used unproven back lifted log_keys".split()}, size=0, root=b"", trial=False,
+            manifest={}, level=0, signatures=0, present=0, absent=TAMPERED)  # `absent`: UNPROVEN if keys are hidden
     def expect(self, fits: object, where: str, message: str, outcome: int = TAMPERED) -> None:  # HOLDS: a warning
         finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
         if not fits: (self.findings if outcome else self.warnings).append(finding)
@@ -323,12 +301,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         return self.report()
     def _bundle(self, trust: Trust | None) -> None:
         self._manifest()
-        self._checkpoint(trust)
-        self._entries(trust)
-        for entry in (closure := self._closure()):
+        for step in (self._checkpoint, self._entries): step(trust)
+        for entry in self._closure():
             if self.attempt(entry.where, self._judge, entry) == UNPROVEN: self.unproven.add(entry.seq)
-        for step in (self._disregard, self._acts, self._copies, self._evidence): step()
-        self._coverage(closure)
+        for finish in (self._acts, self._coverage, self._copies, self._evidence): finish()
     def _manifest(self) -> None:
         self.manifest = manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
@@ -378,17 +354,17 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         forked = first and pinned and self.level and first.leaf.hex() != pinned  # without a known log: another ledger
         self.expect(not forked, "entry 0", "the ledger begins otherwise than the trust file says", ROLLED_BACK)
     def _entry(self, name: str, newest: dict[str, int]) -> Entry:  # its form, proof, predecessors, payload
-        entry, earlier = Entry(self.files.bytes(name), name), self.entries.get(max(self.entries, default=-1))
-        fits = name == f"ledger/entries/{(seq := entry.seq):08d}.json" and entry.ledger == self.origin
-        need(fits, f"its bytes say entry {seq} of {entry.ledger!r}")
-        before, self.entries[seq] = self.entries.get(seq - 1), entry
+        seq = (entry := Entry(self.files.bytes(name), name)).seq
+        before, earlier = (self.entries.get(at) for at in (seq - 1, max(self.entries, default=-1)))
+        fits, self.entries[seq] = (name, entry.ledger) == (f"ledger/entries/{seq:08d}.json", self.origin), entry
+        need(fits, f"its bytes say entry {seq} of {entry.ledger}")
         proof, payload = f"ledger/proofs/{seq:08d}.tlog-proof", f"ledger/payloads/{seq:08d}.json"
         head, _, note = self.files.bytes(proof).decode("utf-8", "replace").partition("\n\n")
         fits = head.split("\n")[:2] == ["c2sp.org/tlog-proof@v1", f"index {seq}"] and note == self.note
         need(fits, f"{proof} is for another entry, or leads to another checkpoint than ledger/checkpoint.txt")
         check_inclusion(seq, self.size, entry.leaf, [unbase64(x, proof) for x in head.split("\n")[2:]], self.root)
-        fits = (not before or entry.prev == before.leaf.hex()) and (seq == 0) == (entry.prev == "0" * 64)
-        need(fits, "its previous-leaf hash is not that of the one before")
+        need(not before or entry.prev == before.leaf.hex(), "its previous-leaf hash is not that of the one before")
+        need((seq == 0) == (entry.prev == "0" * 64), "only the first entry has no previous leaf")
         if earlier and entry.time_us < earlier.time_us:
             self.back.add(need(entry.kind == CLOCK and seq, "its time lies before that of an earlier entry"))
         skips = [subject for subject, head in entry.heads.items() if newest.get(subject, -1) > head]
@@ -399,7 +375,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             need(sha256(salted) == entry.commitment, f"{payload} is not the payload that the entry commits to")
             entry.facts = dict(parse_canonical(salted[51:], payload)["facts"])
         return entry
-    def _closure(self) -> list[Entry]:  # walk the heads of all the anchor's subjects back to their beginning
+    def _closure(self) -> Any:  # walk the heads of all the anchor's subjects back to their beginning
         anchor: Any = self.entries.get(self.manifest["anchor_seq"])
         need(anchor and anchor.kind == "bundle_exported", "the anchor entry (kind bundle_exported) is missing")
         self.anchor, found = {"seq": anchor.seq, "time": anchor.time}, {anchor.seq: anchor}
@@ -409,9 +385,9 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 at = self.entries[head] if head in self.entries and subject in self.entries[head].heads else None
                 self.expect(at, f"entry {head}", f"the history of {subject} is not complete: this entry is left out")
                 found |= {head: at} if at else {}
-        spare = len(self.entries) - len(found)
-        self.expect(not spare, "bundle", f"{spare} entries are not in the anchored history: they are not judged", HOLDS)
-        return [found[seq] for seq in sorted(found)]
+        self.expect(len(self.entries) == len(found), "bundle", "entries are not in the anchored history", HOLDS)
+        self.closure = [found[seq] for seq in sorted(found)]
+        return self.closure
     def _judge(self, entry: Entry) -> None:  # what it says, against the entries before it
         facts, kind, topics = entry.facts, entry.kind, {*entry.subjects}
         rules = {"sign_off": self._sign_off, "release_granted": self._release, "deployment_completed": self._deployed}
@@ -439,15 +415,14 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 assertion: Any = None) -> dict[str, Any]:  # the one place where anybody's signature is accepted
         key: Any = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
         of = need(key, f"the key {key_id} was never enrolled", self.absent)["holder"]
-        need(holder is None or holder == of in {*self.people, RECOVERY}, f"it is the key of {of}, no person's or another's")
+        need(holder is None or holder == of in {*self.people, RECOVERY}, f"it is the key of {of}, not of {holder}")
         need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
         need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other one has")
         if assertion:
-            check(assertion, {"authenticator_data": str, "client_data_json": str}, "the assertion")
             data, client = (unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json"))
-            challenge, site = hashlib.sha256(message).digest(), key["passkey"]
+            challenge, site = hashlib.sha256(message).digest(), need(len(assertion) == 2, "its form") and key["passkey"]
             verify_assertion(key["public"], data, client, signature, challenge, site["rp_id"], [*site["origins"]])
         need(assertion or ed25519_verify(key["public"], message, signature), f"the signature of {of} does not verify")
         self.signatures += 1
@@ -463,8 +438,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         need(fits, "the statement has other members, names another key or belongs to another ledger")
         fits = signature.keys() == {"keyid", "sig", *["webauthn"] * bool(assertion)}
         need(fits, "its signature is of a form that this verifier does not know", UNPROVEN)
-        raw, message = unbase64(signature["sig"], "signature"), pae(PAYLOAD_TYPE, payload)
-        self._accept(said["key_id"], said["person"], seq, message, raw, assertion)
+        raw = unbase64(signature["sig"], "signature")
+        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion)
         need(0 <= size <= seq, f"the signer claims to have seen {size} entries, but this is entry {seq}")
         need(sha256(payload) not in self.used, "the same statement stands in an earlier entry; it counts once")
         if size not in self.roots:  # it can be compared if all entries before it are in the bundle
@@ -492,8 +467,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         item, days = self.people.get(person, {"roles": [], "confirmed": 0}), self._rules("people").get("recertify_days")
         return set() if days and entry.time_us > item["confirmed"] + days * 86_400_000_000 else {*item["roles"]}
     def _holding(self, signers: Any, roles: Any, entry: Entry) -> int:  # how many hold one of these roles; None: any
-        found = [self._roles(who, entry) for who in signers]
-        return sum(bool(held if roles is None else held & {*roles}) for held in found)
+        return sum(bool((held := self._roles(who, entry)) & {*(held if roles is None else roles)}) for who in signers)
     def _keys_of(self, holder: str, until: int = 0) -> set[str]:  # all that ever were, or those that count until then
         return {key_id for key_id, key in self.keys.items() if key["holder"] == holder and key["until"] >= until}
     def _end(self, items: Any, seq: int, which: Any) -> None:  # keys or delegations end with an entry
@@ -505,20 +479,18 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             key_id, public, passkey = key["key_id"], unbase64(key["public"], "public key"), key.get("passkey")
             ours = key["algorithm"] == ("webauthn" if passkey and "person" in item else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
-            owner = self.keys.get(key_id, {"holder": holder})["holder"]
-            need(owner == holder and key_id not in new, f"the key {key_id} belongs to {owner} already, or stands twice")
+            known = self.keys.get(key_id, {"holder": holder})
+            need(known["holder"] == holder and key_id not in new, f"{key_id} belongs to {known['holder']} already")
             new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
-                           "until": NEVER, "strength": "S4" if passkey else "S3", **self.keys.get(key_id, {})}
-            new[key_id]["kinds"] = item.get("kinds")
+                           "until": NEVER, **known, "kinds": item.get("kinds")}
         self.keys |= new
         return {*new}
     def _act(self, entry: Entry, facts: Any) -> None:  # one that counts for nothing is no flaw of the ledger, but said
-        kind, at, rule = entry.kind, entry.seq, {"roles": [], "extra_role": "", "quorum": 2} | self._rules("break_glass")
+        kind, at, rule = entry.kind, entry.seq, {"roles": [], "extra_role": 0, "quorum": 2} | self._rules("break_glass")
+        said = ", ".join(f"{k}: {v}" for k, v in facts.items() if v not in (None, "", [], {}) and "envelope" not in k)
+        row = {"seq": entry.seq, "time": entry.time, "kind": kind, "counts": False, "facts": facts, "said": said}
+        self.acts |= {at: row | {"signers": []}} if kind in OVERSIGHT else {}
         try:
-            if kind in OVERSIGHT:
-                said = [f"{k}: {v}" for k, v in facts.items() if v not in (None, "", [], {}) and "envelope" not in k]
-                self.acts[at] = {"seq": at, "time": entry.time, "kind": kind, "facts": facts, "said": ", ".join(said),
-                                 "signers": [], "counts": False}
             by_machine = not SIGNERS[kind] or (kind == "model_event" and not facts["envelope"])
             signers = set[str]() if by_machine else self._signed(entry, facts)[0]
             roles, least = self.policy.get(MAY.get(kind, "")), 2 if kind in (*ACTS, "block_lifted") else 1
@@ -529,7 +501,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             able = by_machine and not str(facts.get("reported_by")).startswith("person/")
             able = able or self._holding(signers, roles, entry) >= (1 if self.trial else least)
             need(able, f"it is not signed by {least} who hold a role for it", self.absent)
-            if kind in OVERSIGHT: self.acts[at] |= {"signers": sorted(signers), "counts": True}
+            self.acts |= {at: row | {"signers": sorted(signers), "counts": True}} if kind in OVERSIGHT else {}
             fits = signers | {"ledger", "clock" if kind == CLOCK else "log_key"} == {*entry.subjects}
             need(fits or kind in OVERSIGHT, "it names other people")
             if kind == CLOCK:
@@ -541,11 +513,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 self.revoked[facts["vkey"]] = min(facts["last_good_size"], self.revoked.get(facts["vkey"], NEVER))
         except Exception as e:
             raise Bad(f"counts for nothing: {e}", UNPROVEN if getattr(e, "outcome", 0) == UNPROVEN else HOLDS) from None
-    def _disregard(self) -> None:  # what has no effect is no flaw any more once it is disregarded; it still has none
+    def _acts(self) -> None:  # what disregarded entries and revoked log keys lead to
         lifted = [item for item in self.findings if item["where"] in self.lifted and item["code"] == TAMPERED]
-        self.findings = [item for item in self.findings if item not in lifted]
+        self.findings: Any = [item for item in self.findings if item not in lifted]
         for item in lifted: self.expect(False, item["where"], f"{item['message']} (no effect; disregarded)", HOLDS)
-    def _acts(self) -> None:  # a revoked log key counts for heads up to its last good size that witnesses cosigned
         for seq in self.back:
             self.expect(False, f"entry {seq}", "its time goes back", UNPROVEN if seq in self.unproven else TAMPERED)
         bad = {k for k in self.log_keys & {*self.revoked} if self.size > self.revoked[k] or self.level < 2}
@@ -556,16 +527,16 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
     def _authority(self, entry: Entry, facts: Any) -> None:  # a record about authority, and what follows
         kind, at, founders, item = entry.kind, entry.seq, facts.get("founders", []), facts.get("person")
         if kind == "genesis":  # the founders' keys stand in the record that they sign
-            need(facts["origin"] == self.origin, "the genesis record is of another ledger")
-            need(facts["trial"] is self.manifest["trial"], "bundle.json hides or invents that this is a TRIAL ledger")
+            fits: Any = facts["origin"] == self.origin and facts["trial"] is self.manifest["trial"]
+            need(fits, "it is of another ledger, or bundle.json hides or invents that this is a TRIAL ledger")
             self.trial, self.threshold = facts["trial"], max(facts["recovery_threshold"], 2 - facts["trial"])
             self._enrol({"person": RECOVERY, "keys": facts["recovery_keys"]}, 0)
-            self.recovery, self.keys = self.keys, dict[str, Any]()  # a founder's key may be one of them, too
+            self.recovery, self.keys = self.keys, dict[str, Any]()  # type: ignore[has-type]  # founders' keys may do both
             for item in [*founders, *facts["workloads"]]: self._stand(item, entry)
         signers, seen, used = self._signed(entry, facts)
         adopters, quorum = self.policy.get("adopters", [ADMIN]), self.policy.get("policy_quorum", 2)
-        admins, recovers = self._holding(signers, [ADMIN], entry), len(signers & {*self.recovery}) >= self.threshold
-        fits: Any = True
+        admins, fits = self._holding(signers, [ADMIN], entry), True
+        recovers = signers <= {*self.recovery} and len(signers) >= self.threshold
         if kind == "genesis":
             missing = ", ".join(sorted({person["person"] for person in founders} - signers))
             need(not missing and len(signers) >= 2 - self.trial, f"it is not signed by {missing or 'two founders'}")
@@ -574,7 +545,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         elif kind == "person_enrolled": self._vouched(entry, facts, signers)
         elif kind == "workload_enrolled": fits, item = admins, facts["workload"]
         elif kind == "person_recovered":  # new keys, and only such
-            fits = recovers and {key["key_id"] for key in item["keys"]} - self._keys_of(who := item["person"])
+            who, listed = item["person"], {key["key_id"] for key in item["keys"]}
+            fits = recovers and listed and not listed & self._keys_of(who)
             self._end(self.delegations, at, lambda given: fits and given["delegator"] == who)
         elif kind == "key_revoked":
             key = facts["key_id"] in self._keys_of(facts["holder"]) and self.keys[facts["key_id"]]
@@ -586,20 +558,20 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             fits = fits and 0 < utc(facts["expires"]) - utc(facts["starts"]) <= days * 86_400
             self.delegations |= {at: {**facts, "leaf": entry.leaf.hex(), "until": NEVER}} if fits else {}
         elif kind == "delegation_ended":
-            given, sides = self.delegations.get(facts["delegation_seq"], {}), [facts["delegator"], facts["delegate"]]
-            fits = [given.get("delegator"), given.get("delegate")] == sides and given["until"] == NEVER
-            fits = fits and (admins or signers & {*sides})
-            given["until"] = at if fits else given.get("until")
+            given, sides = self.delegations.get(facts["delegation_seq"], {"until": 0}), ("delegator", "delegate")
+            fits = given["until"] == NEVER and all(given[name] == facts[name] for name in sides)
+            fits = fits and (admins or signers & {given[name] for name in sides})
+            given["until"] = at if fits else given["until"]
         elif kind == "person_recertified":  # an admin's own recertification may be overdue: somebody has to begin
             known = self.people.get(item, {"roles": [None], "since": NEVER, "confirmed": 0})
-            fits = any(ADMIN in self.people[who]["roles"] for who in signers - {item}) and seen > known["since"]
-            fits = fits and {*known["roles"]} == {*facts["roles"]}
+            fits = seen > known["since"] and {*known["roles"]} == {*facts["roles"]}
+            fits = fits and any(ADMIN in self.people[who]["roles"] for who in signers - {item})
             known["confirmed"] = entry.time_us if fits else known["confirmed"]
         elif kind == "entry_disregarded":
             old = self.entries.get(facts["seq"])
             of, least = (adopters, max(2, quorum)) if old and "policy" in old.subjects else ([ADMIN], 2)
-            able = self._holding(signers, of, entry) >= (1 if self.trial else least)
-            fits = facts["seq"] < at and (recovers or (able and not (old and signers & {*old.subjects})))
+            able = self._holding(signers, of, entry) >= (self.trial or least)
+            fits = 0 < facts["seq"] < at and (recovers or (able and not (old and signers & {*old.subjects})))
             self.lifted |= {old.where} if fits and old and old.kind in AUTHORITY else set()
         need(fits, "it does not fit what stands before it, or others must sign (ledger-format.md §9.3)", self.absent)
         if kind in ("person_enrolled", "person_recovered", "workload_enrolled"): self._stand(item, entry, seen)
@@ -607,13 +579,14 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                   given["role"] not in self.people[given["delegator"]]["roles"])
         self.used |= used
         if kind in ("genesis", "policy_adopted"):
-            self.policy, self.policies[at] = facts["policy"], "sha256:" + sha256(canonical(facts["policy"]))
-            need(self.policies[at] == facts["policy_digest"], "the policy's digest is not that of the policy")
+            fits = facts["policy_digest"] == "sha256:" + sha256(canonical(facts["policy"]))
+            need(fits, "the policy's digest is not that of the policy")
+            self.policy, self.policies[at] = facts["policy"], facts["policy_digest"]
     def _stand(self, item: Any, entry: Entry, seen: int = NEVER) -> None:  # a new state: keys that it does not list end
         who, taken = item.get("person"), {a.lower(): p for p, it in self.people.items() for a in it.get("aliases", [])}
         need(seen > self.people.get(who, {"since": -1})["since"], "it was signed before this person changed")
         need({taken.get(a.lower(), who) for a in item.get("aliases", [])} <= {who}, "an alias belongs to somebody else")
-        gone = self._keys_of(who) - self._enrol(item, entry.seq) if who else self._enrol(item, entry.seq) and set()
+        gone = self._keys_of(who or "") - self._enrol(item, entry.seq)
         self._end({key_id: self.keys[key_id] for key_id in gone}, entry.seq, bool)
         if who: self.people[who] = {**item, "since": entry.seq, "confirmed": entry.time_us}
     def _vouched(self, entry: Entry, facts: Any, signers: set[str]) -> None:  # enrolments, see ledger-format.md §9.3
@@ -628,8 +601,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         rule = self.policy.get("people")
         least = 1 if self.trial or rule is None or (less and not added) else rule.get("vouchers", 2)
         need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
-        if rule is None and len(signers) < 2 - self.trial:
-            self.expect(False, entry.where, "one person vouched for it; the policy of then does not say how many", HOLDS)
+        self.expect(rule or len(signers) > 1 or self.trial, entry.where, "one vouched; the policy names no number", HOLDS)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
@@ -643,8 +615,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         strength = need(facts["strength"] in STRENGTHS and facts["strength"], "it is of an unknown strength", UNPROVEN)
         value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
-        true, behalf, ref = self.keys[said["key_id"]]["strength"], said.get("on_behalf_of"), said["reference"]
-        need(strength == true, f"it claims the strength {strength}, the key has {true}")
+        true, behalf = STRENGTHS[bool(self.keys[said["key_id"]]["passkey"])], said.get("on_behalf_of")
+        ref = need(strength == true, f"it claims the strength {strength}, the key has {true}") and said["reference"]
         package = self._package(of["entry_seq"], of["digest"], said, entry.seq)
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
         same = {k: said[k] for k in ("model", "version", "stage", "decision", "role", "person", "key_id", "signed_at")}
@@ -675,7 +647,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         fits = all(not given[name + "s"] or said[name] in given[name + "s"] for name in ("model", "stage"))
         fits &= (given["delegator"], given["delegate"]) == (behalf["person"], said["person"])
         fits &= utc(given["starts"]) <= entry.time_us / 10**6 < utc(given["expires"])
-        return fits and said["role"] == given["role"] in self._roles(given["delegator"], entry)
+        return bool(fits and said["role"] == given["role"] in self._roles(given["delegator"], entry))
     def _undone(self, seq: int, until: int) -> str | None:  # what undoes a sign-off before entry `until`
         mine, approves = self.sign_offs[seq], self.sign_offs[seq]["decision"] in APPROVALS
         for act in (act for act in self.acts.values() if seq < act["seq"] < until and act["counts"]):
@@ -690,7 +662,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 return f"stands under the {other['decision']} of entry {other['seq']}"
         return None
     def _release(self, entry: Entry, facts: Any) -> None:
-        at, target, based_on = entry.seq, facts["target"], facts["sign_off_seqs"]
+        at, target, based_on, now = entry.seq, facts["target"], facts["sign_off_seqs"], facts["decided_at"]
         self._package(facts["package_seq"], facts["package_digest"], facts, at)
         need(facts["decided_on_size"] == at, "it claims to be decided on another number of entries")
         self._in_force(facts["policy_digest"], at)
@@ -704,8 +676,7 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                 (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),
                 (found["decision"] in APPROVALS, f"is no approval but {found['decision']!r}"),
                 (found["role_held"], "is by a signer who did not hold the role"), (undone is None, undone),
-                (target in found["target_environments"], "is for other targets"),
-                (found["ends"] > facts["decided_at"], "had expired"),
+                (target in found["target_environments"], "is for other targets"), (found["ends"] > now, "had expired"),
                 (found["strength"] >= least, f"is of less strength than {least}, which its stage demands"),
             ): need(fits, f"it relies on the sign-off in entry {seq}, which {wrong}")
         need(all(seq in self.entries and seq < at for seq in facts["gate_seqs"]), "it relies on unknown gates")
@@ -720,9 +691,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         for kind, seq in orders:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
             act = self.acts.get(seq, {"counts": False})
-            need(act["counts"] and act["kind"] == kind, f"it relies on entry {seq}, which is no {kind} that counts")
+            said = need(act["counts"] and act["kind"] == kind, f"entry {seq} is no {kind} that counts") and act["facts"]
             over = any(other["counts"] and other["facts"].get("plan_seq") == seq for other in self.acts.values())
-            said = act["facts"]
             need({**wanted, **said}.items() >= wanted.items(), f"the act of entry {seq} is about something else")
             need(said.get("expires", "~") > facts["decided_at"] and not over, f"the act of entry {seq} had ended")
             waivable |= {*said.get("waived", []), *said.get("stages", [])}
@@ -735,9 +705,9 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
         need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
         need(all(grant.get(name) == facts[name] for name in (*ABOUT, "target")), f"entry {seq} did not release it")
         self.deployments.append({**facts, "seq": entry.seq, "time": entry.time, "words": []})
-    def _coverage(self, closure: list[Entry]) -> None:  # the anchor must carry every subject that matters
-        needed, anchor = {self.mine, f"model/{self.manifest['model']}", "policy", "people", "ledger"}, closure[-1]
-        for entry in closure:
+    def _coverage(self) -> None:  # the anchor must carry every subject that matters
+        needed, anchor = {self.mine, f"model/{self.manifest['model']}", "policy", "people", "ledger"}, self.closure[-1]
+        for entry in self.closure:
             relies = entry.kind in ("sign_off", "release_granted", "training_run") and self.mine in entry.subjects
             wanted = ("person", "release", "dataset") if relies and entry.facts else ()
             needed |= {s for s in entry.subjects if s.split("/")[0] in wanted or s == self.whole}
@@ -764,10 +734,8 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             known = self.entries[seq].evidence if seq in self.entries else []
             self.expect(digest in known, where, f"entry {seq} does not name {digest}")
             if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
-                large = int(size or 0) > MAX_EVIDENCE and f"it has {size} bytes, more than {MAX_EVIDENCE}"
-                reason = f"it is {kept}" if kept not in SHOWN else large or "the register does not say why; ask for it"
-                self.left_out[digest] = {"name": item.get("name"), "digest": digest, "entry_seq": seq, "size": size,
-                                         "sensitivity": kept, "reason": reason}
+                reason = f"it is {kept}" if kept not in SHOWN else f"it has {size} bytes, perhaps too many; ask for it"
+                self.left_out[digest] = {"name": None, **item, "reason": reason}
         listed = {f"evidence/{item['digest'][7:]}" for item in register if item["included"] is True}
         for path in sorted((present | listed) - {where}):
             fits = path in present & listed and path == f"evidence/{self.files.digests[path][0]}"
@@ -786,10 +754,10 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
                   f"the checkpoint is signed by {', '.join(self.signers)} (trust file)",
                   "the checkpoint is cosigned by a quorum of the trust file's witnesses"]
         return {
-            "format": "cognify-verification/v1", "exit_code": code, "outcome": OUTCOMES[code], "findings": self.findings,
-            "signatures": self.signatures, "entries": len(self.entries), "grants": [*self.grants.values()],
+            "format": "cognify-verification/v1", "exit_code": code, "outcome": OUTCOMES[code],
+            "signatures": self.signatures, "findings": self.findings, "entries": len(self.entries), "ledger": self.origin,
             "level": f"L{self.level}" if sound else None, "trial": self.trial or bool(manifest.get("trial")),
-            "ledger": self.origin, **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
+            "grants": [*self.grants.values()], **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
             "checkpoint": {"size": self.size, "root": self.root.hex(), "signed_by": self.signers,
                            "witnesses": self.cosigners}, "anchor": anchor or None, "acts": [*self.acts.values()],
             "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
@@ -798,24 +766,21 @@ class Verifier(SimpleNamespace):  # of one bundle. Findings are collected; later
             "evidence_not_included": [*self.left_out.values()], "not_checked": [*NOT_CHECKED, *left_out, hidden],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
-def verify_bundle(path: Any, trust_text: str | None) -> dict[str, Any]: return Verifier(os.fspath(path), trust_text).run()
-def report_text(report: dict[str, Any]) -> str:  # in plain language
-    version = f"{report['model']}@{report['version']} in ledger {report['ledger']}, package {report['package_digest']}"
-    signed = [line for item in report["sign_offs"] for line in (
-        f"{item['signed_at']} {item['decision']}  {item['name']} ({item['person']}) as {item['role']} "
-        f"({item['stage']}), {item['strength']}, entry {item['seq']} of {item['time']} "
-        f"[{item['undone'] or 'stands'}]", *item["words"])]
-    moved = ([line for item in report[name] for line in (
-        f"{item['model']}@{item['version']} to {item['target']}, entry {item['seq']}, {item['time']}", *item["words"])]
-             for name in ("grants", "deployments"))
-    acts = [f"{item['time']} {item['kind']}, entry {item['seq']}, signed by {', '.join(item['signers']) or 'nobody'} "
-            f"[{'counts' if item['counts'] else 'counts for nothing'}]: {item['said']}" for item in report["acts"]]
-    parts = [[version], report["proven"], signed, [report["exposure"]], *moved, acts, report["warnings"]]
-    sections = [*zip(TITLES, [*parts, report["not_checked"]], strict=True)] if report["model"] is not None else []
-    lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * report["trial"]
-    lines += [f"Result: {report['outcome'].replace('_', ' ').upper()}  (level {report['level'] or 'none'})"]
-    lines += [f"  !! {item['outcome']}: {item['where']}: {item['message']}" for item in report["findings"]]
-    for title, found in sections:  # none where no bundle was read
+def verify_bundle(path: Any, trust: str | None) -> dict[str, Any]: return Verifier(os.fspath(path), trust).run()
+def report_text(got: dict[str, Any]) -> str:  # in plain language
+    version = f"{got['model']}@{got['version']} in ledger {got['ledger']}, package {got['package_digest']}"
+    signed = [line for it in got["sign_offs"] for line in (
+        f"{it['signed_at']} {it['decision']}  {it['name']} ({it['person']}) as {it['role']} ({it['stage']}), "
+        f"{it['strength']}, entry {it['seq']} of {it['time']} [{it['undone'] or 'stands'}]", *it["words"])]
+    moved = ([line for it in got[name] for line in (f"{it['model']}@{it['version']} to {it['target']}, entry "
+             f"{it['seq']}, {it['time']}", *it["words"])] for name in ("grants", "deployments"))
+    acts = [f"{it['time']} {it['kind']}, entry {it['seq']}, signed by {', '.join(it['signers']) or 'nobody'} "
+            f"[{'counts' if it['counts'] else 'counts for nothing'}]: {it['said']}" for it in got["acts"]]
+    parts = [[version], got["proven"], signed, [got["exposure"]], *moved, acts, got["warnings"], got["not_checked"]]
+    lines = ["*** TRIAL LEDGER: one person may have founded it; no evidence of a release. ***"] * got["trial"]
+    lines += [f"Result: {got['outcome'].replace('_', ' ').upper()}  (level {got['level'] or 'none'})"]
+    lines += [f"  !! {it['outcome']}: {it['where']}: {it['message']}" for it in got["findings"]]
+    for title, found in zip(TITLES, parts, strict=True) if got["model"] is not None else ():  # else no bundle was read
         texts = ["  - " * (str(text)[:1] != " ") + str(text) for text in found]
         lines += ["", f"{title}:" if texts else f"{title}: none", *texts]
     return "\n".join(map(plain, lines)) + "\n"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -597,7 +598,7 @@ class Drawing:
             }
             names = self.pick(
                 ("vito", "carl", "olga", "ian"), ("vito", "carl", "olga", "ian"), ("mia", "vito", "carl"), ("carl", "mia", "olga"),
-                ("vito", "carl", "ian"), ("vito", "carl", "ben"), ("vera", "carl", "olga"), ("mia", "ian"),
+                ("vito", "carl", "ian"), ("vito", "carl", "ben"), ("vera", "carl", "olga"), ("mia", "ian"), ("mia", "otto", "ian"),
             )  # fmt: skip
             early = self.rarely(6)
             if early:
@@ -611,6 +612,10 @@ class Drawing:
             if not early:
                 self.build(version)
             self.deploy(version)
+            another = self.fresh()
+            if another is not None:
+                self.build(another)
+                self.deploy(another)
 
     def order(self) -> None:
         done = self.at("complete")
@@ -706,6 +711,10 @@ class Drawing:
             self.signed("resolve", ["carl"], version=None, **facts)
         self.copy(len(self.played.events) - 2)
         self.played.compare(self.day + 3)
+        if self.rarely(2):  # what is closed is not opened again by accepting it
+            self.signed("resolve", ["carl"], version=None, of=finding, outcome="closed")
+            self.signed("resolve", ["carl"], version=None, of=finding, outcome="accepted", until=self.day + 1)
+            self.played.compare(self.day + 3)
 
     def inherit(self) -> None:
         self.signed("inherit", ["carl"], version="0", target=self.pick(*TARGETS))
@@ -723,6 +732,7 @@ RARE = (
 EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "100"))
 
 
+@pytest.mark.timeout(120 + 3 * EXAMPLES)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
