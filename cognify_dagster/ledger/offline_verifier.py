@@ -93,8 +93,7 @@ def utc(text: str) -> float: return datetime.datetime.strptime(text, "%Y-%m-%dT%
 def condition(it: Any) -> str:  # of an approval, in words
     return f"{it['text']} ({it.get('kind', 'text')} {it.get('limit') or ''}, due {it.get('due') or 'not dated'})"
 def plain(text: Any) -> str: return "".join(c if c.isprintable() else "?" for c in str(text))  # fit to print
-# ------ Signatures: Ed25519 (RFC 8032), ECDSA P-256 and RSA PKCS#1 v1.5, both with SHA-256 (FIPS 186-5, RFC 8017)
-P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493  # Ed25519 (RFC 8032), then P-256 and RSA (RFC 8017)
 D, ROOT_M1, ZERO = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P), (0, 1, 1, 0)
 def _sum(add: Any, zero: Any, a: int, p: Any, b: int, q: Any) -> Any:  # a·p + b·q on a curve, bit by bit
     table, result = (zero, p, q, add(p, q)), zero
@@ -280,9 +279,9 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         super().__init__(
             **{name: {} for name in ("anchor left_out entries keys people policies policy roots acts recovery grants "
                                      "delegations sign_offs revoked").split()}, path=path, trust_text=trust_text,
-            **{name: [] for name in "findings warnings proven signers cosigners deployments".split()}, origin="", mine="",
+            **{name: [] for name in "findings warnings proven signers cosigners deployments".split()}, origin="",
             **{name: set() for name in "used unproven back lifted log_keys".split()}, size=0, root=b"", trial=False,
-            manifest={}, level=0, signatures=0, present=0, absent=TAMPERED)  # `absent`: UNPROVEN if keys are hidden
+            mine="", manifest={}, level=0, signatures=0, present=0, absent=TAMPERED)  # UNPROVEN if keys are hidden
     def expect(self, fits: object, where: str, message: str, outcome: int = TAMPERED) -> None:  # HOLDS: a warning
         finding = {"outcome": OUTCOMES[outcome], "code": outcome, "where": where, "message": plain(message)}
         if not fits: (self.findings if outcome else self.warnings).append(finding)
@@ -301,14 +300,14 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         return self.report()
     def _bundle(self, trust: Trust | None) -> None:
         self._manifest()
-        for step in (self._checkpoint, self._entries): step(trust)
-        for entry in self._closure():
+        for step in (self._checkpoint, self._entries, self._closure): step(trust)
+        for entry in self.closure:
             if self.attempt(entry.where, self._judge, entry) == UNPROVEN: self.unproven.add(entry.seq)
         for finish in (self._acts, self._coverage, self._copies, self._evidence): finish()
     def _manifest(self) -> None:
-        self.manifest = manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
+        manifest = parse_canonical(self.files.bytes("bundle.json"), "bundle.json")
         need(manifest["format"] == "cognify-bundle/v1", "bundle.json: unknown format; use a newer verifier", UNREADABLE)
-        self.mine, self.whole = f"model/{manifest['model']}@{manifest['version']}", f"oversight/{manifest['model']}"
+        self.manifest, self.mine = manifest, f"model/{manifest['model']}@{manifest['version']}"
         listed = {item["path"]: (item["sha256"], item["size"]) for item in manifest["files"]}
         found = {path: known for path, known in self.files.digests.items() if path != "bundle.json"}
         self.expect([item["path"] for item in manifest["files"]] == sorted(listed), "bundle.json", "it is unsorted")
@@ -316,7 +315,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             wrong = "not in the bundle's list" if path not in listed else "changed" if path in found else "missing"
             self.expect(listed.get(path) == found.get(path), path, f"it is {wrong}")
     def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
-        where, told = "ledger/checkpoint.txt", self.manifest
+        where, told, self.whole = "ledger/checkpoint.txt", self.manifest, f"oversight/{self.manifest['model']}"
         self.note = self.files.bytes(where).decode("utf-8", "replace")
         text, lines = parse_note(self.note)
         self.origin, self.size, self.root = parse_checkpoint(text)
@@ -375,7 +374,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             need(sha256(salted) == entry.commitment, f"{payload} is not the payload that the entry commits to")
             entry.facts = dict(parse_canonical(salted[51:], payload)["facts"])
         return entry
-    def _closure(self) -> Any:  # walk the heads of all the anchor's subjects back to their beginning
+    def _closure(self, _: Any) -> None:  # walk the heads of all the anchor's subjects back to their beginning
         anchor: Any = self.entries.get(self.manifest["anchor_seq"])
         need(anchor and anchor.kind == "bundle_exported", "the anchor entry (kind bundle_exported) is missing")
         self.anchor, found = {"seq": anchor.seq, "time": anchor.time}, {anchor.seq: anchor}
@@ -387,7 +386,6 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
                 found |= {head: at} if at else {}
         self.expect(len(self.entries) == len(found), "bundle", "entries are not in the anchored history", HOLDS)
         self.closure = [found[seq] for seq in sorted(found)]
-        return self.closure
     def _judge(self, entry: Entry) -> None:  # what it says, against the entries before it
         facts, kind, topics = entry.facts, entry.kind, {*entry.subjects}
         rules = {"sign_off": self._sign_off, "release_granted": self._release, "deployment_completed": self._deployed}
@@ -427,7 +425,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         need(assertion or ed25519_verify(key["public"], message, signature), f"the signature of {of} does not verify")
         self.signatures += 1
         return dict(key)
-    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[Any, bytes]:  # of a DSSE envelope
+    def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[Any, Any, bytes]:  # of a DSSE envelope
         payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
         value, assertion = parse_canonical(payload, "statement"), signature.get("webauthn")
         types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
@@ -446,14 +444,13 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             leaves = [self.entries[at].leaf for at in range(size) if at in self.entries]
             self.roots[size] = tree_root(leaves).hex() if len(leaves) == size else None
         need(self.roots[size] in (None, seen), f"the signer saw another history of {size} entries", ROLLED_BACK)
-        return value, payload
+        return value, said, payload
     def _signed(self, entry: Entry, facts: Any) -> tuple[set[str], int, set[str]]:  # signers, fewest seen, digests
         content = {k: v for k, v in facts.items() if k not in ("envelope", "envelopes") and (k != "extra" or v)}
         wanted = (entry.kind, [{"name": entry.kind, "digest": {"sha256": sha256(canonical(content))}}])
         signers, seen, used = list[str](), entry.seq, set[str]()
         for envelope in [*filter(None, [facts.get("envelope")]), *facts.get("envelopes", [])]:
-            value, payload = self._statement(envelope, ACT_TYPE, entry.seq)
-            said = value["predicate"]
+            value, said, payload = self._statement(envelope, ACT_TYPE, entry.seq)
             need((said["kind"], value["subject"]) == wanted, "the statement signs something else")
             signers.append(said["key_id" if said["person"] == RECOVERY else "person"])  # recovery keys by their id
             seen, used = min(seen, said["checkpoint"]["size"]), used | {sha256(payload)}
@@ -531,7 +528,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             need(fits, "it is of another ledger, or bundle.json hides or invents that this is a TRIAL ledger")
             self.trial, self.threshold = facts["trial"], max(facts["recovery_threshold"], 2 - facts["trial"])
             self._enrol({"person": RECOVERY, "keys": facts["recovery_keys"]}, 0)
-            self.recovery, self.keys = self.keys, dict[str, Any]()  # type: ignore[has-type]  # founders' keys may do both
+            self.recovery, vars(self)["keys"] = self.keys, {}  # a founder's key may be one of them, too
             for item in [*founders, *facts["workloads"]]: self._stand(item, entry)
         signers, seen, used = self._signed(entry, facts)
         adopters, quorum = self.policy.get("adopters", [ADMIN]), self.policy.get("policy_quorum", 2)
@@ -581,7 +578,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         if kind in ("genesis", "policy_adopted"):
             fits = facts["policy_digest"] == "sha256:" + sha256(canonical(facts["policy"]))
             need(fits, "the policy's digest is not that of the policy")
-            self.policy, self.policies[at] = facts["policy"], facts["policy_digest"]
+            vars(self)["policy"], self.policies[at] = facts["policy"], facts["policy_digest"]
     def _stand(self, item: Any, entry: Entry, seen: int = NEVER) -> None:  # a new state: keys that it does not list end
         who, taken = item.get("person"), {a.lower(): p for p, it in self.people.items() for a in it.get("aliases", [])}
         need(seen > self.people.get(who, {"since": -1})["since"], "it was signed before this person changed")
@@ -601,7 +598,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         rule = self.policy.get("people")
         least = 1 if self.trial or rule is None or (less and not added) else rule.get("vouchers", 2)
         need(len(signers) >= least, f"{len(signers)} of {least} people vouched for {who}")
-        self.expect(rule or len(signers) > 1 or self.trial, entry.where, "one vouched; the policy names no number", HOLDS)
+        self.expect(rule or len(signers) > 1 or self.trial, entry.where, "one vouched: no number in the policy", HOLDS)
     def _in_force(self, digest: str, *sizes: int) -> None:
         found = {policy for size in sizes for policy in [self.policies[at] for at in self.policies if at < size][-1:]}
         need(digest in found, "the policy named was not in force", self.absent)
@@ -613,9 +610,9 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         return need(same, f"entry {seq} is another package, or about another version or model file") and package
     def _sign_off(self, entry: Entry, facts: Any) -> None:
         strength = need(facts["strength"] in STRENGTHS and facts["strength"], "it is of an unknown strength", UNPROVEN)
-        value, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
-        said, of, who = value["predicate"], value["predicate"]["package"], value["predicate"]["person"]
-        true, behalf = STRENGTHS[bool(self.keys[said["key_id"]]["passkey"])], said.get("on_behalf_of")
+        value, said, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
+        of, who, behalf = said["package"], said["person"], said.get("on_behalf_of")
+        true = STRENGTHS[bool(self.keys[said["key_id"]]["passkey"])]
         ref = need(strength == true, f"it claims the strength {strength}, the key has {true}") and said["reference"]
         package = self._package(of["entry_seq"], of["digest"], said, entry.seq)
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
@@ -734,7 +731,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             known = self.entries[seq].evidence if seq in self.entries else []
             self.expect(digest in known, where, f"entry {seq} does not name {digest}")
             if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
-                reason = f"it is {kept}" if kept not in SHOWN else f"it has {size} bytes, perhaps too many; ask for it"
+                reason = f"it is {kept}" if kept not in SHOWN else f"it has {size} bytes (more than {5 << 20}? else ask)"
                 self.left_out[digest] = {"name": None, **item, "reason": reason}
         listed = {f"evidence/{item['digest'][7:]}" for item in register if item["included"] is True}
         for path in sorted((present | listed) - {where}):
@@ -755,13 +752,13 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
                   "the checkpoint is cosigned by a quorum of the trust file's witnesses"]
         return {
             "format": "cognify-verification/v1", "exit_code": code, "outcome": OUTCOMES[code],
-            "signatures": self.signatures, "findings": self.findings, "entries": len(self.entries), "ledger": self.origin,
+            "signatures": self.signatures, "entries": len(self.entries), "findings": self.findings,
             "level": f"L{self.level}" if sound else None, "trial": self.trial or bool(manifest.get("trial")),
-            "grants": [*self.grants.values()], **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
+            "ledger": self.origin, **{name: manifest.get(name) for name in ("model", "version", "package_digest")},
             "checkpoint": {"size": self.size, "root": self.root.hex(), "signed_by": self.signers,
                            "witnesses": self.cosigners}, "anchor": anchor or None, "acts": [*self.acts.values()],
-            "proven": proven[: len(proven) - 2 + self.level] if sound else [], "deployments": self.deployments,
-            "warnings": [f"{note['where']}: {note['message']}" for note in self.warnings],
+            "proven": proven[: len(proven) - 2 + self.level] if sound else [], "grants": [*self.grants.values()],
+            "deployments": self.deployments, "warnings": [f"{it['where']}: {it['message']}" for it in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
             "evidence_not_included": [*self.left_out.values()], "not_checked": [*NOT_CHECKED, *left_out, hidden],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "

@@ -333,9 +333,18 @@ def _must_be_empty(target: SqliteStore) -> None:
     target.path.unlink()  # as the command does
 
 
-FILES = {_backup, _restore}
-FOLDERS = {_dump, _archive}
-FILLED = {_copy, _restore_a_dump}
+FILES = (
+    _backup,
+    _restore,
+)
+FOLDERS = (
+    _dump,
+    _archive,
+)
+FILLED = (
+    _copy,
+    _restore_a_dump,
+)
 
 
 @pytest.mark.parametrize("act", [*FILES, *FOLDERS, *FILLED], ids=lambda act: act.__name__)

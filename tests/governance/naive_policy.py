@@ -31,7 +31,6 @@ ORDERERS = {"ml_engineer", "business_owner", "compliance_officer"}
 GLASS = {"business_owner", "compliance_officer"}
 REVIEWERS = {"model_validator"}
 ACTING = {*CLASSIFIERS, "data_scientist", "ml_engineer", "workspace_admin"}
-ANY = {*ACTING, "auditor"}
 
 
 @dataclass(frozen=True)
@@ -412,7 +411,7 @@ class Naive:
             if not self.rules().distinct:
                 places = itertools.product(names, repeat=len(stages))  # type: ignore[assignment]
             seated = any(all(ROLE[s] in held[who] for s, who in zip(stages, place, strict=True)) for place in places)
-            return seated and self.act(n, ANY, max(1, len(stages)))
+            return seated and self.act(n, {ROLE[stage] for stage in stages}, max(1, len(stages)))
 
         ended = {event.of for n, event in self.of("unplan") if event.of < n and self.act(n, ACTING)}
         for n, event in reversed(list(self.effective("plan", counts))):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -30,8 +32,8 @@ from tests.governance.world import MODEL, World
 FOUNDERS = (("ada", True), ("finn", True))
 
 
-def released(rules: Rules = Rules()) -> Played:
-    """Version 1 is live on production."""
+def released(rules: Rules = Rules(), *before: Event, condition: tuple[str, float] | None = None) -> Played:
+    """Version 1 is live on production; `before` happens first, the last approval has the condition."""
     played = Played()
     played.happen(Event("adopt", 0, signers=FOUNDERS, rules=rules))
     played.happen(Event("train", 0, "1", who="ben"))
@@ -39,10 +41,25 @@ def released(rules: Rules = Rules()) -> Played:
     package = played.happen(Event("package", 0, "1", who="ben"))
     for who, stage in (("vito", "validation"), ("carl", "compliance"), ("olga", "business")):
         role = ROLES_OF[who][0]
-        facts = {"stage": stage, "role": role, "targets": ("production",), "of": package}
+        given = condition if stage == "business" else None
+        facts = {"stage": stage, "role": role, "targets": ("production",), "of": package, "condition": given}
         played.happen(Event("approve", 0, "1", who=who, signers=((who, True),), **facts))  # type: ignore[arg-type]
+    for event in before:
+        played.happen(event)
     played.release("1", "production", 0, finish=True, enforces=frozenset())
+    assert played.naive.live("production", 0) == "live"
     return played
+
+
+def act(what: str, *names: str, day: float = 1, **facts: Any) -> Event:
+    """An act that these people sign."""
+    return Event(what, day, who=names[0], signers=tuple((name, True) for name in names), **facts)
+
+
+def standing(played: Played, day: float) -> str:
+    """What is live on production, as the naive model says it too."""
+    played.compare(day)
+    return live_state(played.memory.reading(), memory.MODEL, "production", moment(day)).standing
 
 
 def test_what_an_erased_entry_about_all_versions_said_is_not_taken_for_nothing(approved: World) -> None:
@@ -167,6 +184,80 @@ def test_a_plan_needs_somebody_for_every_stage(distinct: bool, number: int) -> N
         played.happen(Event("package", 2, "2", who="ben"))
         counted.add(played.decide("2", "production", 2).released)
     assert counted == {True, False}
+
+
+def test_an_accepted_risk_suspends_what_is_live_once_its_time_is_over() -> None:
+    found = act("finding", "vera", day=0, severity="high")
+    place = 7
+    accepted = act("resolve", "carl", day=0, of=place, outcome="accepted", until=3.0)
+    played = released(Rules(), found, accepted)
+    assert played.events[place] == found
+    assert standing(played, 2) == "live"
+    assert standing(played, 4) == "suspended"
+
+
+def test_a_stricter_policy_does_not_suspend_for_a_finding_that_was_known_at_the_release() -> None:
+    played = released(Rules(), act("finding", "vera", day=0, severity="medium"))
+    played.happen(Event("adopt", 1, signers=FOUNDERS, rules=Rules(blocking=("medium",))))
+    assert standing(played, 1) == "live"
+    played.happen(act("finding", "vera", severity="medium"))
+    assert standing(played, 1) == "suspended"
+
+
+def test_a_finding_is_resolved_by_an_act_about_the_same_versions() -> None:
+    played = released()
+    place = played.happen(act("finding", "vera", severity="high"))
+    played.happen(act("resolve", "carl", of=place, outcome="closed", version="1"))
+    assert standing(played, 1) == "suspended"
+    played.happen(act("resolve", "carl", of=place, outcome="closed"))
+    assert standing(played, 1) == "live"
+
+
+def test_an_expiry_condition_suspends_what_is_live() -> None:
+    played = released(condition=("expiry", 5.0))
+    assert standing(played, 4) == "live"
+    assert standing(played, 6) == "suspended"
+
+
+def test_rejecting_a_newer_package_does_not_suspend_what_is_live() -> None:
+    played = released()
+    newer = [played.happen(Event("package", 1, "1", who="ben")) for _ in range(2)][-1]
+    played.happen(act("reject", "vera", version="1", of=newer))
+    assert standing(played, 1) == "live"
+    played.happen(act("reject", "vera", version="1", of=3))
+    assert standing(played, 1) == "suspended"
+
+
+def test_a_deployment_without_a_grant_of_its_own_is_not_live() -> None:
+    played = released()
+    done = played.memory.reading().all(DeploymentCompleted)[-1].record
+    for changes in ({"version": "2"}, {"grant_seq": 1}, {"target": "canary"}, {"model_digest": "sha256:" + "0" * 64}):
+        played.memory.append(done.model_copy(update=changes), 1)
+        state = live_state(played.memory.reading(), memory.MODEL, "production", moment(1))
+        assert (state.standing, state.version) == ("live", "1")
+    assert live_state(played.memory.reading(), memory.MODEL, "canary", moment(1)).standing == "none"
+
+
+def test_a_plan_that_was_ended_is_not_revived_by_a_copy_of_it() -> None:
+    played = released()
+    stages = ("validation", "compliance", "business")
+    plan = played.happen(act("plan", "vito", "carl", "olga", version="1", stages=stages, until=90.0))
+    played.happen(act("unplan", "vera", of=plan))
+    played.happen(replace(played.events[plan], day=2, copied=plan))
+    played.happen(Event("train", 3, "2", who="ben"))
+    played.happen(Event("evaluate", 3, "2"))
+    played.happen(Event("package", 3, "2", who="ben"))
+    assert not played.decide("2", "production", 3).released
+
+
+def test_a_classification_is_not_revived_by_a_copy_of_it() -> None:
+    played = released()
+    played.happen(Event("register", 1, tier="low"))
+    low = played.happen(act("classify", "carl", "olga", tier="low"))
+    assert played.decide("1", "production", 1).tier == "low"
+    played.happen(act("classify", "vera", tier="high"))
+    played.happen(replace(played.events[low], day=2, copied=low))
+    assert played.decide("1", "production", 2).tier == "high"
 
 
 def test_nobody_signs_automated_gates(ready: World) -> None:

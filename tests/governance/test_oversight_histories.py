@@ -511,7 +511,7 @@ class Drawing:
             outcome, version = self.pick("closed", "accepted"), self.played.events[n].version
             if self.rarely(10):
                 version = None if version else "1"
-            who = self.some("carl", "vera" if outcome == "closed" else "olga")
+            who = self.some("carl", "vera", "olga")
             until = self.day + self.pick(2, 5, 20, 200) if outcome == "accepted" else None
             self.signed("resolve", [who], version=version, of=n, outcome=outcome, until=until)
 
@@ -702,11 +702,19 @@ class Drawing:
             self.approve_all(version)
             self.copy(n)
 
+    def reclassified(self) -> None:
+        """A lower tier, signed by two, and the usual one again; the first act written once more changes nothing."""
+        self.happen("register", tier="low")
+        self.signed("classify", ["carl", "olga"], tier=self.pick("medium", "low"))
+        first = len(self.played.events) - 1
+        self.signed("classify", ["vera"], tier="high")
+        self.copy(first)
+
     def accepted(self) -> None:
         """A risk accepted for long, then for a shorter time; the first word written once more is not the last."""
         self.signed("finding", ["vera"], version=None, severity=self.pick("medium", "high"))
         finding = len(self.played.events) - 1
-        for days in (5, 2):
+        for days in (self.pick(5, 20), 2):
             facts = {"of": finding, "outcome": "accepted", "until": self.day + days}
             self.signed("resolve", ["carl"], version=None, **facts)
         self.copy(len(self.played.events) - 2)
@@ -727,7 +735,7 @@ COMMON = ("build", "approve", "approve", "approve_all", "approve_all", "release"
 RARE = (
     "adopt", "late", "object", "object", "withdraw", "lift", "lifted", "lifted", "classify", "classify", "register", "finding", "resolve", "resolve",
     "close", "event", "data", "glass", "glassed", "glassed", "plan", "unplan", "planned", "planned", "order", "back", "review", "revoke", "enrol", "lend",
-    "lent", "again", "again", "inherit", "reviewed", "reviewed", "reported", "reported", "accepted", "accepted",
+    "lent", "again", "again", "inherit", "reviewed", "reviewed", "reported", "reclassified", "reported", "accepted", "accepted",
 )  # fmt: skip
 EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "100"))
 

@@ -237,8 +237,8 @@ def test_conditions_are_printed_with_the_sign_off_and_the_release(tmp_path: Path
         world.grant(package, [seq], conditions=({**condition, "sign_off_seq": seq, "condition": 0},))
 
     text = ov.report_text(judged(tmp_path, step))
-    assert "      Condition: below 10,000 (use_cap, amount 10000, due not dated)" in text
-    assert "bound to the condition: below 10,000 (use_cap, amount 10000, due not dated)" in text
+    assert "      Condition: below 10,000 (use_cap {'amount': 10000}, due not dated)" in text
+    assert "bound to the condition: below 10,000 (use_cap {'amount': 10000}, due not dated)" in text
 
 
 # --- what undoes a sign-off, and what undoes that ---
@@ -265,7 +265,9 @@ def test_an_event_that_the_policy_names_voids_earlier_approvals(event: Any, void
         world.grant(package, [seq])
 
     report = judged(tmp_path, step)
-    assert (report["exit_code"] == TAMPERED, "is void since the incident" in said(report)) == (void, void), said(report)
+    assert (report["exit_code"] == TAMPERED, "was undone by the model_event" in said(report)) == (void, void), said(
+        report
+    )
 
 
 @pytest.mark.parametrize(("signers", "fine"), [(("com", "val"), True), (("com",), False), (("com", "biz"), False)])

@@ -113,7 +113,7 @@ def test_a_sign_off_by_a_passkey_counts_with_strength_s4(algorithm: str, tmp_pat
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"flip": 1}, "passkey's signature does not verify"), ({"signer": "RS256"}, "passkey's signature does not verify"),
+        ({"flip": 1}, "signature does not verify"), ({"signer": "RS256"}, "signature does not verify"),
         ({"client": {"challenge": "AAAA"}}, "another challenge"), ({"client": {"origin": "https://evil.example"}}, "elsewhere"),
         ({"client": {"type": "webauthn.create"}}, "not an assertion's"), ({"client": {"crossOrigin": True}}, "elsewhere"),
         ({"data": {"flags": pk.UP}}, "did not verify its user"), ({"data": {"rp": "evil.example"}}, "another site"),
@@ -151,7 +151,7 @@ def test_a_personal_key_has_no_assertion_and_not_the_strength_of_a_passkey(tmp_p
         world.sign_off("val", package, record={"envelope": envelope})
 
     report = judged(tmp_path / "2", with_assertion)
-    assert (report["exit_code"], "no other signature has one" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "no other one has" in said(report)) == (TAMPERED, True)
 
 
 def test_a_release_needs_the_strength_that_its_stage_demands(tmp_path: Path) -> None:
@@ -173,22 +173,22 @@ def test_two_vouch_for_a_new_person_who_can_then_sign(tmp_path: Path) -> None:
 
     report = judged(tmp_path, step)
     assert report["exit_code"] == HOLDS, said(report)
-    assert "one person vouched" not in said(report)
+    assert "one vouched" not in said(report)
 
 
 def test_a_policy_from_before_vouchers_takes_one_and_says_so(tmp_path: Path) -> None:
     world = bf.tell(tmp_path / "w")
     report = ov.verify_bundle(bf.export(world, tmp_path / "b"), world.trust())
     assert report["exit_code"] == HOLDS
-    assert said(report).count("one person vouched for it; the policy of then does not say how many it takes") == 3
+    assert said(report).count("one vouched: no number in the policy") == 3
 
 
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
         (lambda w, p: w.enrol(eve(), "ada"), "1 of 2 people vouched for person/eve"),
-        (lambda w, p: w.enrol(eve(), "ada", "ada"), "signed it twice"),
-        (lambda w, p: w.enrol(eve(), "val", "com"), "the role workspace_admin is needed"),
+        (lambda w, p: w.enrol(eve(), "ada", "ada"), "one of them twice"),
+        (lambda w, p: w.enrol(eve(), "val", "com"), "person/val is no workspace_admin"),
         (lambda w, p: w.enrol(eve("workspace_admin"), "ada", "eve"), "the key"),
         (lambda w, p: w.enrol(eve(key="val"), "ada", "bo"), "belongs to person/val already"),
         (lambda w, p: w.enrol(bf.person("val", "model_validator", "workspace_admin"), "ada", "val"), "vouch for themselves"),
@@ -238,7 +238,7 @@ def test_an_act_signed_before_the_person_changed_brings_nothing_back(tmp_path: P
         world.enrol(bf.person("val", "model_validator"), "ada", "bo", checkpoint=head)
 
     report = judged(tmp_path, step)
-    assert (report["exit_code"], "signed before an entry that changed this person" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "signed before this person changed" in said(report)) == (TAMPERED, True)
 
 
 def test_a_statement_counts_once(tmp_path: Path) -> None:
@@ -279,11 +279,14 @@ def test_two_recovery_keys_give_a_person_new_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (lambda w, p: recover(w, eve(), 1), "not enough recovery keys"),
-        (lambda w, p: recover(w, eve(), 1, 1), "signed it twice"),
+        (lambda w, p: recover(w, eve(), 1), "does not fit what stands before it, or others must sign"),
+        (lambda w, p: recover(w, eve(), 1, 1), "one of them twice"),
         (lambda w, p: recover(w, eve(), 1, 2, named=(1, 3)), "names other people than those who signed"),
         (lambda w, p: recover(w, eve(), 1, 4), "was never enrolled"),
-        (lambda w, p: recover(w, bf.person("val", "model_validator"), 1, 2), "none that was theirs before"),
+        (
+            lambda w, p: recover(w, bf.person("val", "model_validator"), 1, 2),
+            "does not fit what stands before it, or others must sign",
+        ),
         (lambda w, p: w.adopt_policy(POLICY, "recovery1", "recovery2"), "was never enrolled"),
     ],
     ids=["one", "one twice", "others named", "a strange key", "an old key", "recovery keys sign nothing else"],
@@ -322,7 +325,7 @@ def on_behalf(world: bf.World, package: int, seq: int, who: str = "biz", **chang
 def test_a_delegate_signs_on_behalf_of_the_delegator(tmp_path: Path) -> None:
     report = judged(tmp_path, lambda w, p: on_behalf(w, p, delegate(w, models=(bf.MODEL,), stages=("validation",))))
     assert report["exit_code"] == HOLDS, said(report)
-    assert "on behalf of person/val (delegation: entry " in ov.report_text(report)
+    assert "on behalf of person/val (by entry " in ov.report_text(report)
 
 
 def _ended(world: bf.World, package: int) -> None:
@@ -374,9 +377,9 @@ def test_a_release_on_a_delegation_that_does_not_cover_it(step: Step, tmp_path: 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"role": "business_owner"}, "has no such role to delegate"), ({"delegate": "person/val"}, "nothing can be delegated to"),
-        ({"delegate": "person/nobody"}, "nothing can be delegated to"), ({"expires": "2026-10-01T00:00:00Z"}, "within 30 days"),
-        ({"by": "ada", "role": "workspace_admin"}, "has no such role to delegate"),
+        ({"role": "business_owner"}, "does not fit what stands before it, or others must sign"), ({"delegate": "person/val"}, "does not fit what stands before it, or others must sign"),
+        ({"delegate": "person/nobody"}, "does not fit what stands before it, or others must sign"), ({"expires": "2026-10-01T00:00:00Z"}, "does not fit what stands before it, or others must sign"),
+        ({"by": "ada", "role": "workspace_admin"}, "does not fit what stands before it, or others must sign"),
     ],
 )  # fmt: skip
 def test_a_delegation_that_does_not_count(changed: dict[str, Any], reason: str, tmp_path: Path) -> None:
@@ -386,7 +389,10 @@ def test_a_delegation_that_does_not_count(changed: dict[str, Any], reason: str, 
 
 def test_a_delegation_is_not_ended_by_others(tmp_path: Path) -> None:
     report = judged(tmp_path, lambda w, p: end(w, delegate(w), by="com"))
-    assert (report["exit_code"], "ends no delegation, or is signed by others" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "does not fit what stands before it, or others must sign" in said(report)) == (
+        TAMPERED,
+        True,
+    )
 
 
 def test_roles_count_only_while_they_are_recertified(tmp_path: Path) -> None:
@@ -419,7 +425,10 @@ def test_a_recertification_that_does_not_count(by: str, roles: tuple[str, ...], 
         world.append(record.model_copy(update={"envelope": world.act(record, by)}), f"person/{by}")
 
     report = judged(tmp_path, step)
-    assert (report["exit_code"], "no other admin confirms" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "does not fit what stands before it, or others must sign" in said(report)) == (
+        TAMPERED,
+        True,
+    )
 
 
 # --- disregarded entries, unknown and hidden ones ---
@@ -436,7 +445,7 @@ def test_an_enrolment_without_effect_is_no_flaw_once_it_is_disregarded(tmp_path:
 
     report = judged(tmp_path, step)
     assert report["exit_code"] == HOLDS, said(report)
-    assert "1 of 2 people vouched for person/eve (has no effect; disregarded by entry" in said(report)
+    assert "1 of 2 people vouched for person/eve (no effect; disregarded)" in said(report)
 
     def still_nobody(world: bf.World, package: int) -> None:
         step(world, package)
@@ -448,7 +457,10 @@ def test_an_enrolment_without_effect_is_no_flaw_once_it_is_disregarded(tmp_path:
 @pytest.mark.parametrize("signers", [("ada",), ("ada", "val"), ("val", "com")])
 def test_disregarding_takes_two_admins(signers: tuple[str, ...], tmp_path: Path) -> None:
     report = judged(tmp_path, lambda w, p: disregard(w, w.enrol(eve(), "ada"), *signers))
-    assert (report["exit_code"], "not enough others signed it" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "does not fit what stands before it, or others must sign" in said(report)) == (
+        TAMPERED,
+        True,
+    )
 
 
 def test_nobody_disregards_an_entry_about_themselves(tmp_path: Path) -> None:
@@ -456,7 +468,10 @@ def test_nobody_disregards_an_entry_about_themselves(tmp_path: Path) -> None:
         disregard(world, world.enrol(bf.person("bo", "workspace_admin", key="bo2"), "ada"), "ada", "bo")
 
     report = judged(tmp_path, step)
-    assert (report["exit_code"], "not enough others signed it" in said(report)) == (TAMPERED, True)
+    assert (report["exit_code"], "does not fit what stands before it, or others must sign" in said(report)) == (
+        TAMPERED,
+        True,
+    )
 
 
 def test_what_is_about_the_version_stays_a_flaw(tmp_path: Path) -> None:
@@ -514,4 +529,4 @@ def test_who_wrote_an_act_of_people_does_not_matter(tmp_path: Path) -> None:
         world.append(record.model_copy(update={"envelope": world.act(record, "val")}), "person/val", writer="nobody")
 
     report = judged(tmp_path, step)
-    assert (report["exit_code"], "its writer does not count" in said(report)) == (HOLDS, True)
+    assert (report["exit_code"], said(report)) == (HOLDS, "")

@@ -166,7 +166,7 @@ class _Files:
 
 def offline(policy: TrustFile, note: str) -> str:
     """The level that the offline verifier's own code reaches on a checkpoint."""
-    run: Any = object.__new__(_offline_class())
+    run: Any = _offline_class()("", None)
     head = HEAD
     run.files, run.signers, run.cosigners, run.level, run.findings = _Files(note), [], [], 0, []
     run.manifest = {"ledger": head.origin, "size": head.size, "anchor_seq": 0}
