@@ -189,7 +189,7 @@ def approval_days(facts: VersionFacts) -> int | None:
     if facts.policy is None or facts.registered is None:
         return None
     tiers = facts.policy.body.get("tiers")
-    tier = tiers.get(facts.registered.record.risk_tier) if isinstance(tiers, Mapping) else None
+    tier = tiers.get(facts.tier) if isinstance(tiers, Mapping) else None
     days = tier.get("approval_days") if isinstance(tier, Mapping) else None
     return days if isinstance(days, int) and not isinstance(days, bool) else None
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cognify_dagster.documents.errors import DocumentError
-from cognify_dagster.governance import SignOffPredicate, check_sign_off, directory, policy_in_force
+from cognify_dagster.governance import (
+    SignOffPredicate,
+    check_sign_off,
+    classification_of,
+    directory,
+    policy_in_force,
+)
 from cognify_dagster.records import (
     DatasetRef,
     DatasetSnapshot,
@@ -101,6 +107,7 @@ class VersionFacts:
         evaluation: the newest evaluation; it may belong to another training (see `evaluation_current`).
         sign_offs: the statements on this version whose signatures verify, whichever package they are about.
         invalid_sign_offs: sequence number -> why the entry does not count.
+        tier: the tier in force: as people classified the model, else as governance takes it; empty where none is known.
         events: every readable entry about the version, in order.
     """
 
@@ -129,6 +136,7 @@ class VersionFacts:
     refusals: tuple[Recorded[ReleaseRefused], ...] = ()
     deployments: tuple[Recorded[DeploymentCompleted], ...] = ()
     reconciliations: tuple[Recorded[Reconciliation], ...] = ()
+    tier: str = ""
     policy: PolicyFact | None = None
     people: Mapping[str, PersonFact] = field(default_factory=dict)
     previous: PreviousVersion | None = None
@@ -228,6 +236,7 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
         refusals=_of(events, ReleaseRefused),
         deployments=_of(events, DeploymentCompleted),
         reconciliations=_of(events, Reconciliation),
+        tier=classification_of(reading, directory(reading), policy_in_force(reading).policy, model).tier,
         policy=_policy(reading),
         people=_people(reading),
         previous=previous,

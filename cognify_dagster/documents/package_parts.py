@@ -225,7 +225,7 @@ def _security_note(record: GateResult) -> str:
 
 def stages_part(facts: VersionFacts) -> Json:
     """What the policy in force demands for the model's tier."""
-    tier = facts.registered.record.risk_tier if facts.registered else ""
+    tier = facts.tier if facts.registered else ""
     if facts.policy is None:
         return {"policy": None, "tier": tier, "approval_days": None, "stages": []}
     body = facts.policy.body
@@ -234,8 +234,10 @@ def stages_part(facts: VersionFacts) -> Json:
     stages = []
     for name in names:
         stage = defined.get(name) or {}
+        further = stage.get("further_roles") or {}
         stages.append(
             {
+                **({"further_roles": dict(further)} if further else {}),
                 "id": name,
                 "kind": stage.get("kind", "sign_off"),
                 "title": stage.get("title") or name,

@@ -130,13 +130,16 @@ def describe(facts: VersionFacts, item: Recorded[Record]) -> str:
     record: Any = item.record
     kind = record.kind
     if kind == "sign_off":
-        return (
-            f"{facts.name_of(record.person)} ({words(record.role)}): {words(record.decision)} at stage {record.stage}"
-        )
+        behalf = next((s.predicate.on_behalf_of for s in facts.sign_offs if s.seq == item.seq), None)
+        whose = f", on behalf of {facts.name_of(behalf.person)}" if behalf else ""
+        return f"{facts.name_of(record.person)} ({words(record.role)}{whose}): {words(record.decision)} at stage {record.stage}"
     if kind == "sign_off_refused":
         return f"{facts.name_of(record.person)} tried to sign ({record.decision}) and was refused"
     if kind == "gate_result":
         return f"automated gate {words(record.family)}: {record.status}"
+    if kind == "release_granted" and (record.purpose != "release" or record.waived):
+        without = f", without {', '.join(record.waived)}" if record.waived else ""
+        return f"release granted on {record.target} ({words(record.purpose)}{without})"
     if kind in ("release_granted", "release_refused", "deployment_completed", "deployment_failed"):
         return f"{kind.replace('_', ' ')} on {record.target}"
     if kind == "package":

@@ -38,6 +38,7 @@ def render_pdf(
     copy: Copy,
     signatures: Sequence[Mapping[str, Any]] = (),
     refusals: Sequence[Mapping[str, Any]] | None = None,
+    waived: Mapping[str, str] | None = None,
     package_sha256: str = "",
     verify_command: str = DEFAULT_VERIFY_COMMAND,
     template_folder: str | Path | None = None,
@@ -48,9 +49,11 @@ def render_pdf(
         package: what `build_package` returned, or `read_package` of its bytes.
         copy: "review" (empty boxes for signatures) or "final" (with the signatures given).
         signatures: for the final copy: `name, role, person, stage, decision, meaning, signed_at, method, level, key_id,
-            statement_sha256, entry_seq`, and if there are any `comments`, `conditions`, `recorded_at` and `expires`.
+            statement_sha256, entry_seq`, and if there are any `comments`, `conditions`, `recorded_at`, `expires` and
+            `on_behalf_of` (`person, name, entry_seq`).
         refusals: for the final copy: refused sign-offs and deployments of the version, `entry_seq, time, what, reasons`; None
             prints nothing about them.
+        waived: for the final copy: stage id -> the sentence that stands in the place of its missing signature.
         package_sha256: hex digest that the caller expects the package to have; checked when given.
         verify_command: printed on the cover.
         template_folder: a folder whose `documents/package.typ` replaces the shipped one.
@@ -74,6 +77,7 @@ def render_pdf(
             copy=copy,
             signatures=signatures,
             refusals=refusals,
+            waived=waived,
             package_sha256=digest,
             verify_command=verify_command,
         )
@@ -95,19 +99,25 @@ def build_final_copy(
     signatures: Sequence[Mapping[str, Any]],
     *,
     refusals: Sequence[Mapping[str, Any]] | None = None,
+    waived: Mapping[str, str] | None = None,
     verify_command: str = DEFAULT_VERIFY_COMMAND,
 ) -> bytes:
     """Render the final copy: the same package with its signature page. It is not sealed.
 
     Args:
         package: the canonical package bytes that were signed.
-        signatures, refusals: see `render_pdf`.
+        signatures, refusals, waived: see `render_pdf`.
 
     Raises:
         DocumentError, RenderError: see `render_pdf`.
     """
     return render_pdf(
-        read_package(package), copy="final", signatures=signatures, refusals=refusals, verify_command=verify_command
+        read_package(package),
+        copy="final",
+        signatures=signatures,
+        refusals=refusals,
+        waived=waived,
+        verify_command=verify_command,
     )
 
 

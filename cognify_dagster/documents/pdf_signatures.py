@@ -163,7 +163,7 @@ def overview(package: Json, signed: SignOffs) -> list[Block]:
             said.append({"v": f"Comment: {item['comments']}", "n": bool(said)})
         rows.append(
             [
-                [bold(str(item["name"])), small(words(str(item["role"])), n=True)],
+                [bold(str(item["name"])), small(words(str(item["role"])) + _whose(item), n=True)],
                 titles.get(item["stage"], str(item["stage"])),
                 [{"v": words(str(item["decision"]))}, small(f"entry {item['entry_seq']}", n=True)],
                 said or "none",
@@ -175,7 +175,16 @@ def overview(package: Json, signed: SignOffs) -> list[Block]:
 
 
 def _condition(condition: Mapping[str, Any]) -> str:
-    return f"{condition['text']} (due {condition['due']})" if condition.get("due") else str(condition["text"])
+    said = [str(condition["kind"]).replace("_", " ")] if condition.get("kind", "text") != "text" else []
+    said += [f"{name} {value}" for name, value in (condition.get("limit") or {}).items()]
+    said += [f"due {condition['due']}"] if condition.get("due") else []
+    return f"{condition['text']} ({', '.join(said)})" if said else str(condition["text"])
+
+
+def _whose(item: Mapping[str, Any]) -> str:
+    """For whom a delegate signed."""
+    behalf = item.get("on_behalf_of")
+    return f", on behalf of {behalf['name']} (entry {behalf['entry_seq']})" if behalf else ""
 
 
 def handling(finding: Json, signed: SignOffs, lines: Mapping[str, Json], *, all_signed: bool) -> tuple[str, bool]:
@@ -290,8 +299,8 @@ def _names(text: str, names: Sequence[str]) -> bool:
     return any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text, re.IGNORECASE) for name in names)
 
 
-def signature_blocks(package: Json, signed: SignOffs) -> list[Block]:
-    """The signature page: what each statement says; in a review copy, who is asked."""
+def signature_blocks(package: Json, signed: SignOffs, waived: Mapping[str, str] | None = None) -> list[Block]:
+    """The signature page: what each statement says; in a review copy, who is asked. `waived`: see `render_pdf`."""
     blocks = [heading("Signatures", anchor=ANCHOR)]
     wanted = wanted_stages(package)
     if not wanted:
@@ -307,15 +316,15 @@ def signature_blocks(package: Json, signed: SignOffs) -> list[Block]:
     )
     for stage in wanted:
         strength = words(STRENGTHS.get(stage["min_strength"], "see the policy"))
-        label = (
-            f"{stage['title']}: {stage['quorum']} × {words(stage['role'])}, strength {stage['min_strength']} ({strength}) "
-            "or above"
-        )
+        wanted_roles = {stage["role"]: int(stage["quorum"]), **stage.get("further_roles", {})}
+        roles = " and ".join(f"{count} × {words(role)}" for role, count in wanted_roles.items())
+        label = f"{stage['title']}: {roles}, strength {stage['min_strength']} ({strength}) or above"
         mine = [s for s in signed.standing if s["stage"] == stage["id"]]
         blocks += [_filled(s, label, approvals_end(package, s)) for s in mine]
         approved = {s["person"] for s in mine if s["decision"] in APPROVING}
-        missing = max(0, int(stage["quorum"]) - len(approved))
+        missing = max(0, sum(wanted_roles.values()) - len(approved))
         state = "Awaiting an electronic signature." if signed.copy == "review" else "No electronic signature so far."
+        state = (waived or {}).get(stage["id"], state)
         blocks += [{"t": "signature", "filled": False, "stage": label, "state": state}] * missing
     known = {stage["id"] for stage in wanted}
     other = [s for s in signed.standing if s["stage"] not in known]
@@ -331,7 +340,7 @@ def _meaning(item: Signature) -> Cell:
 
 def _filled(item: Signature, label: str, end: str) -> Block:
     rows: list[list[Any]] = [
-        ["Role", f"{words(str(item['role']))} ({item['person']})"],
+        ["Role", f"{words(str(item['role']))} ({item['person']}){_whose(item)}"],
         ["Meaning", _meaning(item)],
         ["Signed (UTC)", item["signed_at"]],
         ["Method", f"{item['method']}, strength {item['level']}"],

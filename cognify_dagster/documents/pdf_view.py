@@ -66,6 +66,7 @@ def build_view(
     copy: Copy,
     signatures: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]] | None = None,
+    waived: Mapping[str, str] | None = None,
     package_sha256: str,
     verify_command: str,
 ) -> tuple[Json, Charts]:
@@ -90,7 +91,7 @@ def build_view(
         *evidence_blocks(package),
         *event_blocks(package, refusals if copy == "final" else None),
         {"t": "page"},
-        *signature_blocks(package, signed),
+        *signature_blocks(package, signed, waived or {}),
         *_method(package),
         {"t": "page"},
         *glossary_blocks(package),

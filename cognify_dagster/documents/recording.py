@@ -7,7 +7,7 @@ entry that names them; nothing new since the last package means no new package, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +17,12 @@ from cognify_dagster.documents.coverage import CoverageReport, coverage
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts import VersionFacts, collect
 from cognify_dagster.documents.frameworks import load_framework
-from cognify_dagster.documents.labels import words
+from cognify_dagster.documents.labels import STRENGTHS, words
 from cognify_dagster.documents.model_card import render_model_card
 from cognify_dagster.documents.package import build_package, without_approvals
 from cognify_dagster.documents.package_parts import when
 from cognify_dagster.documents.pdf import build_final_copy, render_pdf
-from cognify_dagster.governance import Directory, directory, policy_in_force
+from cognify_dagster.governance import Directory, SignOffPredicate, directory, policy_in_force
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import (
     DatasetSnapshot,
@@ -30,10 +30,12 @@ from cognify_dagster.records import (
     FinalCopy,
     GateOutcome,
     GateResult,
+    ModelClassified,
     ModelRegistered,
     OverlapChecked,
     Package,
     PolicyAdopted,
+    ReleaseGranted,
     ReleaseRefused,
     SignOff,
     SignOffRefused,
@@ -41,7 +43,18 @@ from cognify_dagster.records import (
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
-_MAKES_STALE = (ModelRegistered, DatasetSnapshot, OverlapChecked, TrainingRun, Evaluation, GateResult, PolicyAdopted)
+_MAKES_STALE = (
+    ModelRegistered,
+    ModelClassified,
+    DatasetSnapshot,
+    OverlapChecked,
+    TrainingRun,
+    Evaluation,
+    GateResult,
+    PolicyAdopted,
+)
+
+_METHODS = {"S3": "personal software key (Ed25519)", "S4": "passkey (WebAuthn)"}
 
 
 @dataclass(frozen=True)
@@ -215,12 +228,17 @@ def record_final_copy(workspace: Workspace, model: str, version: str) -> Recorde
     digest = package.record.package.digest
     signed = [item for item in reading.all(SignOff, subject) if item.record.package_digest == digest]
     done = [item for item in reading.all(FinalCopy, subject) if item.record.package_digest == digest]
-    if done and done[-1].seq > max((item.seq for item in signed), default=-1):
+    granted = [item for item in reading.all(ReleaseGranted, subject) if item.record.package_digest == digest]
+    without = [item for item in granted if item.record.waived]
+    if done and done[-1].seq > max((item.seq for item in (*signed, *without)), default=-1):
         return done[-1]
     body = workspace.evidence.get(digest)
     people = directory(reading)
     pdf = build_final_copy(
-        body, signature_rows(reading, signed, people), refusals=refusal_rows(reading, subject, people)
+        body,
+        signature_rows(reading, signed, people),
+        refusals=refusal_rows(reading, subject, people),
+        waived=waived_stages(without),
     )
     record = FinalCopy(
         model=model,
@@ -228,9 +246,21 @@ def record_final_copy(workspace: Workspace, model: str, version: str) -> Recorde
         package_digest=digest,
         final_copy=workspace.put("final-copy.pdf", pdf, "application/pdf"),
     )
-    key = idempotency_key("final_copy", digest, *(item.seq for item in signed))
+    key = idempotency_key("final_copy", digest, *(item.seq for item in (*signed, *without)))
     seq = workspace.append(record, idem=key).seq
     return next(item for item in workspace.read().all(FinalCopy, subject) if item.seq == seq)
+
+
+def waived_stages(grants: Sequence[Recorded[ReleaseGranted]]) -> dict[str, str]:
+    """Return the stages that releases went without, each with a sentence that says by what."""
+    found: dict[str, str] = {}
+    for item in grants:
+        record = item.record
+        acts = [f"the change plan of entry {record.plan_seq}"] if record.plan_seq is not None else []
+        acts += [f"the break-glass act of entry {record.order_seq}"] if record.purpose == "break_glass" else []
+        text = f"Not signed: waived by {' and '.join(acts)} for the release on {record.target} (entry {item.seq})."
+        found |= dict.fromkeys(record.waived, text)
+    return found
 
 
 def refusal_rows(reading: Reading, subject: str, people: Directory) -> list[dict[str, Any]]:
@@ -271,9 +301,10 @@ def signature_rows(reading: Reading, signed: list[Recorded[SignOff]], people: Di
                 "signed_at": predicate.signed_at,
                 "recorded_at": when(item),
                 "expires": predicate.expires,
-                "method": "personal software key (Ed25519)",
+                "method": _METHODS.get(item.record.strength, words(STRENGTHS.get(item.record.strength, "unknown"))),
                 "level": item.record.strength,
                 "person": predicate.person,
+                "on_behalf_of": _behalf(predicate, people),
                 "key_id": predicate.key_id,
                 "statement_sha256": item.record.statement_digest,
                 "entry_seq": item.seq,
@@ -281,3 +312,11 @@ def signature_rows(reading: Reading, signed: list[Recorded[SignOff]], people: Di
             }
         )
     return rows
+
+
+def _behalf(predicate: SignOffPredicate, people: Directory) -> dict[str, Any] | None:
+    """Say for whom a delegate signed, and which entry allowed it."""
+    found = predicate.on_behalf_of
+    if found is None:
+        return None
+    return {"person": found.person, "name": people.name(found.person), "entry_seq": found.delegation.entry_seq}

@@ -168,9 +168,8 @@ def verify_assertion(cose_key: bytes, data: bytes, client_json: bytes, signature
     need(flags & 0x05 == 0x05, "the passkey did not verify its user")
     need(flags & 0x40 == 0 and flags & 0x18 != 0x10 and len(data) == 37, "flags that no assertion has, or more data")
     need(_cose_verify(cose_key, data + hashlib.sha256(client_json).digest(), signature), "signature does not verify")
-# ------ Tree (RFC 9162 §2.1), notes and checkpoints (C2SP signed-note, tlog-checkpoint), trust file (C2SP tlog-policy)
 def _node(left: bytes, right: bytes) -> bytes: return hashlib.sha256(b"\x01" + left + right).digest()
-def tree_root(leaves: list[bytes]) -> bytes:  # root over leaf hashes
+def tree_root(leaves: list[bytes]) -> bytes:  # over leaf hashes (RFC 9162 §2.1)
     row = leaves or [hashlib.sha256(b"").digest()]
     while len(row) > 1: row = [_node(*p) if p[1:] else p[0] for p in (row[i : i + 2] for i in range(0, len(row), 2))]
     return row[0]
@@ -181,7 +180,7 @@ def check_inclusion(index: int, size: int, leaf: bytes, path: list[bytes], root:
     for level, sibling in enumerate(path):  # above `inner` the entry lies on the right border of the tree
         leaf = _node(sibling, leaf) if level >= inner or index >> level & 1 else _node(leaf, sibling)
     need(leaf == root, "the inclusion proof does not lead to the checkpoint's root")
-def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:  # text; name, key id, signature
+def parse_note(text: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:  # C2SP note: text; name, key id, signature
     head, _, tail = text.rpartition("\n\n")
     fits = len(text) <= MAX_NOTE and not re.search(r"[\x00-\x09\x0b-\x1f]", text) and tail.endswith("\n")
     lines = [re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/]{7}[A-Za-z0-9+/=]+)", line) for line in tail[:-1].split("\n")]
@@ -470,11 +469,11 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
     def _end(self, items: Any, seq: int, which: Any) -> None:  # keys or delegations end with an entry
         for item in items.values(): item["until"] = min(item["until"], seq if which(item) else NEVER)
     def _enrol(self, item: Any, seq: int) -> set[str]:  # take in keys of a person or workload, for later entries
-        holder, keys = (item["person"], item["keys"]) if "person" in item else (item["workload"], [item["key"]])
-        new = dict[str, Any]()
+        holder, keys = item[sort := "person" if "person" in item else "workload"], item.get("keys", [item.get("key")])
+        new = need(holder.split("/")[0] in (sort, RECOVERY), f"{holder} is not the id of a {sort}") and dict[str, Any]()
         for key in keys:
             key_id, public, passkey = key["key_id"], unbase64(key["public"], "public key"), key.get("passkey")
-            ours = key["algorithm"] == ("webauthn" if passkey and "person" in item else "ed25519")
+            ours = key["algorithm"] == ("webauthn" if passkey and sort == "person" else "ed25519")
             need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
             known = self.keys.get(key_id, {"holder": holder})
             need(known["holder"] == holder and key_id not in new, f"{key_id} belongs to {known['holder']} already")
@@ -540,7 +539,8 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             self.proven.append(f"{len(signers)} founder(s) signed the ledger's first entry, keys and policy")
         elif kind == "policy_adopted": fits = self._holding(signers, adopters, entry) >= (self.trial or max(1, quorum))
         elif kind == "person_enrolled": self._vouched(entry, facts, signers)
-        elif kind == "workload_enrolled": fits, item = admins, facts["workload"]
+        elif kind == "workload_enrolled":
+            fits, item = admins, {name: facts["workload"][name] for name in ("workload", "key", "kinds")}
         elif kind == "person_recovered":  # new keys, and only such
             who, listed = item["person"], {key["key_id"] for key in item["keys"]}
             fits = recovers and listed and not listed & self._keys_of(who)
@@ -731,7 +731,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             known = self.entries[seq].evidence if seq in self.entries else []
             self.expect(digest in known, where, f"entry {seq} does not name {digest}")
             if f"evidence/{digest[7:]}" not in present and digest not in self.left_out:
-                reason = f"it is {kept}" if kept not in SHOWN else f"it has {size} bytes (more than {5 << 20}? else ask)"
+                reason = f"it is {kept}" if kept not in SHOWN else f"it has {size} bytes; ask unless over {5 << 20}"
                 self.left_out[digest] = {"name": None, **item, "reason": reason}
         listed = {f"evidence/{item['digest'][7:]}" for item in register if item["included"] is True}
         for path in sorted((present | listed) - {where}):

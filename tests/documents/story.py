@@ -66,7 +66,7 @@ PEOPLE = {
 class Story:
     """Writes the records in order; every step can be left out or bent by a test."""
 
-    def __init__(self, folder: Path, *, trial: bool = False) -> None:
+    def __init__(self, folder: Path, *, trial: bool = False, policy: str = POLICY) -> None:
         people = ["person/ada", "person/otto", *PEOPLE]
         self.keys = {person: PersonalKey(person, Ed25519PrivateKey.generate()) for person in people}
         founders = [Founder(self.keys["person/ada"], "Ada Lindqvist"), Founder(self.keys["person/otto"], "Otto Weiss")]
@@ -74,8 +74,8 @@ class Story:
             folder,
             origin="example.org/credit",
             founders=founders[:1] if trial else founders,
-            policy=parse_policy(yaml.safe_load(POLICY)),
-            policy_text=POLICY,
+            policy=parse_policy(yaml.safe_load(policy)),
+            policy_text=policy,
             trial=trial,
         )
         for person, (name, role) in PEOPLE.items():

@@ -250,6 +250,26 @@ def test_a_plan_that_was_ended_is_not_revived_by_a_copy_of_it() -> None:
     assert not played.decide("2", "production", 3).released
 
 
+@pytest.mark.parametrize(("way", "covers"), [("all signed", True), ("broken glass", False), ("granted only", False)])
+def test_a_plan_starts_from_a_version_that_went_live_with_all_its_sign_offs(way: str, covers: bool) -> None:
+    stages = ("validation", "compliance", "business")
+    if way == "all signed":
+        played = released()
+    else:
+        played = Played()
+        played.happen(Event("adopt", 0, signers=FOUNDERS, rules=Rules(glass=True)))
+        played.happen(Event("train", 0, "1", who="ben"))
+        played.happen(Event("evaluate", 0, "1"))
+        played.happen(Event("package", 0, "1", who="ben"))
+        played.happen(act("glass", "carl", "olga", day=0, version="1", stages=stages, until=2.0))
+        played.release("1", "production", 0, finish=way == "broken glass", enforces=frozenset())
+    played.happen(act("plan", "vito", "carl", "olga", version="1", stages=stages, until=90.0))
+    played.happen(Event("train", 3, "2", who="ben"))
+    played.happen(Event("evaluate", 3, "2"))
+    played.happen(Event("package", 3, "2", who="ben"))
+    assert played.decide("2", "production", 3).released is covers
+
+
 def test_a_classification_is_not_revived_by_a_copy_of_it() -> None:
     played = released()
     played.happen(Event("register", 1, tier="low"))
@@ -258,6 +278,32 @@ def test_a_classification_is_not_revived_by_a_copy_of_it() -> None:
     played.happen(act("classify", "vera", tier="high"))
     played.happen(replace(played.events[low], day=2, copied=low))
     assert played.decide("1", "production", 2).tier == "high"
+
+
+def test_a_review_before_the_release_sets_no_date_for_what_is_live_now() -> None:
+    played = released(Rules(review="block"), act("review", "vera", day=0, version="1", until=400.0))
+    assert standing(played, 29) == "live"
+    assert standing(played, 31) == "suspended"
+    played.happen(act("review", "vera", day=31, version="1", until=60.0))
+    assert standing(played, 59) == "live"
+    assert standing(played, 61) == "suspended"
+
+
+@pytest.mark.parametrize("conflict", [True, False])
+def test_who_has_a_conflict_with_somebody_who_had_a_hand_does_not_count(conflict: bool) -> None:
+    played = Played()
+    played.happen(Event("adopt", 0, signers=FOUNDERS, rules=Rules(conflict=conflict)))
+    played.happen(Event("train", 0, "1", who="ben"))
+    played.happen(Event("evaluate", 0, "1"))
+    package = played.happen(Event("package", 0, "1", who="ben"))
+    facts: dict[str, Any] = {
+        "stage": "validation",
+        "role": "model_validator",
+        "targets": ("production",),
+        "of": package,
+    }
+    played.happen(act("approve", "vera", day=0, version="1", **facts))
+    assert played.decide("1", "production", 0).stages[1].done is not conflict
 
 
 def test_nobody_signs_automated_gates(ready: World) -> None:

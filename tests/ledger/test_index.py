@@ -244,7 +244,7 @@ def test_a_search_index_that_misses_a_row_hides_nothing(place: Place) -> None:
     try:
         assert [item.entry.seq for item in view.history("model/m1")] == list(range(1, 140, 3))
     except Tampered as error:
-        assert "entry 61: a search column" in str(error)
+        assert "entry 61: a search column" in str(error)  # noqa: PT017  (either the row is found by its heads, or the index is)
 
 
 @pytest.mark.parametrize("column", ["kind = 'other'", "time_us = time_us + 1"])

@@ -162,6 +162,36 @@ def test_a_release_needs_the_strength_that_its_stage_demands(tmp_path: Path) -> 
 # --- enrolment, keys that end, recovery ---
 
 
+class Smuggled(bf.WorkloadEnrolled):
+    """An enrolment of a machine that says more than its schema allows."""
+
+    more: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        facts = super().facts()
+        facts.pop("more")
+        return {**facts, "workload": {**facts["workload"], **self.more}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"person": "person/bo", "name": "Bo", "roles": ["model_validator"], "keys": [bf.public("evil").model_dump(mode="json")]},
+        {"workload": "person/bo"},
+    ],
+)  # fmt: skip
+def test_one_admin_does_not_enrol_a_person_as_a_machine(more: dict[str, Any], tmp_path: Path) -> None:
+    def step(world: bf.World, package: int) -> None:
+        workload = bf.Workload(workload="workload/evil", key=bf.public("evil"), kinds=())
+        record = Smuggled(workload=workload, enrolled_by="person/ada", envelope=bf.PLACEHOLDER, more=more)
+        signed_record = record.model_copy(update={"envelope": world.act(record, "ada")})
+        world.append(signed_record, "person/ada", subjects=("people", "person/bo"))
+        world.sign_off("bo", package, key="evil", key_id=bf.key_id("evil"))
+
+    report = judged(tmp_path, step)
+    assert (report["exit_code"], len(report["sign_offs"])) == (TAMPERED, 3), said(report)
+
+
 def eve(*roles: str, key: str = "eve") -> Person:
     return bf.person("eve", *(roles or ("model_validator",)), key=key)
 

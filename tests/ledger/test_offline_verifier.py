@@ -296,8 +296,8 @@ def test_evidence_that_is_not_in_the_bundle_is_named_with_the_reason(world: bf.W
     report = ov.verify_bundle(bundle, world.trust())
     assert {item["digest"] for item in report["evidence_not_included"]} == set(missing)
     text = ov.report_text(report)
-    reasons = ["it is personal", f"it has {6 << 20} bytes (more than {5 << 20}? else ask)"]
-    reasons += [f"it has {item['size']} bytes (more than {5 << 20}? else ask)" for item in others]
+    reasons = ["it is personal", f"it has {6 << 20} bytes; ask unless over {5 << 20}"]
+    reasons += [f"it has {item['size']} bytes; ask unless over {5 << 20}" for item in others]
     for item, reason in zip([first, second, *others], reasons, strict=True):
         expected = f"evidence not in the bundle: {item['name']} ({item['digest']}, entry {item['entry_seq']}): {reason}"
         assert expected in text
