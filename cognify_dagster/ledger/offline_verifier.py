@@ -314,7 +314,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             wrong = "not in the bundle's list" if path not in listed else "changed" if path in found else "missing"
             self.expect(listed.get(path) == found.get(path), path, f"it is {wrong}")
     def _checkpoint(self, trust: Trust | None) -> None:  # signed by the log, cosigned by the quorum
-        where, told, self.whole = "ledger/checkpoint.txt", self.manifest, f"oversight/{self.manifest['model']}"
+        where, told, self.whole = "ledger/checkpoint.txt", self.manifest, f"oversight/{self.manifest.get('model')}"
         self.note = self.files.bytes(where).decode("utf-8", "replace")
         text, lines = parse_note(self.note)
         self.origin, self.size, self.root = parse_checkpoint(text)
