@@ -6,13 +6,13 @@ are never trusted. Without it only internal consistency (L0) is checked and the 
 Exit codes: 0 holds, 1 tampered, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage.
 Invariants: nothing is trusted that does not follow from the trust file (log key, witness keys, first entry); every byte
 is bounded before it is read; no socket is opened; what was not checked is said. Formats: docs/ledger-format.md.
-To read it, begin with `Verifier._bundle`, which names the checks in their order. `need(condition, message)` is a check.
+Dense, for one sitting: begin with `Verifier._bundle`, it names the checks in order. `need(condition, message)` checks.
 """
-# fmt: off (dense layout: under 800 lines, to be read in one sitting)
-# ruff: noqa: E401, E701, E704, I001, SIM905
+
+# fmt: off
+# ruff: noqa: E401, E701, E702, E704, I001, SIM905
 import argparse, base64, datetime, decimal, hashlib, json, os, re, stat, sys, types, zipfile
-from pathlib import Path
-from typing import Any
+from pathlib import Path; from typing import Any
 HOLDS, TAMPERED, ROLLED_BACK, UNREADABLE, UNPROVEN, USAGE = range(6)
 OUTCOMES, SHOWN = ("holds", "tampered", "rolled_back", "unreadable", "unproven", "usage"), ("public", "internal")
 MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30, 1_000_000, 65_535

@@ -86,7 +86,11 @@ def completed(db: sqlite3.Connection, start: int, end: int) -> list[tuple[int, i
         return []
     places, levels, indexes, hashes = map(list, zip(*found, strict=True))
     # as `is_place`, in columns: every verification asks it of every node
-    if {*map(type, places), *map(type, levels), *map(type, indexes)} == {int} and 0 < min(levels) <= max(levels) < 64 and min(indexes) >= 0:
+    if (
+        {*map(type, places), *map(type, levels), *map(type, indexes)} == {int}
+        and 0 < min(levels) <= max(levels) < 64
+        and min(indexes) >= 0
+    ):
         lasts = [((index + 1) << level) - 1 for level, index in zip(levels, indexes, strict=True)]
         if places == [last - last.bit_count() + level - 1 for level, last in zip(levels, lasts, strict=True)]:
             return list(zip(levels, indexes, hashes, strict=True))
