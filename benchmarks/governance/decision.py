@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.governance.world import OF_VERSION, governed, in_postgres, reopened
 from benchmarks.ledger.harness import Options, Result, Row, interleave, percentile, ratio
-from cognify_dagster.governance import decide, signatures
+from cognify_dagster.governance import decide
+from cognify_dagster.governance.signing import signatures
 from cognify_dagster.ledger import Entry, leaf_hash, parse_canonical
 from cognify_dagster.workspace import Workspace
 from tests.governance.world import MODEL

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.governance.world import gate, governed, reopened
 from benchmarks.ledger.harness import Options, Result, Row, percentile
 from cognify_dagster.governance import Decision, decide
-from cognify_dagster.governance.standing_cache import PackagedVersions, StandingCache
+from cognify_dagster.governance.release.standing_cache import PackagedVersions, StandingCache
 from cognify_dagster.ledger import Draft
 from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.records import Evaluation, GateResult, Package, Record, TrainingRun, VersionOpened

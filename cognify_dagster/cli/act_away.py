@@ -220,7 +220,7 @@ def sign(file: Path, key_file: Path, out: Path, yes: bool, passphrase_files: tup
       cognify act sign enrol-vera.json --key finn.key.json --out enrol-vera.finn.json
     """
     from cognify_dagster.governance import read_public, sign_draft
-    from cognify_dagster.governance.drafts import signatory_for
+    from cognify_dagster.governance.signing.drafts import signatory_for
 
     draft = _read(file)
     person, public = read_public(key_file)
@@ -263,7 +263,7 @@ def submit(ctx: click.Context, files: tuple[Path, ...], json_: bool) -> None:
 
 def _read(file: Path) -> ActDraft:
     from cognify_dagster.governance import read_draft
-    from cognify_dagster.governance.drafts import MAX_DRAFT
+    from cognify_dagster.governance.signing.drafts import MAX_DRAFT
 
     with file.open("rb") as stream:
         data = stream.read(MAX_DRAFT + 1)

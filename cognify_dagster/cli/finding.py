@@ -64,7 +64,7 @@ def open_(
       cognify finding open credit_default 3 --severity high --title "holdout overlaps with train" --as vera.key.json
     """
     from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import FindingOpened
 
     blocking = severity in policy_in_force(open_workspace(ctx).read()).policy.findings.blocking
@@ -212,7 +212,7 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
       cognify finding show 42
     """
     from cognify_dagster.governance import directory, policy_in_force
-    from cognify_dagster.governance.findings import resolution_problem
+    from cognify_dagster.governance.oversight.findings import resolution_problem
     from cognify_dagster.records import FindingOpened, FindingResolved
 
     reading = open_workspace(ctx).read()
@@ -321,7 +321,7 @@ def resolve(
       cognify finding resolve 42 --close --reason "rows removed, evaluated again" --link https://tracker/42 --as carl.key.json
       cognify finding resolve 42 --accept-until 2027-01-31 --reason "tiny group" --as olga.key.json
     """
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import FindingResolved
 
     if closed == (accept_until is not None):

@@ -103,7 +103,7 @@ def show(ctx: click.Context, name: str | None, model: str | None, json_: bool) -
       cognify gates show credit_gates
     """
     from cognify_dagster.governance import directory, policy_in_force
-    from cognify_dagster.governance.enrol import check_gate_set
+    from cognify_dagster.governance.people.enrol import check_gate_set
     from cognify_dagster.records import GateSetAdopted
 
     reading = open_workspace(ctx).read()

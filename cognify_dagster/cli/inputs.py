@@ -309,7 +309,7 @@ def _ask(prompt: str) -> str:
 
 def _ask_new(prompt: str) -> str:
     """Ask for a new pass phrase, with its rule in the prompt, until it keeps the rule and was typed twice alike."""
-    from cognify_dagster.governance.keys import MIN_PASSPHRASE
+    from cognify_dagster.governance.signing.keys import MIN_PASSPHRASE
 
     while True:
         answer = _ask(f"{prompt} (at least {MIN_PASSPHRASE} characters)")

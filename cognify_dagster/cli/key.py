@@ -87,6 +87,6 @@ def show(file: Path, json_: bool) -> None:
 
 def public_half(person: str, key_id: str, public: str) -> dict[str, str]:
     """Return the part of a key file that may be handed around."""
-    from cognify_dagster.governance.keys import FORMAT
+    from cognify_dagster.governance.signing.keys import FORMAT
 
     return {"format": FORMAT, "person": person, "key_id": key_id, "public": public}

@@ -146,7 +146,7 @@ def _classification(facts: dict[str, Any], signers: tuple[str, ...]) -> ModelCla
 
 def _tier_change(reading: Reading, model: str, tier: str) -> str:
     from cognify_dagster.governance import classification_of, directory, policy_in_force
-    from cognify_dagster.governance.classification import lost_stages, signed_stages
+    from cognify_dagster.governance.oversight.classification import lost_stages, signed_stages
 
     policy = policy_in_force(reading).policy
     found = classification_of(reading, directory(reading), policy, model)
@@ -189,7 +189,7 @@ def adopt(
       cognify model adopt fraud_score --version 2023-04 --live-since 2023-04-11 --known algorithm=xgboost \\
           --known "training data=transactions of 2022" --unknown "who approved it" --as ben.key.json
     """
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ModelAdopted
 
     facts = model_known.merged(facts_file, live_since, known, unknown)
@@ -295,7 +295,7 @@ def review(
       cognify model review credit_default --outcome confirmed --text "outcomes of 2026 as expected" --as vera.key.json
     """
     from cognify_dagster.governance import live
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ReviewCompleted
 
     if version is None:
@@ -343,7 +343,7 @@ def report_event(
       cognify model report-event credit_default 3 --event incident --text "wrong refusals on 2026-11-20" --as ben.key.json
     """
     from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ModelEvent
 
     voids = event in policy_in_force(open_workspace(ctx).read()).policy.voids

@@ -14,8 +14,8 @@ from cognify_dagster.cli.inputs import MODEL, TARGET, TIME, VERSION, open_worksp
 from cognify_dagster.cli.overseeing import now, reason_option, said, signer
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance.approvals import Valid
-    from cognify_dagster.governance.conditions import OpenCondition
+    from cognify_dagster.governance.oversight.conditions import OpenCondition
+    from cognify_dagster.governance.release.approvals import Valid
     from cognify_dagster.workspace import Reading
 
 
@@ -63,8 +63,8 @@ def lift_block(
 
 
 def _block(reading: Reading, model: str, version: str, entry: int | None) -> tuple[Any, Any, str]:
-    from cognify_dagster.governance.approvals import blocks, valid_sign_offs
-    from cognify_dagster.governance.case import Case
+    from cognify_dagster.governance.release.approvals import blocks, valid_sign_offs
+    from cognify_dagster.governance.release.case import Case
 
     case = Case(reading, model, version, now(), "production")
     found: list[Valid] = blocks(case, valid_sign_offs(case))
@@ -98,8 +98,8 @@ def rollback(ctx: click.Context, model: str, version: str, target: str, reason: 
       cognify model rollback credit_default 2 --reason "version 3 fails on new branches" --as olga.key.json
     """
     from cognify_dagster.governance import GovernanceError, decide, live
-    from cognify_dagster.governance.acts import UNSIGNED
-    from cognify_dagster.governance.conditions import ENFORCED
+    from cognify_dagster.governance.oversight.conditions import ENFORCED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import RollbackOrdered
 
     reading = open_workspace(ctx).read()
@@ -228,7 +228,7 @@ def close_condition(
     Example:
       cognify model close-condition credit_default 3 57.0 --reason "drift report of October, no breach" --as carl.key.json
     """
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ConditionClosed
 
     item = _condition(open_workspace(ctx).read(), model, version, target, which)

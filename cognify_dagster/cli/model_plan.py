@@ -25,9 +25,9 @@ from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, s
 from cognify_dagster.cli.overseeing import now, reason_option, said, signer
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance.case import Case, Lineage
-    from cognify_dagster.governance.change_compare import Coverage
-    from cognify_dagster.governance.plans import PlanCover
+    from cognify_dagster.governance.changes.adopted import PlanCover
+    from cognify_dagster.governance.changes.compare import Coverage
+    from cognify_dagster.governance.release.case import Case, Lineage
     from cognify_dagster.records import ChangePlanAdopted
     from cognify_dagster.workspace import Reading, Recorded
 
@@ -56,8 +56,8 @@ def adopt(ctx: click.Context, file: Path, stages: tuple[str, ...], expires: str 
       cognify model plan adopt change-plan.yaml --expires 2027-06-30 --as vera.key.json --as carl.key.json --as olga.key.json
     """
     from cognify_dagster.governance import classification_of, directory, policy_in_force
-    from cognify_dagster.governance.change_plan import load_change_plan
-    from cognify_dagster.governance.classification import signed_stages
+    from cognify_dagster.governance.changes.plan import load_change_plan
+    from cognify_dagster.governance.oversight.classification import signed_stages
     from cognify_dagster.records import ChangePlanAdopted
 
     check_yaml(file, "a change plan")
@@ -144,14 +144,14 @@ def show(ctx: click.Context, model: str, json_: bool) -> None:
 
 def _case(reading: Reading, model: str, version: str, target: str) -> tuple[Case, str]:
     from cognify_dagster.governance import classification_of
-    from cognify_dagster.governance.case import Case
+    from cognify_dagster.governance.release.case import Case
 
     case = Case(reading, model, version, now(), target)
     return case, classification_of(reading, case.people, case.policy, model).tier
 
 
 def _plan_json(case: Case, tier: str, item: Recorded[ChangePlanAdopted]) -> dict[str, Any]:
-    from cognify_dagster.governance.plans import end_problem, plan_problem
+    from cognify_dagster.governance.changes.adopted import end_problem, plan_problem
     from cognify_dagster.records import ChangePlanEnded, parse_utc
 
     record = item.record
@@ -200,7 +200,7 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
       cognify model plan check credit_default 4 --format md > coverage.md
     """
     from cognify_dagster.governance import decide
-    from cognify_dagster.governance.plans import base_lineage
+    from cognify_dagster.governance.changes.adopted import base_lineage
 
     reading = open_workspace(ctx).read()
     case, tier = _case(reading, model, version, target)
@@ -242,8 +242,8 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
 
 def _lines(case: Case, found: PlanCover, lineage: Lineage) -> Coverage | None:
     """Return the coverage with all its parts, if it says exactly what the decision says; else its lines have to do."""
-    from cognify_dagster.governance.change_plan import compare, facts_of, read_bounds
-    from cognify_dagster.governance.plans import base_lineage
+    from cognify_dagster.governance.changes.adopted import base_lineage
+    from cognify_dagster.governance.changes.plan import compare, facts_of, read_bounds
 
     base = base_lineage(case.reading, case.model, found.item.record.base_version)
     if not (base.training and base.evaluation and lineage.training and lineage.evaluation):
@@ -258,7 +258,7 @@ def _lines(case: Case, found: PlanCover, lineage: Lineage) -> Coverage | None:
 
 
 def _print_coverage(reading: Reading, found: PlanCover, lines: Coverage | None, format_: str) -> None:
-    from cognify_dagster.governance.change_plan import explain, explain_markdown
+    from cognify_dagster.governance.changes.plan import explain, explain_markdown
 
     plan = found.item.record
     title = f"{plan.model} against the plan {plan.plan} (entry {found.item.seq}, base version {plan.base_version})"
@@ -291,7 +291,7 @@ def end(ctx: click.Context, model: str, plan: str, reason: str | None, **signing
     Example:
       cognify model plan end credit_default quarterly-refresh --reason "the population changed" --as vera.key.json
     """
-    from cognify_dagster.governance.acts import UNSIGNED
+    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ChangePlanAdopted, ChangePlanEnded
 
     reading = open_workspace(ctx).read()

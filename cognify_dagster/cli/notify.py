@@ -32,8 +32,8 @@ def command(ctx: click.Context, dry_run: bool, models: tuple[str, ...], targets:
     Example:
       cognify notify --dry-run
     """
-    from cognify_dagster.governance.news import EVENTS
-    from cognify_dagster.governance.notifier import due_news, read_memory, tell
+    from cognify_dagster.governance.oversight.news import EVENTS
+    from cognify_dagster.governance.oversight.notifier import due_news, read_memory, tell
     from cognify_dagster.records import ModelRegistered
     from cognify_dagster.workspace.notify import channels
 

@@ -99,8 +99,8 @@ def adopt(ctx: click.Context, file: Path, reason: str, **signing: Any) -> None:
       cognify policy adopt policy.yaml --reason "yearly review" --export new-policy.json --signer person/ada --signer person/finn
     """
     from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.adoption import policy_adoption
-    from cognify_dagster.governance.policy_text import policy_changes
+    from cognify_dagster.governance.policy.adoption import policy_adoption
+    from cognify_dagster.governance.policy.text import policy_changes
 
     policy = read_policy(file)
     current = policy_in_force(open_workspace(ctx).read())
@@ -150,7 +150,7 @@ def diff(ctx: click.Context, file: Path | None, old: int | None, new: int | None
       cognify policy diff --from 0 --to 37
     """
     from cognify_dagster.governance import directory
-    from cognify_dagster.governance.policy_text import policy_changes
+    from cognify_dagster.governance.policy.text import policy_changes
 
     if file is not None and new is not None:
         raise click.UsageError("use either FILE or --to")
@@ -201,7 +201,7 @@ def explain(ctx: click.Context, file: Path | None, json_: bool) -> None:
       cognify policy explain policy.yaml
     """
     from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.policy_text import explain_policy
+    from cognify_dagster.governance.policy.text import explain_policy
 
     if file is not None:
         policy, source = read_policy(file), str(file)

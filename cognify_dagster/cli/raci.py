@@ -14,7 +14,7 @@ from cognify_dagster.cli.overseeing import now
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cognify_dagster.governance.raci import Duty, Raci
+    from cognify_dagster.governance.oversight.raci import Duty, Raci
     from cognify_dagster.workspace import Reading
 
 _COLUMNS = ("activity", "responsible", "accountable", "consulted", "informed")
@@ -38,7 +38,7 @@ def command(ctx: click.Context, model: str, version: str | None, target: str, fo
       cognify raci credit_default
       cognify raci credit_default --format md > docs/raci.md
     """
-    from cognify_dagster.governance.raci import raci
+    from cognify_dagster.governance.oversight.raci import raci
 
     reading = open_workspace(ctx).read()
     if f"model/{model}" not in reading.view.heads:

@@ -152,7 +152,7 @@ def _check_options(mode: str, given: dict[str, Any]) -> None:
 
 def _sign_here(workspace: Workspace, given: dict[str, Any]) -> None:
     from cognify_dagster.governance import GovernanceError, propose, read_public, read_sign_off, seal, submit
-    from cognify_dagster.governance.statements import Viewed
+    from cognify_dagster.governance.signing.statements import Viewed
     from cognify_dagster.records import Package
 
     person, public = read_public(given["key"])

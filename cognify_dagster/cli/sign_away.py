@@ -30,7 +30,7 @@ from cognify_dagster.cli.statement import (
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import Choice
-    from cognify_dagster.governance.statements import Viewed
+    from cognify_dagster.governance.signing.statements import Viewed
     from cognify_dagster.workspace import Reading, Workspace
 
 
@@ -136,7 +136,7 @@ def _show_elsewhere(path: Path, document: Viewed, findings: dict[str, int] | Non
 
 def import_signed(workspace: Workspace, given: dict[str, Any]) -> None:
     from cognify_dagster.governance import read_sign_off, submit
-    from cognify_dagster.governance.statements import envelope_statement
+    from cognify_dagster.governance.signing.statements import envelope_statement
 
     envelope = read_envelope(given["import_from"])
     statement = envelope_statement(envelope)

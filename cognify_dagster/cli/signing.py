@@ -16,7 +16,7 @@ from cognify_dagster.cli.statement import WORDS, check_document, document_name, 
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import PersonalKey, SignOffPredicate
-    from cognify_dagster.governance.statements import Viewed
+    from cognify_dagster.governance.signing.statements import Viewed
     from cognify_dagster.ledger import Receipt
     from cognify_dagster.workspace import Reading, Workspace
 
@@ -86,7 +86,7 @@ def print_receipt(
     from datetime import datetime, timezone
 
     from cognify_dagster.governance import decide, directory
-    from cognify_dagster.governance.conditions import ENFORCED
+    from cognify_dagster.governance.oversight.conditions import ENFORCED
     from cognify_dagster.records import SignOff
 
     digest = hashlib.sha256(statement).hexdigest()

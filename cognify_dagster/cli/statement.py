@@ -23,7 +23,7 @@ from cognify_dagster.cli.output import clean, open_file, pairs, say
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import SignOffPredicate
-    from cognify_dagster.governance.statements import Viewed
+    from cognify_dagster.governance.signing.statements import Viewed
     from cognify_dagster.records import EvidenceItem, Package
     from cognify_dagster.workspace import Workspace
 
@@ -178,7 +178,7 @@ def dated(predicate: SignOffPredicate, viewed: Viewed | None, now: datetime) -> 
         Failure: if it was prepared too long ago, or after what this machine's clock says.
     """
     from cognify_dagster.governance import sign_off_statement
-    from cognify_dagster.governance.signoff import MAX_STATEMENT_AGE
+    from cognify_dagster.governance.signing.signoff import MAX_STATEMENT_AGE
     from cognify_dagster.records import parse_utc, utc
 
     age = now - parse_utc(predicate.signed_at)

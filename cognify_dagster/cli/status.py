@@ -171,7 +171,7 @@ def _versions(reading: Reading, model: str) -> list[str]:
 def standing(reading: Reading, model: str, version: str, target: str, at: datetime) -> Standing:
     """Work out the state of a version on a target at a moment."""
     from cognify_dagster.governance import decide, live_state
-    from cognify_dagster.governance.conditions import ENFORCED
+    from cognify_dagster.governance.oversight.conditions import ENFORCED
     from cognify_dagster.records import DeploymentCompleted
 
     # what the deployment enforces only its code says: it is told as a condition, and refused by the deployment if it does not
@@ -194,7 +194,7 @@ def overview(reading: Reading, model: str, versions: list[str], target: str | No
     """Work out the state of a model. Without a target everything that is live counts; with one only what is live there."""
     from cognify_dagster.cli.finding import findings_of_model
     from cognify_dagster.governance import classification_of, directory, live_state, policy_in_force
-    from cognify_dagster.governance.reviews import review_problem
+    from cognify_dagster.governance.oversight.reviews import review_problem
     from cognify_dagster.records import DeploymentCompleted, ModelAdopted, Reconciliation, ReviewCompleted
 
     people, policy = directory(reading), policy_in_force(reading).policy

@@ -10,7 +10,7 @@ from cognify_dagster.cli.output import moment
 if TYPE_CHECKING:
     from cognify_dagster.cli.status import Overview, Standing
     from cognify_dagster.governance import Classification, Decision, LiveState, Reason, StageState
-    from cognify_dagster.governance.conditions import OpenCondition
+    from cognify_dagster.governance.oversight.conditions import OpenCondition
     from cognify_dagster.workspace import Reading
 
 

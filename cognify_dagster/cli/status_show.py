@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from cognify_dagster.cli.status import Overview, Standing
     from cognify_dagster.governance import Classification, Directory, LiveState, Reason, Signed, StageState
-    from cognify_dagster.governance.conditions import OpenCondition
-    from cognify_dagster.governance.reviews import Review
+    from cognify_dagster.governance.oversight.conditions import OpenCondition
+    from cognify_dagster.governance.oversight.reviews import Review
     from cognify_dagster.workspace import Reading, Workspace
 
 
@@ -202,7 +202,7 @@ def _missing(found: Standing) -> None:
 
 
 def _conditions(items: Iterable[OpenCondition], found: Standing) -> None:
-    from cognify_dagster.governance.conditions import ENFORCED
+    from cognify_dagster.governance.oversight.conditions import ENFORCED
 
     listed = {(item.sign_off_seq, item.index): item for item in items}
     if not listed:

@@ -3,44 +3,7 @@
 This room imports no documents and no orchestrator: gate and coverage results reach it as ledger entries.
 """
 
-from cognify_dagster.governance.approvals import check_sign_off
-from cognify_dagster.governance.authority import Authority, Delegation
-from cognify_dagster.governance.case import Lineage, Reason, Signed, StageState
-from cognify_dagster.governance.classification import Classification, classification_of
-from cognify_dagster.governance.decision import Decision, decide
-from cognify_dagster.governance.delegation import (
-    delegate,
-    delegating,
-    delegation_end,
-    end_delegation,
-    recertification,
-    recertify,
-)
-from cognify_dagster.governance.drafts import (
-    ActDraft,
-    ActForm,
-    merge_drafts,
-    perform_act,
-    propose_act,
-    read_draft,
-    register_form,
-    sign_draft,
-    submit_draft,
-)
-from cognify_dagster.governance.enrol import (
-    adopt_gate_set,
-    adopt_policy,
-    enrol_person,
-    enrol_workload,
-    enrolment,
-    gate_digest,
-    policy_in_force,
-    revocation,
-    revoke_key,
-    rotate_key,
-    rotated,
-)
-from cognify_dagster.governance.erasure import (
+from cognify_dagster.governance.custody.erasure import (
     ErasureRefused,
     erasable,
     erase,
@@ -49,21 +12,15 @@ from cognify_dagster.governance.erasure import (
     evidence_marks,
     resume_erasures,
 )
-from cognify_dagster.governance.errors import GovernanceError, KeyFileError, PolicyError, SignatureError, SignOffDenied
-from cognify_dagster.governance.findings import Finding, findings_about
-from cognify_dagster.governance.genesis import Founder, found_workspace
-from cognify_dagster.governance.history import live
-from cognify_dagster.governance.holds import Hold, Holds, holds, lift_hold, place_hold
-from cognify_dagster.governance.in_use import LiveState, live_state
-from cognify_dagster.governance.keeping import (
+from cognify_dagster.governance.custody.holds import Hold, Holds, holds, lift_hold, place_hold
+from cognify_dagster.governance.custody.keeping import (
     continue_ledger,
     manifest_keys,
     manifest_signer,
     record_archived,
     record_restored,
 )
-from cognify_dagster.governance.keys import PersonalKey, create_key, public_key, read_public, unlock_key
-from cognify_dagster.governance.ledger_keys import (
+from cognify_dagster.governance.custody.ledger_keys import (
     LedgerActs,
     check_admins,
     clock_correction,
@@ -73,7 +30,17 @@ from cognify_dagster.governance.ledger_keys import (
     revoke_log_key,
     rotate_log_key,
 )
-from cognify_dagster.governance.model_acts import (
+from cognify_dagster.governance.custody.retention import (
+    Retention,
+    Schedule,
+    adopt_retention,
+    due_items,
+    retention_list,
+    schedule_in_force,
+)
+from cognify_dagster.governance.errors import GovernanceError, KeyFileError, PolicyError, SignatureError, SignOffDenied
+from cognify_dagster.governance.genesis import Founder, found_workspace
+from cognify_dagster.governance.oversight.acts import (
     adopt_change_plan,
     adopt_model,
     break_glass,
@@ -87,21 +54,54 @@ from cognify_dagster.governance.model_acts import (
     report_event,
     resolve_finding,
 )
-from cognify_dagster.governance.people import Directory, directory
-from cognify_dagster.governance.policy import DEFAULT_POLICY_YAML, ROLES, Policy, load_policy, parse_policy
-from cognify_dagster.governance.proposing import Choice, propose
-from cognify_dagster.governance.recovery import disregard_entry, disregarding, recover_person, recovery_record
-from cognify_dagster.governance.release import Grant, ReleaseBlocked, complete, fail, request_release
-from cognify_dagster.governance.retention import (
-    Retention,
-    Schedule,
-    adopt_retention,
-    due_items,
-    retention_list,
-    schedule_in_force,
+from cognify_dagster.governance.oversight.classification import Classification, classification_of
+from cognify_dagster.governance.oversight.findings import Finding, findings_about
+from cognify_dagster.governance.people.authority import Authority, Delegation
+from cognify_dagster.governance.people.delegation import (
+    delegate,
+    delegating,
+    delegation_end,
+    end_delegation,
+    recertification,
+    recertify,
 )
-from cognify_dagster.governance.signoff import sign_off, submit
-from cognify_dagster.governance.statements import (
+from cognify_dagster.governance.people.directory import Directory, directory
+from cognify_dagster.governance.people.enrol import (
+    adopt_gate_set,
+    adopt_policy,
+    enrol_person,
+    enrol_workload,
+    enrolment,
+    gate_digest,
+    policy_in_force,
+    revocation,
+    revoke_key,
+    rotate_key,
+    rotated,
+)
+from cognify_dagster.governance.people.recovery import disregard_entry, disregarding, recover_person, recovery_record
+from cognify_dagster.governance.policy.document import DEFAULT_POLICY_YAML, ROLES, Policy, load_policy, parse_policy
+from cognify_dagster.governance.release.approvals import check_sign_off
+from cognify_dagster.governance.release.case import Lineage, Reason, Signed, StageState
+from cognify_dagster.governance.release.decision import Decision, decide
+from cognify_dagster.governance.release.granting import Grant, ReleaseBlocked, complete, fail, request_release
+from cognify_dagster.governance.release.history import live
+from cognify_dagster.governance.release.in_use import LiveState, live_state
+from cognify_dagster.governance.signing.drafts import (
+    ActDraft,
+    ActForm,
+    merge_drafts,
+    perform_act,
+    propose_act,
+    read_draft,
+    register_form,
+    sign_draft,
+    submit_draft,
+)
+from cognify_dagster.governance.signing.keys import PersonalKey, create_key, public_key, read_public, unlock_key
+from cognify_dagster.governance.signing.proposing import Choice, propose
+from cognify_dagster.governance.signing.signoff import sign_off, submit
+from cognify_dagster.governance.signing.statements import (
     Condition,
     EntryRef,
     SignOffPredicate,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cognify_dagster.governance.errors import GovernanceError
-from cognify_dagster.governance.keys import PersonalKey, public_key
-from cognify_dagster.governance.people import ADMIN, key_problem
-from cognify_dagster.governance.policy import Policy
-from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.governance.people.directory import ADMIN, key_problem
+from cognify_dagster.governance.policy.document import Policy
+from cognify_dagster.governance.signing.keys import PersonalKey, public_key
+from cognify_dagster.governance.signing.statements import sign_act
 from cognify_dagster.ledger import Checkpoint, TrustFile
 from cognify_dagster.records import Genesis, Person, PublicKey, Workload, kinds, utc
 from cognify_dagster.workspace import Workspace, idempotency_key, open_prepared, prepare, publish

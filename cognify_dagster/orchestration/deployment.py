@@ -15,8 +15,8 @@ import dagster as dg
 
 from cognify_dagster.documents import record_final_copy
 from cognify_dagster.governance import Grant, ReleaseBlocked, complete, directory, fail, request_release
-from cognify_dagster.governance.conditions import ENFORCED
-from cognify_dagster.governance.history import grant_of
+from cognify_dagster.governance.oversight.conditions import ENFORCED
+from cognify_dagster.governance.release.history import grant_of
 from cognify_dagster.ledger import IdempotencyConflict, LedgerError
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import identified, launcher

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.governance.history import grant_of
+from cognify_dagster.governance.release.history import grant_of
 from cognify_dagster.orchestration.metadata import (
     PREFIX,
     approval_table,

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
-from cognify_dagster.governance.news import EVENTS
-from cognify_dagster.governance.notifier import due_news, read_memory, tell
+from cognify_dagster.governance.oversight.news import EVENTS
+from cognify_dagster.governance.oversight.notifier import due_news, read_memory, tell
 from cognify_dagster.orchestration.lanes import Lane
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.names import NOTIFICATION, SENSOR_ROLE, sensor_name

@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from cognify_dagster.governance import judge_acts
-from cognify_dagster.governance.history import grant_of
+from cognify_dagster.governance.release.history import grant_of
 from cognify_dagster.ledger import Outcome, VerifiedView
 from cognify_dagster.orchestration._compat import run_is_over
 from cognify_dagster.orchestration.accounting import entry_of, subject_of, unaccounted

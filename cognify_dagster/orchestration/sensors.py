@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.governance.suspension import record_suspension
+from cognify_dagster.governance.release.suspension import record_suspension
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.orchestration._compat import latest_materializations
 from cognify_dagster.orchestration.lanes import Lane, sign_off_key

@@ -25,9 +25,9 @@ from cognify_dagster.governance import (
     policy_in_force,
     read_sign_off,
 )
-from cognify_dagster.governance.exceptions import rollback_order
-from cognify_dagster.governance.history import grant_of
-from cognify_dagster.governance.statements import envelope_statement
+from cognify_dagster.governance.oversight.exceptions import rollback_order
+from cognify_dagster.governance.release.history import grant_of
+from cognify_dagster.governance.signing.statements import envelope_statement
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,

@@ -136,7 +136,7 @@ class ChangePlanAdopted(Record):
     plan: str = Field(pattern=PLAN_PATTERN)
     model: ModelKey
     base_version: VersionId
-    bounds: dict[str, Json] = Field(description="what may change, see `cognify_dagster.governance.change_plan`")
+    bounds: dict[str, Json] = Field(description="what may change, see `cognify_dagster.governance.changes.plan`")
     stages: tuple[str, ...] = Field(description="sign-off stages that a covered version needs no new signature for")
     reason: str = Field(min_length=1)
     expires: Utc

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, Policy, parse_policy, policy_in_force
-from cognify_dagster.governance.policy_text import explain_policy, policy_changes
+from cognify_dagster.governance.policy.text import explain_policy, policy_changes
 from tests.cli.conftest import Cognify, key_file
 from tests.governance.world import World
 

@@ -30,7 +30,7 @@ from cognify_dagster.governance import (
     resolve_finding,
     submit,
 )
-from cognify_dagster.governance.passkeys import passkey_public
+from cognify_dagster.governance.signing.passkeys import passkey_public
 from cognify_dagster.ledger import offline_verifier as ov
 from cognify_dagster.ledger import pae
 from cognify_dagster.records import Envelope, Passkey, Person, ReleaseGranted, SignOff, utc

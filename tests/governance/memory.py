@@ -16,9 +16,15 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, PersonalKey, parse_policy, public_key
-from cognify_dagster.governance.adoption import gate_set_adoption
 from cognify_dagster.governance.genesis import NOT_FOR_WORKLOADS
-from cognify_dagster.governance.statements import SignOffPredicate, seal, sign_act, sign_off_statement, statement_digest
+from cognify_dagster.governance.policy.adoption import gate_set_adoption
+from cognify_dagster.governance.signing.statements import (
+    SignOffPredicate,
+    seal,
+    sign_act,
+    sign_off_statement,
+    statement_digest,
+)
 from cognify_dagster.ledger import Draft, Entry, VerifiedEntry, VerifiedView, merkle_root
 from cognify_dagster.ledger.entry import NO_PREVIOUS, assemble, seal_body
 from cognify_dagster.records import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognify_dagster.governance.cbor import CborError, read_item
+from cognify_dagster.governance.signing.cbor import CborError, read_item
 
 KEYS = st.integers(-(2**63), 2**63) | st.text(st.characters(max_codepoint=127), max_size=8)
 VALUES = st.recursive(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cognify_dagster.governance.change_plan import (
+from cognify_dagster.governance.changes.plan import (
     NEVER_COMPARED,
     ChangeBounds,
     ChangePlanError,

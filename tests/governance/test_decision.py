@@ -25,7 +25,7 @@ from cognify_dagster.governance import (
     sign_off,
     submit,
 )
-from cognify_dagster.governance.statements import Head
+from cognify_dagster.governance.signing.statements import Head
 from cognify_dagster.ledger import Draft, canonical_json
 from cognify_dagster.records import (
     BundleExported,

@@ -22,7 +22,7 @@ from cognify_dagster.governance import (
     revoke_key,
     rotate_key,
 )
-from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.governance.signing.statements import sign_act
 from cognify_dagster.records import Delegated, DelegationEnded, utc
 from tests.governance.world import MODEL, PASSPHRASE, World
 

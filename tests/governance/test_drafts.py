@@ -23,7 +23,7 @@ from cognify_dagster.governance import (
     sign_draft,
     submit_draft,
 )
-from cognify_dagster.governance.adoption import policy_adoption
+from cognify_dagster.governance.policy.adoption import policy_adoption
 from cognify_dagster.records import utc
 from tests.governance.test_people import person, roles
 from tests.governance.test_recovery import fresh
@@ -140,7 +140,7 @@ def test_a_statement_is_taken_for_fourteen_days(
     draft = proposed(founded)
     moment = utc(datetime.now(timezone.utc) + timedelta(days=days))
     with monkeypatch.context() as patched:
-        patched.setattr("cognify_dagster.governance.statements.utc", lambda: moment)
+        patched.setattr("cognify_dagster.governance.signing.statements.utc", lambda: moment)
         for name in ("ada", "finn"):
             draft = sign_draft(draft, founded.key(name))
     if taken:

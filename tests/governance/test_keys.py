@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cognify_dagster.governance import KeyFileError, create_key, read_public, unlock_key
-from cognify_dagster.governance import keys as module
+from cognify_dagster.governance.signing import keys as module
 from tests.governance.world import PASSPHRASE
 
 Change = Callable[[dict[str, Any]], Any]

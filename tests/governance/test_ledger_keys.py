@@ -24,8 +24,8 @@ from cognify_dagster.governance import (
     revoke_log_key,
     rotate_log_key,
 )
-from cognify_dagster.governance.acts import sign_jointly
-from cognify_dagster.governance.ledger_keys import Act
+from cognify_dagster.governance.custody.ledger_keys import Act
+from cognify_dagster.governance.signing.acts import sign_jointly
 from cognify_dagster.ledger import ClockError, Outcome, Report, VerifierKey
 from cognify_dagster.ledger.verification.parts import Depth
 from cognify_dagster.ledger.verification.state import StateFile

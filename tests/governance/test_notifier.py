@@ -28,9 +28,9 @@ from cognify_dagster.governance import (
     request_release,
     sign_off,
 )
-from cognify_dagster.governance.news import EVENTS, news
-from cognify_dagster.governance.notifier import Memory, Told, due_news, read_memory, tell
-from cognify_dagster.governance.suspension import record_suspension
+from cognify_dagster.governance.oversight.news import EVENTS, news
+from cognify_dagster.governance.oversight.notifier import Memory, Told, due_news, read_memory, tell
+from cognify_dagster.governance.release.suspension import record_suspension
 from cognify_dagster.records import ReleaseSuspended
 from cognify_dagster.workspace import WorkspaceError, load_config
 from cognify_dagster.workspace.notify import Channel, CommandChannel, DeliveryError, EmailChannel, Message, channels

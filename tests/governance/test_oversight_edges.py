@@ -20,8 +20,8 @@ from cognify_dagster.governance import (
     report_event,
     sign_off,
 )
-from cognify_dagster.governance.acts import UNSIGNED
-from cognify_dagster.governance.adoption import policy_adoption
+from cognify_dagster.governance.policy.adoption import policy_adoption
+from cognify_dagster.governance.signing.acts import UNSIGNED
 from cognify_dagster.records import BreakGlassOpened, DeploymentCompleted, Recertified, ReleaseGranted, utc
 from tests.governance import memory
 from tests.governance.memory import ROLES_OF, moment

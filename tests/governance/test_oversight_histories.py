@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, Condition, EntryRef, decide, live_state, parse_policy
-from cognify_dagster.governance.acts import UNSIGNED
-from cognify_dagster.governance.adoption import policy_adoption
-from cognify_dagster.governance.decision import Decision
-from cognify_dagster.governance.policy import Policy
-from cognify_dagster.governance.release import _new_grant
-from cognify_dagster.governance.statements import Head, OnBehalf, PackageRef, SignOffPredicate
+from cognify_dagster.governance.policy.adoption import policy_adoption
+from cognify_dagster.governance.policy.document import Policy
+from cognify_dagster.governance.release.decision import Decision
+from cognify_dagster.governance.release.granting import _new_grant
+from cognify_dagster.governance.signing.acts import UNSIGNED
+from cognify_dagster.governance.signing.statements import Head, OnBehalf, PackageRef, SignOffPredicate
 from cognify_dagster.records import (
     BlockLifted,
     BreakGlassOpened,

@@ -16,8 +16,8 @@ import webauthn
 from webauthn.helpers import base64url_to_bytes
 
 from cognify_dagster.governance.errors import SignatureError
-from cognify_dagster.governance.passkeys import assertion_parts, challenge_of, passkey_public, verify_passkey
-from cognify_dagster.governance.statements import PAYLOAD_TYPE
+from cognify_dagster.governance.signing.passkeys import assertion_parts, challenge_of, passkey_public, verify_passkey
+from cognify_dagster.governance.signing.statements import PAYLOAD_TYPE
 from cognify_dagster.ledger import pae
 from cognify_dagster.ledger.offline_verifier import Bad, verify_assertion
 from cognify_dagster.records import Assertion, Passkey, PublicKey

@@ -28,7 +28,7 @@ from cognify_dagster.governance import (
     rotate_key,
     seal,
 )
-from cognify_dagster.governance.statements import act_content_digest, sign_act
+from cognify_dagster.governance.signing.statements import act_content_digest, sign_act
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import (
     Envelope,

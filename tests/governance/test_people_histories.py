@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, PersonalKey, directory, parse_policy, public_key
-from cognify_dagster.governance.acts import UNSIGNED
-from cognify_dagster.governance.statements import act_statement, seal
+from cognify_dagster.governance.signing.acts import UNSIGNED
+from cognify_dagster.governance.signing.statements import act_statement, seal
 from cognify_dagster.ledger import Checkpoint, Draft, Entry, VerifiedEntry, VerifiedView
 from cognify_dagster.ledger.entry import NO_PREVIOUS, assemble, seal_body
 from cognify_dagster.records import (

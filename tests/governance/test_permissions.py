@@ -39,11 +39,11 @@ from cognify_dagster.governance import (
     sign_off,
     submit,
 )
-from cognify_dagster.governance.acts import UNSIGNED
-from cognify_dagster.governance.adoption import gate_set_adoption, policy_adoption
-from cognify_dagster.governance.authority import PERSON_SIGNED
-from cognify_dagster.governance.drafts import _FORMS, form_of, next_entry, perform_act
-from cognify_dagster.governance.statements import read_sign_off, sign_act, sign_off_statement
+from cognify_dagster.governance.people.authority import PERSON_SIGNED
+from cognify_dagster.governance.policy.adoption import gate_set_adoption, policy_adoption
+from cognify_dagster.governance.signing.acts import UNSIGNED
+from cognify_dagster.governance.signing.drafts import _FORMS, form_of, next_entry, perform_act
+from cognify_dagster.governance.signing.statements import read_sign_off, sign_act, sign_off_statement
 from cognify_dagster.records import (
     BlockLifted,
     BreakGlassOpened,

@@ -23,10 +23,10 @@ from cognify_dagster.governance import (
     recovery_record,
     rotated,
 )
-from cognify_dagster.governance.acts import UNSIGNED
-from cognify_dagster.governance.adoption import policy_adoption
-from cognify_dagster.governance.drafts import form_of, next_entry
-from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.governance.policy.adoption import policy_adoption
+from cognify_dagster.governance.signing.acts import UNSIGNED
+from cognify_dagster.governance.signing.drafts import form_of, next_entry
+from cognify_dagster.governance.signing.statements import sign_act
 from cognify_dagster.records import (
     DelegationEnded,
     Envelope,
@@ -219,7 +219,7 @@ def test_who_may_do_what(staffed: World, act: str, actor: str) -> None:
 
 
 def test_the_matrix_names_every_role_and_every_act_about_people() -> None:
-    from cognify_dagster.governance.authority import PERSON_SIGNED
+    from cognify_dagster.governance.people.authority import PERSON_SIGNED
 
     assert set(ACTORS) >= set(ROLES)
     assert set().union(*(allowed for _, allowed in MATRIX.values())) <= set(ACTORS)

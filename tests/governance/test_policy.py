@@ -19,7 +19,7 @@ from cognify_dagster.governance import (
     parse_policy,
     policy_in_force,
 )
-from cognify_dagster.governance.statements import sign_act
+from cognify_dagster.governance.signing.statements import sign_act
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import PolicyAdopted
 from tests.governance.world import World, clone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cognify_dagster.governance.authority import PERSON_SIGNED
+from cognify_dagster.governance.people.authority import PERSON_SIGNED
 from cognify_dagster.ledger.postgres import schema
 from cognify_dagster.records import KeyRevoked, WorkloadEnrolled
 

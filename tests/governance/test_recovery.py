@@ -25,8 +25,8 @@ from cognify_dagster.governance import (
     recover_person,
     revoke_key,
 )
-from cognify_dagster.governance.recovery import disregarding, recovery_record
-from cognify_dagster.governance.statements import act_statement, seal, sign_act
+from cognify_dagster.governance.people.recovery import disregarding, recovery_record
+from cognify_dagster.governance.signing.statements import act_statement, seal, sign_act
 from cognify_dagster.ledger import Draft, canonical_json
 from cognify_dagster.records import BundleExported, EntryDisregarded, Person, PersonRecovered, PublicKey
 from cognify_dagster.workspace import Workspace

@@ -35,9 +35,9 @@ from cognify_dagster.governance import (
     retention_list,
     schedule_in_force,
 )
-from cognify_dagster.governance.erasure import ERASABLE_KINDS, PROTECTED_KINDS
-from cognify_dagster.governance.keeping import continue_ledger, continued_from
-from cognify_dagster.governance.retention import add_months
+from cognify_dagster.governance.custody.erasure import ERASABLE_KINDS, PROTECTED_KINDS
+from cognify_dagster.governance.custody.keeping import continue_ledger, continued_from
+from cognify_dagster.governance.custody.retention import add_months
 from cognify_dagster.ledger import Tampered
 from cognify_dagster.ledger.archive.export import export_archive
 from cognify_dagster.ledger.archive.reader import open_archive
@@ -213,7 +213,7 @@ def test_a_workload_alone_erases_nothing(founded: World) -> None:
 
 
 def test_an_erasure_that_names_people_who_did_not_sign_does_not_count(founded: World) -> None:
-    from cognify_dagster.governance.acts import KEEPERS, sign_jointly
+    from cognify_dagster.governance.signing.acts import KEEPERS, sign_jointly
 
     seq, _ = snapshot(founded)
     record = PayloadErased(

@@ -25,7 +25,7 @@ from cognify_dagster.governance import (
     sign_off,
     submit,
 )
-from cognify_dagster.governance.statements import Head, PackageRef
+from cognify_dagster.governance.signing.statements import Head, PackageRef
 from cognify_dagster.ledger import Outcome
 from cognify_dagster.records import Envelope, SignOff, SignOffRefused, utc
 from cognify_dagster.workspace import Workspace

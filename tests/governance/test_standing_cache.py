@@ -6,10 +6,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from cognify_dagster.governance import decide, revoke_key, signatures
-from cognify_dagster.governance.people import directory
-from cognify_dagster.governance.provable import unproven
-from cognify_dagster.governance.standing_cache import PackagedVersions, StandingCache
+from cognify_dagster.governance import decide, revoke_key
+from cognify_dagster.governance.people.directory import directory
+from cognify_dagster.governance.release.provable import unproven
+from cognify_dagster.governance.release.standing_cache import PackagedVersions, StandingCache
+from cognify_dagster.governance.signing import signatures
 from cognify_dagster.records import GateResult, VersionOpened
 from tests.governance.world import MODEL, World
 

@@ -32,7 +32,7 @@ from cognify_dagster.governance import (
     sign_off,
     sign_off_statement,
 )
-from cognify_dagster.governance.statements import statement_digest
+from cognify_dagster.governance.signing.statements import statement_digest
 from cognify_dagster.records import (
     CodeRef,
     DatasetRef,

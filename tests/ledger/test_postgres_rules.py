@@ -31,11 +31,11 @@ from cognify_dagster.governance import (
     revoke_key,
     rotate_key,
 )
-from cognify_dagster.governance.authority import PERSON_SIGNED
-from cognify_dagster.governance.enrol import _UNSIGNED
-from cognify_dagster.governance.keys import public_key
-from cognify_dagster.governance.people import directory
-from cognify_dagster.governance.statements import act_statement, sign_act
+from cognify_dagster.governance.people.authority import PERSON_SIGNED
+from cognify_dagster.governance.people.directory import directory
+from cognify_dagster.governance.people.enrol import _UNSIGNED
+from cognify_dagster.governance.signing.keys import public_key
+from cognify_dagster.governance.signing.statements import act_statement, sign_act
 from cognify_dagster.ledger import Draft, Entry, canonical_json
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody, assemble, seal_body
 from cognify_dagster.ledger.postgres.store import PostgresStore, WriterRefused

@@ -64,7 +64,7 @@ from cognify_dagster.governance import (
     sign_off,
     submit,
 )
-from cognify_dagster.governance.statements import statement_digest
+from cognify_dagster.governance.signing.statements import statement_digest
 from cognify_dagster.records import DeploymentCompleted, Reconciliation, ReleaseGranted, ReleaseRefused, SignOff, utc
 from cognify_dagster.workspace import idempotency_key
 from tests.orchestration import project, stock
@@ -355,7 +355,7 @@ def test_an_expired_approval_is_seen_by_the_body(known: Desk):
 
 def test_a_clock_set_back_to_before_the_expiry_grants_nothing(known: Desk, monkeypatch: pytest.MonkeyPatch):
     """The ledger's newest entry is later than the clock says, by more than clocks differ."""
-    from cognify_dagster.governance import release
+    from cognify_dagster.governance.release import granting as release
 
     approve_until(known, datetime.now(timezone.utc) + timedelta(seconds=1))
     time.sleep(2.1)

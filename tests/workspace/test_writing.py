@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cognify_dagster.governance import enrol_workload, public_key
-from cognify_dagster.governance.authority import PERSON_SIGNED
+from cognify_dagster.governance.people.authority import PERSON_SIGNED
 from cognify_dagster.ledger.errors import WriterRefused
 from cognify_dagster.records import KeyRevoked, ModelRegistered, VersionOpened, Workload, WorkloadEnrolled, kinds
 from cognify_dagster.workspace import Workspace, Writer, idempotency_key

@@ -114,7 +114,7 @@ def envelopes_of(record: Record) -> list[Envelope]:
 def _wrong(people: Directory, envelope: Envelope) -> str | None:
     """Say why an envelope's signature is none of a known key, or None. Whether the key counted then is judged elsewhere."""
     from cognify_dagster.governance import SignatureError
-    from cognify_dagster.governance.statements import open_envelope
+    from cognify_dagster.governance.signing.statements import open_envelope
 
     names = {signature.keyid for signature in envelope.signatures}
     keys = [span.key for spans in people.keys.values() for span in spans if span.key.key_id in names]

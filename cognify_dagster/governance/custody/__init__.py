@@ -1,0 +1,1 @@
+"""Keeping, holding, erasing and archiving records, and the ledger's own keys."""

@@ -1,0 +1,1 @@
+"""People, their keys and roles, and what changes who may do what."""

@@ -1,0 +1,1 @@
+"""The policy as a document: read, checked, explained, adopted."""

@@ -1,0 +1,1 @@
+"""The release decision, the grant, and whether what is live still stands."""

@@ -1,0 +1,48 @@
+"""Which entries about a subject cannot be read, or were written by somebody who may not write them.
+
+Invariants: every entry of the subject's verified history is judged by the directory at the end of the reading; what was judged once
+is not judged again only while neither `people` nor `policy` has a new entry, so that the directory is the same, and only by
+readings of one workspace, whose history can grow but not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cognify_dagster.governance.people.directory import Directory, directory
+from cognify_dagster.workspace import Reading
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """An entry that proves nothing: `unreadable` says why this release cannot read it, else `writer` what is wrong with who
+    wrote it."""
+
+    seq: int
+    unreadable: str = ""
+    writer: str = ""
+
+
+def unproven(reading: Reading, people: Directory, subject: str) -> list[Unproven]:
+    """Return the entries about a subject that prove nothing, oldest first. The first entry of a ledger has no writer to judge."""
+    heads = reading.view.heads
+    if people is not directory(reading):
+        return _judge(reading, people, subject, -1)
+    key = ("unproven", subject, heads.get("people", -1), heads.get("policy", -1))
+    upto, known = reading.memo.get(key, (-1, ()))
+    head = heads.get(subject, -1)
+    if head > upto:
+        known = (*known, *_judge(reading, people, subject, upto))
+        reading.memo[key] = (head, known)
+    return [item for item in known if item.seq < reading.size]
+
+
+def _judge(reading: Reading, people: Directory, subject: str, after: int) -> list[Unproven]:
+    found = []
+    for item in reading.view.since(subject, after):
+        seq = item.entry.seq
+        if text := reading.problem(item):
+            found.append(Unproven(seq, unreadable=text))
+        elif seq and (problem := people.writer_problem(item.entry)):
+            found.append(Unproven(seq, writer=problem))
+    return found

@@ -1,0 +1,1 @@
+"""Keys, statements and signatures, and the acts that people sign."""
