@@ -96,6 +96,7 @@ def test_a_restore_that_is_stopped_keeps_the_mark_that_was_there(
 SCRIPT = """
 import os, signal, sys, time
 from cognify_dagster.cli.ledger import group
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job started in the background inherits it ignored
 group._SHOW_AFTER_S = 0.0
 if sys.argv[1] == "stop":
     said = group.Progress.__call__

@@ -54,6 +54,7 @@ def test_what_comes_with_the_model():
     repository = defs.get_repository_def()
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "credit_default_approval_sensor",
+        "credit_default_notification_sensor",
         "credit_default_reconciliation_sensor",
     }
     assert [schedule.name for schedule in repository.schedule_defs] == ["credit_weekly_retraining"]

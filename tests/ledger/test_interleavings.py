@@ -3,7 +3,8 @@
 The decisions are the product's own: `LogSigner.sign` over a real tree, `decide` of the witness. The state around them is small,
 so that all of it is visited: which entries the database holds, what the signer and the witness remember, the backups, and the
 heads that were ever signed or cosigned. Heads are written as the entries that they cover. A head counts as signed from the
-moment that the signer's state holds it, though the note may have been lost: it may also have left.
+moment that the signer's state holds it, though the note may have been lost: it may also have left. A signer that refuses a
+database which lost entries puts the note of the head it remembers there: nothing new is signed, but a witness may meet it.
 
 COGNIFY_MODEL chooses how many entries there are at most.
 """
@@ -24,6 +25,7 @@ import pytest
 from cognify_dagster.ledger import Checkpoint, LedgerFull, LogSigner, Tampered, new_secret
 from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.merkle import EMPTY_ROOT, consistency_proof, root_at
+from cognify_dagster.ledger.note import parse_note
 from cognify_dagster.ledger.verification.scan import Position
 from cognify_dagster.ledger.verification.state import SavedHeads
 from cognify_dagster.ledger.witness import Head, Refusal, decide
@@ -82,27 +84,37 @@ class Signing:
         self.signer = LogSigner(folder / "log.key", folder / "signer.json", ORIGIN)
         self.signer.exclusive = nullcontext  # type: ignore[method-assign,assignment]
         self.memories: dict[Entries, tuple[Position, dict[str, int]] | None] = {"": None}
-        self.known: dict[tuple[Entries, Entries], bool] = {}
+        self.known: dict[tuple[Entries, Entries], tuple[bool, Entries | None]] = {}
 
-    def agrees(self, remembered: Entries, entries: Entries) -> bool:
-        """Whether a signer that remembers one head signs a database's; if it does, it remembers that one from then on."""
+    def asked(self, remembered: Entries, entries: Entries) -> tuple[bool, Entries | None]:
+        """Whether a signer that remembers one head signs a database's, which it remembers from then on; and the head of which
+        it kept a note there."""
         asked = (remembered, entries)
         if asked not in self.known:
             memory = Memory(self.memories[remembered])
             self.signer.state = memory  # type: ignore[assignment]
-            note: list[str] = []
+            notes: list[tuple[int, str]] = []
             target = store(entries)
-            target.add_checkpoint = lambda _, text: note.append(text)  # type: ignore[method-assign]
+            target.add_checkpoint = lambda size, text: notes.append((size, text))  # type: ignore[method-assign]
             try:
                 self.signer.sign(target)
             except Tampered:
-                assert memory.kept == self.memories[remembered], "a refusal changes nothing"
-                assert not note
+                assert memory.kept == self.memories[remembered], "a refusal changes nothing that the signer remembers"
+                signed, expected = False, remembered if len(entries) < len(remembered) else None
             else:
                 assert Checkpoint(ORIGIN, *vars_of(head(entries))) == memory.checkpoint()
                 self.memories.setdefault(entries, memory.kept)
-            self.known[asked] = bool(note)
+                signed, expected = True, entries
+            # whatever it does, no note leaves the signer but of the head that it remembers now
+            assert [(size, stated(note)) for size, note in notes] == (
+                [] if expected is None else [(len(expected), memory.checkpoint())]
+            )
+            self.known[asked] = (signed, expected)
         return self.known[asked]
+
+
+def stated(note: str) -> Checkpoint:
+    return Checkpoint.parse(parse_note(note).text)
 
 
 def vars_of(found: Head) -> tuple[int, bytes]:
@@ -137,10 +149,14 @@ def following(
     if len(state.database) < longest:
         for writer in "ab" if state != State() else "a":  # who is called a makes no difference
             yield f"append {writer}", replace(state, database=state.database + writer)
-    if state.database and signing.agrees(state.signer if remembers else "", state.database):
-        after = replace(state, signer=state.database, signed=state.signed | {state.database})
-        yield "sign and crash before the note is kept", after
-        yield "sign", replace(after, notes=after.notes | {state.database})
+    if state.database:
+        signs, kept = signing.asked(state.signer if remembers else "", state.database)
+        if signs:
+            after = replace(state, signer=state.database, signed=state.signed | {state.database})
+            yield "sign and crash before the note is kept", after
+            yield "sign", replace(after, notes=after.notes | {state.database})
+        elif kept is not None:
+            yield "refuse, and keep the note signed last", replace(state, notes=state.notes | {kept})
     for note in state.notes:
         if cosigns(state.witness if witness_remembers else "", note):
             yield f"cosign {note}", replace(state, witness=note, cosigned=state.cosigned | {note})
@@ -248,3 +264,5 @@ def test_a_crash_between_state_and_note_leaves_a_signer_that_goes_on(tmp_path: P
     shorter.append(seal_body(ORIGIN, draft(0), salt=b"s" * 32), START, None)
     with pytest.raises(Tampered, match="rolled back"):
         again.sign(shorter)
+    # the note signed before lies there now: whoever verifies or writes that database meets it
+    assert [(size, stated(note)) for size, note in shorter.checkpoints()] == [(3, again.last_signed())]
