@@ -32,6 +32,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "signer": ("signer", "Sign checkpoints as a process of its own."),
     "witness": ("witness", "Run a witness that cosigns ledgers; create its key."),
     "package": ("package", "Show a compliance package, export its bundle."),
+    "seal": ("seal", "Create the key that seals final copies; check a sealed PDF."),
     "verify": ("verify", "Verify an exported bundle with a trust file."),
     "evidence": ("evidence", "Copy evidence out of the store, verified; collect garbage."),
     "erase": ("erase", "Erase payloads and evidence that hold personal data."),

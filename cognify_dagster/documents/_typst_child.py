@@ -1,7 +1,7 @@
 """Runs in a child process: renders one folder with typst under resource limits. Knows nothing of the package.
 
-Protocol: JSON on stdin (`root`, `main`, `inputs`, `timestamp`, `standards`, `format`, `memory`, `cpu`), the document on stdout, messages on
-stderr, exit code 0 only for a document without any warning. It reads below `root` only and opens no socket.
+Protocol: JSON on stdin (`root`, `main`, `inputs`, `fonts`, `timestamp`, `standards`, `format`, `memory`, `cpu`), the document on stdout, messages on
+stderr, exit code 0 only for a document without any warning. It reads below `root` and in the folders of `fonts` only, and opens no socket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
     result, warnings = typst.compile_with_warnings(
         job["root"] + "/" + job["main"],
         root=job["root"],
-        font_paths=typst.Fonts(include_system_fonts=False, font_paths=[]),
+        font_paths=typst.Fonts(include_system_fonts=False, font_paths=job["fonts"]),
         ignore_system_fonts=True,
         sys_inputs=job["inputs"],
         timestamp=job["timestamp"],

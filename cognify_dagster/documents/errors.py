@@ -13,3 +13,7 @@ class FrameworkError(DocumentError):
 
 class RenderError(DocumentError):
     """A PDF could not be rendered; nothing was written."""
+
+
+class SealError(DocumentError):
+    """A final copy cannot be sealed, or a key or certificate for that cannot be used."""

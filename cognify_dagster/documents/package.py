@@ -19,6 +19,7 @@ from cognify_dagster.documents.coverage import CoverageReport, Line, coverage, s
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts import VersionFacts
 from cognify_dagster.documents.findings import findings
+from cognify_dagster.documents.fonts import fonts_in_use
 from cognify_dagster.documents.frameworks import BASIS_TEXT, Framework, template_path
 from cognify_dagster.documents.package_parts import (
     data_part,
@@ -170,7 +171,7 @@ def tools() -> dict[str, Any]:
         "render_profile": {
             "engine": f"typst {TYPST_VERSION}",
             "template_sha256": template,
-            "fonts": f"typst {TYPST_VERSION} embedded",
+            "fonts": fonts_in_use().profile,
         },
     }
 

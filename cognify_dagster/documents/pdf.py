@@ -2,7 +2,7 @@
 
 Invariants: the template is a fixed file and data reaches it as JSON only, so no text of a package is ever executed; typst sees a
 fresh folder with template, charts and package and nothing else; a warning, a missing glyph or a timeout is an error and gives no file;
-the same package, copy and signatures give the same bytes. The file is not sealed: signatures cover the package.
+the same package, copy and signatures give the same bytes. Signatures cover the package; a seal is added by `seal` afterwards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cognify_dagster.documents.errors import DocumentError, RenderError
+from cognify_dagster.documents.fonts import fonts_in_use
 from cognify_dagster.documents.frameworks import template_path
 from cognify_dagster.documents.package import read_package
 from cognify_dagster.documents.pdf_signatures import Copy
@@ -41,6 +42,7 @@ def render_pdf(
     waived: Mapping[str, str] | None = None,
     package_sha256: str = "",
     verify_command: str = DEFAULT_VERIFY_COMMAND,
+    sealed_by: str = "",
     template_folder: str | Path | None = None,
 ) -> bytes:
     """Render a package.
@@ -56,6 +58,7 @@ def render_pdf(
         waived: for the final copy: stage id -> the sentence that stands in the place of its missing signature.
         package_sha256: hex digest that the caller expects the package to have; checked when given.
         verify_command: printed on the cover.
+        sealed_by: the certificate that will seal the file, as the cover names it; empty for a file without a seal.
         template_folder: a folder whose `documents/package.typ` replaces the shipped one.
 
     Returns:
@@ -80,6 +83,7 @@ def render_pdf(
             waived=waived,
             package_sha256=digest,
             verify_command=verify_command,
+            sealed_by=sealed_by,
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DocumentError(f"the package does not fit its schema: {type(error).__name__}: {error}") from error
@@ -101,12 +105,13 @@ def build_final_copy(
     refusals: Sequence[Mapping[str, Any]] | None = None,
     waived: Mapping[str, str] | None = None,
     verify_command: str = DEFAULT_VERIFY_COMMAND,
+    sealed_by: str = "",
 ) -> bytes:
-    """Render the final copy: the same package with its signature page. It is not sealed.
+    """Render the final copy: the same package with its signature page. `seal.seal_pdf` seals it afterwards.
 
     Args:
         package: the canonical package bytes that were signed.
-        signatures, refusals, waived: see `render_pdf`.
+        signatures, refusals, waived, sealed_by: see `render_pdf`.
 
     Raises:
         DocumentError, RenderError: see `render_pdf`.
@@ -118,6 +123,7 @@ def build_final_copy(
         refusals=refusals,
         waived=waived,
         verify_command=verify_command,
+        sealed_by=sealed_by,
     )
 
 
@@ -126,13 +132,15 @@ def run_typst(
 ) -> bytes:
     """Render `package.typ` of a fresh folder with these files; see `render_pdf` for errors."""
     child = Path(__file__).with_name("_typst_child.py")
+    fonts = fonts_in_use()
     with tempfile.TemporaryDirectory(prefix="cognify-pdf-") as folder:
         for name, data in files.items():
             Path(folder, name).write_bytes(data)
         job = {
             "root": folder,
             "main": "package.typ",
-            "inputs": dict(inputs),
+            "inputs": {"families": json.dumps(fonts.families), **inputs},
+            "fonts": list(fonts.folders),
             "timestamp": timestamp,
             "standards": STANDARDS,
             "format": "pdf",

@@ -69,6 +69,7 @@ def build_view(
     waived: Mapping[str, str] | None = None,
     package_sha256: str,
     verify_command: str,
+    sealed_by: str = "",
 ) -> tuple[Json, Charts]:
     """Return the view and the charts by file name; see `render_pdf` for the arguments."""
     charts: Charts = {}
@@ -128,7 +129,10 @@ def build_view(
                 ["Ledger", f"{ledger['origin']}, first {number(ledger['size'])} entries"],
                 ["Root of these entries", [mono(digest_text(ledger["root"]))]],
                 ["Check it offline", [mono(verify_command)]],
-                ["Seal of this file", "none; signatures cover the package, and the ledger keeps this file's hash"],
+                [
+                    "Seal of this file",
+                    sealed_by or "none; signatures cover the package, and the ledger keeps this file's hash",
+                ],
             ],
             "qr-alt": f"QR code with the SHA-256 of the package, {package_sha256}",
             "qr-caption": [

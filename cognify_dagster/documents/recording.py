@@ -22,6 +22,7 @@ from cognify_dagster.documents.model_card import render_model_card
 from cognify_dagster.documents.package import build_package, without_approvals
 from cognify_dagster.documents.package_parts import when
 from cognify_dagster.documents.pdf import build_final_copy, render_pdf
+from cognify_dagster.documents.seal import Seal, seal_pdf, sealed_by
 from cognify_dagster.governance import Directory, SignOffPredicate, directory, policy_in_force
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import (
@@ -234,17 +235,22 @@ def record_final_copy(workspace: Workspace, model: str, version: str) -> Recorde
         return done[-1]
     body = workspace.evidence.get(digest)
     people = directory(reading)
+    seal = workspace.config.seal
     pdf = build_final_copy(
         body,
         signature_rows(reading, signed, people),
         refusals=refusal_rows(reading, subject, people),
         waived=waived_stages(without),
+        sealed_by=sealed_by(seal.certificate) if seal is not None else "",
     )
+    if seal is not None:
+        pdf = seal_pdf(pdf, Seal(seal.key, seal.certificate, seal.chain, seal.tsa))
     record = FinalCopy(
         model=model,
         version=version,
         package_digest=digest,
         final_copy=workspace.put("final-copy.pdf", pdf, "application/pdf"),
+        sealed=seal is not None,
     )
     key = idempotency_key("final_copy", digest, *(item.seq for item in (*signed, *without)))
     seq = workspace.append(record, idem=key).seq

@@ -47,6 +47,16 @@ class AnchorConfig:
 
 
 @dataclass(frozen=True)
+class SealConfig:
+    """The `[seal]` table: PEM files of the key and certificate that seal final copies, and a time-stamping authority's URL."""
+
+    key: Path
+    certificate: Path
+    chain: tuple[Path, ...] = ()
+    tsa: str = ""
+
+
+@dataclass(frozen=True)
 class WorkspaceConfig:
     """A parsed configuration, all paths absolute. `evidence` may also be an fsspec URL such as `s3://bucket/prefix`;
     `evidence_keys` is where the erasable keys of encrypted evidence lie, if not beside it (needed where `evidence` keeps old
@@ -78,6 +88,7 @@ class WorkspaceConfig:
     anchors: tuple[AnchorConfig, ...] = ()
     evidence_keys: str | None = None
     notify: tuple[Mapping[str, Any], ...] = ()
+    seal: SealConfig | None = None
 
     @property
     def keys(self) -> Path:
@@ -145,6 +156,7 @@ def load_config(path: Path) -> WorkspaceConfig:
         anchors=_anchors(path, data.get("anchor", [])),
         evidence_keys=keys,
         notify=_tables(path, data.get("notify", [])),
+        seal=_seal(path, data.get("seal")),
     )
 
 
@@ -165,6 +177,24 @@ def _wait(path: Path, table: dict[str, Any]) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
         raise WorkspaceError(f"{path}: [workspace] signer_wait must be a number of seconds, at most 3600")
     return float(value)
+
+
+def _seal(path: Path, table: Any) -> SealConfig | None:
+    if table is None:
+        return None
+    known = {"key", "certificate", "chain", "tsa"}
+    if not isinstance(table, dict) or set(table) - known:
+        raise WorkspaceError(f"{path}: the table [seal] has the fields {', '.join(sorted(known))}")
+    for name in ("key", "certificate"):
+        if not isinstance(table.get(name), str) or not table[name]:
+            raise WorkspaceError(f"{path}: [seal] {name} must name a PEM file")
+    chain, tsa = table.get("chain", []), table.get("tsa", "")
+    if not isinstance(chain, list) or not all(isinstance(item, str) and item for item in chain):
+        raise WorkspaceError(f"{path}: [seal] chain must be a list of PEM files")
+    if not isinstance(tsa, str) or (tsa and not tsa.startswith(("https://", "http://"))):
+        raise WorkspaceError(f"{path}: [seal] tsa must be the URL of a time-stamping authority")
+    base = path.parent
+    return SealConfig(base / table["key"], base / table["certificate"], tuple(base / item for item in chain), tsa)
 
 
 def _tables(path: Path, tables: Any) -> tuple[Mapping[str, Any], ...]:

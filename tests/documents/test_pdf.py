@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from cognify_dagster.documents import DocumentError, RenderError, build_final_copy, render_pdf, template_root
 from cognify_dagster.documents import pdf as pdf_module
 from cognify_dagster.documents.charts import Bar, bars, calibration
-from cognify_dagster.documents.cleaning import GLYPHS, clean_text
+from cognify_dagster.documents.cleaning import clean_text
+from cognify_dagster.documents.fonts import _fonts, fonts_in_use
 from cognify_dagster.documents.labels import label, metric_label
 from cognify_dagster.documents.pdf_coverage import counted, counts, in_words
 from cognify_dagster.documents.pdf_view import DEFAULT_VERIFY_COMMAND, build_view
@@ -433,6 +434,9 @@ def test_long_tables_are_cut_with_a_word(package: dict[str, Any]) -> None:
     assert "202 more rows stand in the attached package.json" in view_of(bent)
 
 
+GLYPHS = fonts_in_use().glyphs | {0x200C, 0x200D}
+
+
 @given(st.text(max_size=200))
 def test_cleaned_text_holds_only_what_the_fonts_show(text: str) -> None:
     cleaned = clean_text(text)
@@ -445,9 +449,56 @@ def test_cleaned_text_holds_only_what_the_fonts_show(text: str) -> None:
 
 
 def test_every_glyph_promised_is_in_the_fonts() -> None:
-    text = "".join(chr(point) for point in sorted(GLYPHS))
-    source = b'#set text(font: ("Libertinus Serif", "DejaVu Sans Mono"), lang: "en")\n#set document(title: "t")\n= T\n#sys.inputs.t\n\n*#sys.inputs.t* _#sys.inputs.t _ #text(font: ("DejaVu Sans Mono", "Libertinus Serif"), sys.inputs.t)'
+    text = "".join(chr(point) for point in sorted(fonts_in_use().glyphs))
+    source = b'#let o = json(bytes(sys.inputs.families))\n#set text(font: ("Libertinus Serif", "DejaVu Sans Mono") + o, lang: "en")\n#set document(title: "t")\n= T\n#sys.inputs.t\n\n*#sys.inputs.t* _#sys.inputs.t _ #text(font: ("DejaVu Sans Mono", "Libertinus Serif") + o, sys.inputs.t)'
     assert pdf_module.run_typst({"package.typ": source}, {"t": text}, 0).startswith(b"%PDF-")
+
+
+SCRIPTS = {
+    "Latin": "Zürich, Łódź, Đà Nẵng",
+    "Greek": "Κατανομή πιστώσεων",
+    "Cyrillic": "Оценка кредитного риска",
+    "Armenian": "Վարկային ռիսկ",
+    "Georgian": "საკრედიტო რისკი",
+    "Arabic": "مخاطر الائتمان",
+    "Persian": "می\u200cخواهم",
+    "Hebrew": "סיכון אשראי",
+    "Devanagari": "ऋण जोखिम का मूल्यांकन",
+    "Thai": "ความเสี่ยงด้านสินเชื่อ",
+    "symbols": "✓ ☐ ⚠ →",
+}
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS))
+def test_a_script_is_printed_as_it_is_written(script: str) -> None:
+    assert clean_text(SCRIPTS[script]) == unicodedata.normalize("NFC", SCRIPTS[script])
+
+
+def test_what_no_font_shows_is_named_and_never_disturbs() -> None:
+    assert clean_text("信用") == "[U+4FE1][U+7528]"
+    assert clean_text("a\u202eb\u061cc") == "a[U+202E]b[U+061C]c"
+    assert clean_text("a\u200cb") == "a[U+200C]b", "a joiner hides nothing between letters that do not need it"
+    assert clean_text("\u200cم") == "[U+200C]م"
+
+
+def test_an_own_folder_of_fonts_adds_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = fonts_in_use().profile
+    monkeypatch.setenv("COGNIFY_FONTS", str(tmp_path))
+    with pytest.raises(RenderError, match="holds no"):
+        clean_text("x")
+    (tmp_path / "odd.ttf").write_bytes(b"no font")
+    _fonts.cache_clear()
+    with pytest.raises(RenderError, match=r"odd\.ttf: not a readable font"):
+        clean_text("x")
+    shipped = template_root() / "fonts" / "NotoSansThai-Regular.ttf"
+    (tmp_path / "odd.ttf").write_bytes(shipped.read_bytes())
+    _fonts.cache_clear()
+    assert clean_text("ก") == "ก"
+    assert "own sha256:" in fonts_in_use().profile
+    assert fonts_in_use().profile.startswith(plain)
+    monkeypatch.setenv("COGNIFY_FONTS", str(tmp_path / "none"))
+    with pytest.raises(RenderError, match="is not a folder"):
+        clean_text("x")
 
 
 def test_charts_are_pure_escaped_and_bounded() -> None:
