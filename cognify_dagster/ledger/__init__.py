@@ -5,15 +5,7 @@ is specified in docs/ledger-format.md.
 """
 
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical, parse_json
-from cognify_dagster.ledger.entry import (
-    Draft,
-    Entry,
-    body_signing_input,
-    check_origin,
-    check_subject,
-    pae,
-    payload_commitment,
-)
+from cognify_dagster.ledger.entry import Draft, Entry, body_signing_input, pae, payload_commitment
 from cognify_dagster.ledger.errors import (
     CanonicalJsonError,
     ClockError,
@@ -32,6 +24,7 @@ from cognify_dagster.ledger.errors import (
 from cognify_dagster.ledger.group import GroupCommitter
 from cognify_dagster.ledger.ledger import Ledger, VerifiedEntry, VerifiedView
 from cognify_dagster.ledger.merkle import leaf_hash, merkle_root, node_hash, verify_consistency, verify_inclusion
+from cognify_dagster.ledger.names import check_origin, check_subject
 from cognify_dagster.ledger.note import (
     Checkpoint,
     Note,

@@ -14,12 +14,12 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
 from cognify_dagster.ledger.errors import CanonicalJsonError, EntryError
 from cognify_dagster.ledger.merkle import leaf_hash
+from cognify_dagster.ledger.names import KIND, check_origin, check_origin_once, check_subject, check_subject_once
 
 _loads: Callable[[bytes], Any]
 try:
@@ -40,9 +40,6 @@ COMMITMENT_PREFIX = b"cognify/payload/v1\x00"
 BODY_PAYLOAD_TYPE = "application/vnd.cognify.entry-body+json"
 _BODY_KEYS = {"actor", "evidence", "idem", "key", "kind", "payload", "schema", "sig", "subjects"}
 _ENTRY_KEYS = {"body", "heads", "ledger", "prev", "seq", "time_us", "v"}
-_SUBJECT = re.compile(r"[a-z][a-z0-9_]{0,39}(/[A-Za-z0-9_.+-]{1,120}(@[A-Za-z0-9_.+-]{1,60})?)?")
-_ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}")
-_KIND = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*")
@@ -53,30 +50,6 @@ _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{85}[AQgw]==")
 
 BodySigner = Callable[[bytes], bytes]
 """Signs the pre-authentication encoding of a body; returns 64 bytes of Ed25519 signature."""
-
-
-def check_origin(origin: str) -> str:
-    """Return the origin if it is valid: 3 to 200 of `A-Za-z0-9._/-`, starting with a letter or digit.
-
-    Raises:
-        EntryError: if it is not.
-    """
-    if not _ORIGIN.fullmatch(origin):
-        raise EntryError(f"origin {origin[:80]!r}: use 3 to 200 characters of A-Z a-z 0-9 . _ / -")
-    return origin
-
-
-def check_subject(subject: str) -> str:
-    """Return the subject id if it is valid ASCII such as `model/credit_default@3` or `policy`.
-
-    Raises:
-        EntryError: if it is not.
-    """
-    if not _SUBJECT.fullmatch(subject):
-        raise EntryError(
-            f"subject {subject[:120]!r}: use a lower-case word, then optionally /name and @version of A-Z a-z 0-9 _ . + -"
-        )
-    return subject
 
 
 def payload_commitment(salt: bytes, payload: bytes) -> str:
@@ -182,15 +155,15 @@ def body_signing_input(origin: str, body: Mapping[str, Any]) -> bytes:
 
 
 def _check_draft(draft: Draft) -> None:
-    if not _KIND.fullmatch(draft.kind):
+    if not KIND.fullmatch(draft.kind):
         raise EntryError(f"kind {draft.kind[:80]!r} is not a lower-case word")
     if not 1 <= draft.schema <= MAX_SCHEMA:
         raise EntryError(f"schema version {draft.schema} is out of range")
     if not draft.subjects or len(draft.subjects) > MAX_SUBJECTS:
         raise EntryError(f"an entry has 1 to {MAX_SUBJECTS} subjects, not {len(draft.subjects)}")
     for subject in draft.subjects:
-        _check_subject_once(subject)
-    _check_subject_once(draft.actor)
+        check_subject_once(subject)
+    check_subject_once(draft.actor)
     if not _HEX64.fullmatch(draft.idem) or not _HEX64.fullmatch(draft.facts_digest):
         raise EntryError("idempotency key and facts digest are 64 hex digits")
     if len(draft.payload) > MAX_PAYLOAD:
@@ -291,11 +264,7 @@ class Entry:
             check_subject(subject)
         if set(heads) != set(subjects) or any(type(h) is not int or not -1 <= h < value["seq"] for h in heads.values()):
             raise EntryError("heads do not name an earlier entry for each subject")
-        if (
-            type(body["schema"]) is not int
-            or not 1 <= body["schema"] <= MAX_SCHEMA
-            or not _KIND.fullmatch(body["kind"])
-        ):
+        if type(body["schema"]) is not int or not 1 <= body["schema"] <= MAX_SCHEMA or not KIND.fullmatch(body["kind"]):
             raise EntryError("kind or schema is malformed")
         hexes = (value["prev"], body["idem"], body["payload"])
         if not all(_HEX64.fullmatch(text) for text in hexes) or not _KEY_ID.fullmatch(body["key"]):
@@ -342,10 +311,6 @@ class Entry:
         return body_signing_input(self.ledger, body)
 
 
-_check_subject_once = lru_cache(maxsize=65_536)(check_subject)
-_check_origin_once = lru_cache(maxsize=64)(check_origin)
-
-
 def _parse_exact(data: bytes) -> Entry | None:
     """Read entry bytes in the usual form quickly; None if anything about them is unusual, so that the strict way decides.
 
@@ -370,7 +335,7 @@ def _parse_exact(data: bytes) -> Entry | None:
             or len(idem) != 64
             or len(hexes) != 192
             or len(hexes.translate(None, _NOT_HEX)) != 192
-            or not _KIND.fullmatch(kind)
+            or not KIND.fullmatch(kind)
             or list(heads) != subjects
             or subjects != sorted(set(subjects))
             or set(map(type, links := heads.values())) != {int}
@@ -382,8 +347,8 @@ def _parse_exact(data: bytes) -> Entry | None:
         ):
             return None
         for subject in subjects:
-            _check_subject_once(subject)
-        actor, ledger = _check_subject_once(body["actor"]), _check_origin_once(value["ledger"])
+            check_subject_once(subject)
+        actor, ledger = check_subject_once(body["actor"]), check_origin_once(value["ledger"])
         digests = '"' + '","'.join(evidence) + '"' if evidence else ""
         names = '","'.join(subjects)
         pairs = ",".join([f'"{subject}":{head}' for subject, head in heads.items()])

@@ -130,8 +130,7 @@ def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral 
     if p[0] == q[0] and (p[1] + q[1]) % P256 == 0: return None
     top, below = (3 * p[0] * p[0] - 3, 2 * p[1]) if p == q else (q[1] - p[1], q[0] - p[0])
     slope = top * pow(below, -1, P256) % P256
-    x = (slope * slope - p[0] - q[0]) % P256
-    return x, (slope * (p[0] - x) - p[1]) % P256
+    return (x := (slope * slope - p[0] - q[0]) % P256), (slope * (p[0] - x) - p[1]) % P256
 def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:  # ECDSA on P-256; of DER only the one form
     if (y * y - x**3 + 3 * x - P256_B) % P256 or min(x, y) < 0 or max(x, y) >= P256 or not 8 <= len(signature) <= 72:
         return False
@@ -190,11 +189,11 @@ def parse_checkpoint(text: str) -> tuple[str, int, bytes]:  # read checkpoint te
     found = re.match(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([A-Za-z0-9+/]{43}=)\n", text)
     origin, size, root = need(found, "the checkpoint is malformed").groups()
     return origin, int(size), unbase64(root, "checkpoint root")
-def _vkey(text: str, algorithm: int) -> tuple[str, bytes, bytes]:
+def _vkey(text: str, *kinds: int) -> tuple[str, bytes, bytes]:
     name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
     true_id = hashlib.sha256(name.encode() + b"\n" + (raw := unbase64(encoded, "verifier key"))).digest()[:4]
-    fits = name and len(raw) == 33 and raw[0] == algorithm and true_id.hex() == key_id
-    return need(fits, f"{name!r} is no Ed25519 key of type {algorithm}, or has another id") and (name, true_id, raw[1:])
+    fits = name and raw[:1] and raw[0] in kinds and len(raw) == 33 + 1280 * (raw[0] == 6) and true_id.hex() == key_id
+    return need(fits, f"{name!r} is no key of type {kinds}, or has another id") and (name, true_id, raw[1:])
 class Trust:  # a trust file, with the leaf hash of the first entry in a comment
     def __init__(self, text: str) -> None:
         self.logs, self.witnesses, self.groups, self.vkeys = (dict[Any, Any]() for _ in range(4))
@@ -214,7 +213,7 @@ class Trust:  # a trust file, with the leaf hash of the first entry in a comment
         elif kind == "quorum" and len(rest) == 1:
             self.quorum = need(not self.quorum and rest[0] in self._names and rest[0], "no such quorum, or two of them")
         elif kind == "witness" and len(rest) in (2, 3):
-            name, key_id, public = _vkey(rest[1], 4)
+            name, key_id, public = _vkey(rest[1], 4, 6)  # 6: ML-DSA-44, whose cosignatures are not checked here
             need(public not in [known for _, known in self.witnesses.values()], "two witnesses have one key")
             self.witnesses[name, key_id], self._names[rest[0]] = (rest[0], public), False
         elif kind == "group" and len(rest) > 2:
@@ -278,7 +277,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         super().__init__(
             **{name: {} for name in ("anchor left_out entries keys people policies policy roots acts recovery grants "
                                      "delegations sign_offs revoked").split()}, path=path, trust_text=trust_text,
-            **{name: [] for name in "findings warnings proven signers cosigners deployments".split()}, origin="",
+            **{name: [] for name in "findings warnings proven signers cosigners deployments gaps".split()}, origin="",
             **{name: set() for name in "used unproven back lifted log_keys".split()}, size=0, root=b"", trial=False,
             mine="", manifest={}, level=0, signatures=0, present=0, absent=TAMPERED)  # UNPROVEN if keys are hidden
     def expect(self, fits: object, where: str, message: str, outcome: int = TAMPERED) -> None:  # HOLDS: a warning
@@ -323,15 +322,16 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
                 need(ed25519_verify(log, text.encode(), signature), f"the signature of {plain(name)} does not verify")
                 self.signers.append(name)
                 if trust and name == self.origin: self.log_keys.add(trust.vkeys[name, key_id])
-            if witness := trust.witnesses.get((name, key_id)):  # type: ignore[union-attr]
+            if len((witness := trust.witnesses.get((name, key_id), ("", b"")))[1]) == 32:  # type: ignore[union-attr]
                 time = int.from_bytes(signature[:8], "big")
                 fits = ed25519_verify(witness[1], f"cosignature/v1\ntime {time}\n{text}".encode(), signature[8:])
                 need(fits and time < 2**63, f"the cosignature of {plain(name)} does not verify")
                 self.cosigners.append({"witness": witness[0], "time": time})
+            elif witness[1] or len(signature) == 2428: self.gaps.append(f"the ML-DSA-44 cosignature of {plain(name)}")
         if trust and self.origin in self.signers:
             met = trust.quorum != "none" and trust.met(trust.quorum, {item["witness"] for item in self.cosigners})
             self.level, wrong = 2 if met else 1, f"the witness quorum {trust.quorum!r} is not met"
-            self.expect(trust.quorum == "none" or met, where, wrong, UNPROVEN)
+            self.expect(trust.quorum == "none" or met, where, wrong + " without ML-DSA" * bool(self.gaps), UNPROVEN)
         elif trust:
             wrong = "its key is not the one that signed: it is for another ledger of that name, or a forged one"
             if self.origin not in (known := sorted({log for log, _ in trust.logs})):
@@ -743,7 +743,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         code, sound = min(codes, default=HOLDS), codes <= {UNPROVEN} and bool(self.entries)
         left_out = [f"evidence not in the bundle: {item['name']} ({item['digest']}, entry {item['entry_seq']}): "
                     f"{item['reason']}" for item in self.left_out.values()]
-        hidden = f"payloads not disclosed (or erased): {sum(e.facts is None for e in self.entries.values())} entries"
+        self.gaps += [f"payloads undisclosed or erased: {sum(e.facts is None for e in self.entries.values())} entries"]
         proven = [*self.proven, f"{len(self.entries)} entries have exactly the bytes the checkpoint's root commits to",
                   f"{self.signatures} signatures of people and workloads verify with keys valid at the time",
                   "no entry about the anchor's subjects up to the anchor is left out of the bundle",
@@ -760,7 +760,7 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             "proven": proven[: len(proven) - 2 + self.level] if sound else [], "grants": [*self.grants.values()],
             "deployments": self.deployments, "warnings": [f"{it['where']}: {it['message']}" for it in self.warnings],
             "sign_offs": [{**item, "undone": self._undone(seq, self.size)} for seq, item in self.sign_offs.items()],
-            "evidence_not_included": [*self.left_out.values()], "not_checked": [*NOT_CHECKED, *left_out, hidden],
+            "evidence_not_included": [*self.left_out.values()], "not_checked": [*NOT_CHECKED, *left_out, *self.gaps],
             "exposure": f"what happened after entry {anchor['seq']} ({anchor['time']}) is not in this bundle; the "
                         f"ledger had {self.size} entries when its head was signed" if anchor else None}
 def verify_bundle(path: Any, trust: str | None) -> dict[str, Any]: return Verifier(os.fspath(path), trust).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -145,11 +146,37 @@ class TombstoneStore(Protocol):
 
 
 @runtime_checkable
+class IndexedStore(Protocol):
+    """A store whose search index of subjects goes on leading to entries that were moved into an archive."""
+
+    def index_deviations(self, start: int, end: int, pairs: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Compare the index with the detached entries [start, end).
+
+        Args:
+            start: first sequence number.
+            end: one more than the last.
+            pairs: (seq, subject) of each subject of these entries, as their archived bytes say, in order.
+
+        Returns:
+            (seq, subject) of what the index should not have or lacks, in order. It lacks nothing where it may lead to a later
+            entry about the subject instead.
+        """
+
+
+@runtime_checkable
 class ForgetfulStore(Protocol):
     """A store that can forget the facts digests it keeps of detached entries: they say something about an erased payload."""
 
     def forget(self, seqs: Sequence[int]) -> None:
         """Remove the facts digests kept of detached entries for good."""
+
+
+@runtime_checkable
+class HoldingStore(Protocol):
+    """A store whose reads can share one snapshot: less work where little is read. It may hold up writers meanwhile."""
+
+    def held(self) -> AbstractContextManager[object]:
+        """Let this thread's reads inside the block see one state of the ledger."""
 
 
 @runtime_checkable
@@ -195,5 +222,6 @@ class DerivedStore(Protocol):
 
         Returns:
             (sequence number or None, what differs) each; empty if all is as it should be. Nothing is repaired. What could
-            not be looked at is a text that begins with `not checked: `.
+            not be looked at is a text that begins with `not checked: `; what an earlier release set up, exactly so, one that
+            begins with `outdated: `.
         """

@@ -41,7 +41,7 @@ from cognify_dagster.ledger import (
 )
 from cognify_dagster.ledger.entry import MAX_ENTRY, MAX_PAYLOAD, SealedBody, seal_body
 from cognify_dagster.ledger.group import GroupCommitter
-from cognify_dagster.ledger.store import Segment, StoredEntry, StoredPayload
+from cognify_dagster.ledger.store import ForgetfulStore, Segment, StoredEntry, StoredPayload, TombstoneStore
 from tests.ledger.drafts import MINUTE, ORIGIN, START, Clock, draft
 
 ROOT = Path(__file__).parents[2]
@@ -391,6 +391,32 @@ class StoreSuite:
         check_tree(store)
         assert backend.raw(store) != before  # entry 600 came in between
         assert ledger.view().size == 601
+
+    def test_what_is_kept_of_a_detached_entry_can_forget_its_facts_and_nothing_else(
+        self, backend: Backend, ledger: Ledger
+    ) -> None:
+        """The digest of erased facts would still tell whether somebody guessed them."""
+        store = ledger.store
+        ledger.append_many([draft(n) for n in range(300)])
+        entries, payloads = rows(store)
+        store.detach(Segment(0, 256, MANIFEST))
+        assert isinstance(store, ForgetfulStore)
+        assert isinstance(store, TombstoneStore)
+        before = store.tombstones(0, 300)
+        store.forget([3, 200, 299, 1_000])  # the last two are not detached: nothing is kept of them to forget
+        store.forget([3])
+        again = backend.reopen(store)
+        assert isinstance(again, TombstoneStore)
+        assert again.tombstones(0, 300) == [
+            stone._replace(facts_digest=None) if stone.seq in (3, 200) else stone for stone in before
+        ]
+        assert list(store.payloads(256, 300)) == payloads[256:]
+        assert ledger.append(draft(4)).duplicate
+        with pytest.raises(IdempotencyConflict, match=r"entry 3 .*was erased"):
+            ledger.append(draft(3))
+        erased = [p._replace(salt=None, facts_digest=None, data=None) if p.seq in (3, 200) else p for p in payloads]
+        store.attach(Segment(0, 256, MANIFEST), entries[:256], erased[:256])
+        assert rows(store) == (entries, erased)
 
     def test_a_ledger_whose_every_entry_is_archived_goes_on(self, ledger: Ledger) -> None:
         ledger.append_many([draft(n) for n in range(256)])

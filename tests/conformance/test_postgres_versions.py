@@ -16,7 +16,7 @@ from cognify_dagster.ledger import Ledger, LedgerUnreadable
 from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.postgres import connection, schema, upkeep
 from cognify_dagster.ledger.postgres.connection import Place, preflight
-from cognify_dagster.ledger.postgres.setup import FUNCTIONS
+from cognify_dagster.ledger.postgres.earlier import FUNCTIONS
 from tests.conformance.postgres_server import NewLedger, Server
 from tests.ledger.drafts import ORIGIN, START, draft
 from tests.ledger.founded_postgres import found, signed

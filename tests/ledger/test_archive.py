@@ -20,7 +20,7 @@ from cognify_dagster.ledger.archive.detaching import ArchivedStore, due_segments
 from cognify_dagster.ledger.archive.format import MANIFEST, PAYLOAD_TYPE
 from cognify_dagster.ledger.archive.reader import open_archive
 from cognify_dagster.ledger.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
-from cognify_dagster.ledger.store import Store, StoredPayload
+from cognify_dagster.ledger.store import Store, StoredPayload, TombstoneStore
 from tests.ledger.archive_world import (
     KEY_ID,
     ORIGIN,
@@ -506,7 +506,7 @@ def test_what_was_erased_while_detached_does_not_come_back(ledger: Any, tmp_path
     both: Store = ArchivedStore(ledger, [archive])
     record(both, "payload_erased", {"seq": 20, "seqs": [20, 21], "basis": "Art. 17"})
     both.erase([20])  # 21 stayed in a copy of the archive that nobody reached
-    if isinstance(ledger, SqliteStore):  # what the database keeps of it is forgotten too
+    if isinstance(ledger, TombstoneStore):  # what the database keeps of it is forgotten too
         assert [stone.facts_digest is None for stone in ledger.tombstones(20, 22)] == [True, False]
     assert b'"n":20,' not in (tmp_path / "0/payloads/000").read_bytes()
     again = opened(tmp_path / "0")

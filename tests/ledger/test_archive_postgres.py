@@ -40,6 +40,7 @@ from tests.ledger.archive_world import (
     fill,
     leaves,
     log_key,
+    opened,
 )
 from tests.ledger.drafts import draft
 
@@ -103,6 +104,24 @@ def test_segments_leave_postgres_and_come_back(tmp_path: Path, new: list[NewLedg
         attach(store, archive)
     assert (list(store.entries(0, 601)), list(store.payloads(0, 601))) == before
     checkpoint(store)
+
+
+def test_what_is_erased_in_an_archive_is_forgotten_by_the_database(tmp_path: Path, new: list[NewLedger]) -> None:
+    store = postgres(new)
+    copy_ledger(sqlite(tmp_path / "a.sqlite", 300), store)
+    archive = export(store, tmp_path / "0", 0, 256)
+    detach(store, archive)
+    both = ArchivedStore(store, [archive])
+    erase(both, 20)
+    checkpoint(both)
+    gone = [stone.seq for stone in store.tombstones(0, 256) if stone.facts_digest is None]
+    assert gone == [9, 20]
+    report = Ledger(both).verify(TRUST)
+    assert (report.outcome, report.findings, report.erased) == (Outcome.HOLDS, (), 2)
+    attach(store, opened(tmp_path / "0"))
+    assert [
+        row.seq for row in store.payloads(0, 256) if (row.salt, row.facts_digest, row.data) == (None, None, None)
+    ] == gone
 
 
 def test_a_dump_of_postgres_restores_anywhere(tmp_path: Path, new: list[NewLedger]) -> None:

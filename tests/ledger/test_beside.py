@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from cognify_dagster.ledger import Ledger, Outcome, Report, SqliteStore, TrustFile
 from cognify_dagster.ledger.archive.detaching import ArchivedStore
 from cognify_dagster.ledger.archive.reader import Archive
+from cognify_dagster.ledger.entry import seal_body
 from cognify_dagster.ledger.store import DerivedStore, StoredPayload
 from cognify_dagster.ledger.verification import erasures, parts
-from cognify_dagster.ledger.verification.scan import ranges
+from cognify_dagster.ledger.verification.scan import Depth, ranges
 from cognify_dagster.ledger.verification.state import StateFile
 from tests.ledger import archive_world as world
 from tests.ledger.drafts import draft
@@ -90,10 +92,98 @@ def test_each_column_of_a_tombstone_is_compared_with_the_archive(
     assert any(text.startswith(finding) for text in messages(report)), messages(report)
 
 
+# --- the search index of archived entries ---
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (
+            "INSERT INTO entry_subject VALUES ('model/m1', 3)",
+            "entry 3: the search index leads from 'model/m1' to it, but",
+        ),
+        (
+            "INSERT INTO entry_subject VALUES ('model/hidden', 100)",
+            "entry 100: the search index leads from 'model/hidden'",
+        ),
+        ("INSERT INTO entry_subject VALUES (x'ff', 100)", "entry 100: the search index leads from b'\\xff' to it, but"),
+        (
+            "UPDATE entry_subject SET seq = 250 WHERE subject = 'model/m0' AND seq = 255",
+            "entry 255: the search index does not lead from 'model/m0' to it",
+        ),
+        (
+            "DELETE FROM entry_subject WHERE seq = 253",
+            "entry 253: the search index does not lead from 'model/m1' to it",
+        ),
+    ],
+)
+def test_the_index_of_subjects_is_compared_with_the_archive(
+    archived: tuple[Path, Archive], tmp_path: Path, change: str, finding: str
+) -> None:
+    """The next entry about a subject takes its head from there."""
+    for depth in (Depth(), Depth(payloads=False)):
+        report = Ledger(damaged(archived, tmp_path, change)).verify(TRUST, depth=depth)
+        assert report.outcome is Outcome.TAMPERED
+        assert any(text.startswith(finding) for text in messages(report)), messages(report)
+
+
+def test_the_index_may_leave_out_what_a_later_entry_stands_for(tmp_path: Path) -> None:
+    """Detached one after the other, with entries in between that are in no complete block yet."""
+    store = SqliteStore.create(tmp_path / "ledger.sqlite", world.ORIGIN)
+    archives = []
+    for number, size in enumerate((300, 530, 600)):
+        world.fill(store, size)
+        for offset, rare in enumerate(("model/once", f"model/in-{number}")):
+            body = seal_body(world.ORIGIN, world.draft(9_000 + size + offset, subjects=(rare, "policy")))
+            store.append(body, world.START_US, None)
+        world.checkpoint(ArchivedStore(store, archives))
+        if number:
+            archives.append(world.export(store, tmp_path / str(number), 256 * (number - 1), 256 * number))
+            world.detach(store, archives[-1])
+            world.checkpoint(ArchivedStore(store, archives))
+        report = Ledger(ArchivedStore(store, archives)).verify(TRUST)
+        assert (report.outcome, report.findings) == (Outcome.HOLDS, ())
+    db = sqlite3.connect(tmp_path / "ledger.sqlite")
+    kept = db.execute("SELECT seq, subject FROM entry_subject WHERE seq < 512 ORDER BY 1").fetchall()
+    db.close()
+    assert kept, "some rows stay"
+    assert len(kept) < 512, "most were left out"
+    world.attach(store, archives[1])
+    assert Ledger(ArchivedStore(store, archives)).verify(TRUST).outcome is Outcome.HOLDS
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("DELETE FROM entry_subject WHERE seq = 7", "entry 7: the search index does not lead from 'model/m1' to it"),
+        ("INSERT INTO entry_subject VALUES ('policy', 7)", "entry 7: the search index leads from 'policy' to it, but"),
+        ("SELECT 1", None),
+    ],
+)
+def test_the_index_in_postgres_is_compared_with_the_archive(tmp_path: Path, change: str, text: str | None) -> None:
+    from tests.conformance.postgres_server import postgres_ledger
+
+    with postgres_ledger(world.ORIGIN) as place:
+        store = place.open()
+        world.fill(store, 300)
+        world.checkpoint(store)
+        archive = world.export(store, tmp_path / "0", 0, 256)
+        world.detach(store, archive)
+        world.checkpoint(ArchivedStore(store, [archive]))
+        place.overpower(change)
+        report = Ledger(ArchivedStore(store, [archive])).verify(TRUST)
+        if text is None:
+            assert (report.outcome, report.findings) == (Outcome.HOLDS, ())
+        else:
+            assert report.outcome is Outcome.TAMPERED
+            assert any(item.startswith(text) for item in messages(report)), messages(report)
+
+
 def test_without_the_archive_it_is_said_that_tombstones_were_not_compared(archived: tuple[Path, Archive]) -> None:
     report = Ledger(SqliteStore(archived[0], read_only=True)).verify(TRUST)
     assert report.outcome is Outcome.UNREADABLE
-    text = "the tombstones of the archived entries 0..255 were not compared with the archive: not all of their archives"
+    text = "the tombstones and index rows of the archived entries 0..255 were not compared with the archive: not all of their archives"
     assert any(note.startswith(text) for note in report.notes)
 
 
@@ -204,6 +294,27 @@ def test_an_erasure_that_is_being_carried_out_raises_no_alarm(erased: tuple[Ledg
     store.payloads = payloads  # type: ignore[method-assign]
     assert Ledger(store).verify(trust).outcome is Outcome.HOLDS
     assert len(seen) == 2
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_digest_that_the_database_kept_of_erased_facts_is_found(
+    archived: tuple[Path, Archive], tmp_path: Path
+) -> None:
+    """The payload went from the archive, but the process was killed before the database forgot what it kept of it."""
+    shutil.copy(archived[0], tmp_path / "ledger.sqlite")
+    shutil.copytree(archived[1].folder, tmp_path / "segment")
+    store = SqliteStore(tmp_path / "ledger.sqlite")
+    both = ArchivedStore(store, [world.opened(tmp_path / "segment")])
+    world.record(both, "payload_erased", {"seqs": [30, 31], "basis": "Art. 17"})
+    (archive,) = both._archives.values()
+    archive.erase([30])
+    both.erase([31])
+    world.checkpoint(both)
+    report = Ledger(both).verify(TRUST)
+    assert (report.outcome, [item.seq for item in report.findings]) == (Outcome.UNPROVEN, [30])
+    assert "keeps the digest of its facts although entry 260 erased them" in messages(report)[0]
+    both.erase([30])
+    assert Ledger(both).verify(TRUST).outcome is Outcome.HOLDS
 
 
 # --- values of wrong types ---

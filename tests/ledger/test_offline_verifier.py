@@ -22,7 +22,9 @@ import pytest
 from cognify_dagster.ledger import Checkpoint, ProofFile, TrustFile, VerifierKey, canonical_json, leaf_hash, sign_note
 from cognify_dagster.ledger import offline_verifier as ov
 from cognify_dagster.ledger.merkle import inclusion_proof, merkle_root, root_at
+from cognify_dagster.ledger.mldsa import private_key
 from cognify_dagster.ledger.note import COSIGNATURE
+from cognify_dagster.ledger.quorum import cosign, cosigner_key
 from cognify_dagster.records import Workload
 from tests.ledger import bundle_factory as bf
 
@@ -359,6 +361,76 @@ def test_witness_quorum(tmp_path: Path) -> None:
         VerifierKey("w2.example/w", bf.raw_public("w2"), COSIGNATURE).key_id + b"\0" * 72
     ).decode() + "\n"  # fmt: skip
     assert code(bf.export(world, tmp_path / "b", anchor_seq=anchor, note=forged), trust) == TAMPERED
+
+
+def post_quantum(note: str, name: str, seed: bytes, time_s: int = 1_760_000_100) -> tuple[str, VerifierKey]:
+    """Add an ML-DSA-44 cosignature to a note; return the note and the witness's key."""
+    text = note[: note.rindex("\n\n") + 1]
+    secret = private_key(seed)
+    return note + cosign(text, name, secret, time_s), cosigner_key(name, secret)
+
+
+def test_an_ml_dsa_cosignature_is_said_not_to_be_checked_and_never_counts(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography.hazmat.primitives.asymmetric.mldsa")
+    world = bf.tell(tmp_path / "w")
+    anchor = world.anchor()
+    note = world.ledger.sign_checkpoint()
+    both, key = post_quantum(bf.cosign(note, "w1.example/w", "w1"), "pq.example/w", b"q" * 32)
+    head, tail = both.rsplit("— pq.example/w ", 1)
+    flipped = bytearray(base64.b64decode(tail))
+    flipped[400] ^= 1
+    forged = f"{head}— pq.example/w {base64.b64encode(bytes(flipped)).decode()}\n"
+    short = f"{head}— pq.example/w {base64.b64encode(bytes(flipped[:76])).decode()}\n"
+    w1 = VerifierKey("w1.example/w", bf.raw_public("w1"), COSIGNATURE)
+    logs, genesis = (world.signer.verifier,), world.ledger.view(1).entries[0].entry.leaf
+    groups = {"either": (("either", 1, ("w1", "pq")),), "each": (("each", 2, ("w1", "pq")),)}
+
+    def report(text: str, quorum: str, named: bool = True) -> dict[str, Any]:
+        witnesses = (("w1", w1), ("pq", key)) if named else (("w1", w1),)
+        trust = TrustFile(logs, genesis, witnesses, groups.get(quorum, ()), quorum).text()
+        return ov.verify_bundle(bf.export(world, tmp_path / "b", anchor_seq=anchor, note=text), trust)
+
+    said = "the ML-DSA-44 cosignature of pq.example/w"
+    for text in (both, forged, short):
+        for quorum, level, expected in (
+            ("none", "L1", HOLDS),
+            ("w1", "L2", HOLDS),
+            ("either", "L2", HOLDS),
+            ("each", "L1", UNPROVEN),
+            ("pq", "L1", UNPROVEN),
+        ):
+            got = report(text, quorum)
+            assert (got["exit_code"], got["level"]) == (expected, level), (quorum, got["findings"])
+            assert got["not_checked"].count(said) == 1
+            assert [item["witness"] for item in got["checkpoint"]["witnesses"]] == ["w1"]
+            if expected:
+                (finding,) = got["findings"]
+                assert finding["message"] == f"the witness quorum {quorum!r} is not met without ML-DSA"
+    assert f"  - {said}\n" in ov.report_text(report(both, "w1"))
+    unknown = report(both, "w1", named=False)  # of a witness that the trust file does not name: said all the same
+    assert (unknown["exit_code"], unknown["not_checked"].count(said)) == (HOLDS, 1)
+    assert said not in report(note, "none")["not_checked"]
+
+
+def test_a_classic_cosignature_is_checked_whatever_its_length(tmp_path: Path) -> None:
+    """A line of a known Ed25519 key cannot pass for one that is not checked."""
+    world = bf.tell(tmp_path / "w")
+    anchor = world.anchor()
+    note = world.ledger.sign_checkpoint()
+    identity = VerifierKey("w2.example/w", bf.raw_public("w2"), COSIGNATURE).key_id
+    text = f"{note}— w2.example/w {base64.b64encode(identity + bytes(2428)).decode()}\n"
+    assert code(bf.export(world, tmp_path / "b", anchor_seq=anchor, note=text), witnessed(world, "two")) == TAMPERED
+
+
+@pytest.mark.parametrize("cut", [1, 1280])
+def test_an_ml_dsa_key_of_another_length_is_no_key(tmp_path: Path, cut: int) -> None:
+    world = bf.tell(tmp_path / "w")
+    raw = bytes([6]) + b"k" * (1312 - cut)
+    identity = hashlib.sha256(b"pq.example/w\n" + raw).digest()[:4].hex()
+    line = f"witness pq pq.example/w+{identity}+{base64.b64encode(raw).decode()}\n"
+    trust = world.trust().replace("quorum none", line + "quorum none")
+    assert line in trust
+    assert code(bf.export(world, tmp_path / "b", anchor_seq=world.anchor()), trust) == UNREADABLE
 
 
 # --- people, keys, policy ---

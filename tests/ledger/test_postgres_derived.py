@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from cognify_dagster.ledger import Ledger, LedgerError, LedgerUnreadable, Outcome
 from cognify_dagster.ledger.entry import seal_body
+from cognify_dagster.ledger.postgres import earlier, setup
 from cognify_dagster.ledger.postgres.store import init_postgres
 from cognify_dagster.ledger.store import DerivedStore, Segment
 from tests.conformance.postgres_server import NewLedger, postgres_ledger
@@ -94,6 +98,119 @@ def test_a_change_past_the_guards_is_found(place: NewLedger, statement: str) -> 
     place.overpower(statement)
     found = place.open().check_derived()
     assert any(re.search(CHANGES[statement], text) for _, text in found), found
+
+
+OVERLOADED = """
+CREATE FUNCTION append(v_body bytea) RETURNS bigint LANGUAGE plpgsql AS $f$ BEGIN RETURN 1; END $f$
+"""
+REDIRECTED = "ALTER FUNCTION add_checkpoint(bigint, bytea) SET search_path = elsewhere, pg_catalog, pg_temp"
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [(OVERLOADED, "function append is there 2 times"), (REDIRECTED, "function add_checkpoint is not as")],
+)
+def test_a_second_form_and_another_search_path_are_found(place: NewLedger, statement: str, text: str) -> None:
+    """With its text untouched a function would work on other tables; a second form could hide what was done to the first."""
+    place.overpower(statement)
+    assert any(text in found for _, found in place.open().check_derived())
+
+
+# --- after an upgrade, before `init` was run again ---
+
+
+def older() -> str:
+    """The SQL as an earlier release might have had it: without a function and a trigger of today, with another text."""
+    sql = earlier.current()
+    begin = sql.index("CREATE OR REPLACE FUNCTION forget(")
+    sql = sql[:begin] + sql[sql.index("CREATE OR REPLACE FUNCTION detach(") :]
+    trigger = re.search(r"CREATE OR REPLACE TRIGGER only_forget .*?TRIGGER only_forget;", sql)
+    assert trigger is not None
+    return sql.replace(trigger[0], "").replace("the tree cache misses node", "the cache of the tree misses node")
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[NewLedger]:
+    """A founded ledger that an earlier release set up, seen by this one."""
+    sql = older()
+    with monkeypatch.context() as patch:
+        patch.setattr(earlier, "current", lambda: sql)
+        patch.setattr(setup, "_EXECUTE", {**setup._EXECUTE, "eraser": ("erase(bigint[])",)})
+        made = NewLedger(ORIGIN)
+        fill(made)
+        assert made.open().check_derived() == []
+    try:
+        yield made
+    finally:
+        made.drop()
+
+
+def test_a_server_that_waits_for_init_after_an_upgrade_is_told_what_to_do(
+    behind: NewLedger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(earlier, "releases", lambda: {"0.2.0": "nothing", "0.1.0": older()})
+    ((seq, text),) = behind.open().check_derived()
+    assert seq is None
+    assert text.startswith(
+        "outdated: the server's functions and guards are those of release 0.1.0; run `cognify ledger init"
+    )
+    report = Ledger(behind.open()).verify()
+    assert (report.outcome, [item.outcome for item in report.findings]) == (Outcome.UNPROVEN, [Outcome.UNPROVEN])
+    with pytest.raises(LedgerUnreadable, match=r"older than this release; run `cognify ledger init --url`"):
+        behind.open().forget([1])
+    init_postgres(behind.server.url(), ORIGIN, schema=behind.schema)
+    assert behind.open().check_derived() == []
+    behind.open("eraser").forget([1])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE OR REPLACE FUNCTION ledger_size() RETURNS bigint STABLE LANGUAGE plpgsql SET search_path = pg_catalog, "
+        '"@schema@", pg_temp AS $f$ BEGIN RETURN 7; END $f$',
+        "ALTER TABLE entry DISABLE TRIGGER no_update",
+        "CREATE FUNCTION help() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "UPDATE writer SET kinds = kinds || ARRAY['package']",
+        "GRANT INSERT ON entry TO PUBLIC",
+    ],
+)
+def test_a_change_is_tampering_whatever_release_set_the_server_up(
+    behind: NewLedger, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(earlier, "releases", lambda: {"0.1.0": older()})
+    switched = "DISABLE TRIGGER" in statement
+    if switched:
+        behind.overpower("SELECT 1")
+        behind.sql(f"ALTER EVENT TRIGGER {behind.schema}_guard_ddl DISABLE", statement)
+    else:
+        behind.overpower(statement.replace("@schema@", behind.schema))
+    assert Ledger(behind.open()).verify().outcome is Outcome.TAMPERED
+
+
+def test_the_sql_of_a_release_that_is_not_known_is_no_excuse_but_the_way_out_is_named(behind: NewLedger) -> None:
+    """Before the first release there is no earlier one to compare with."""
+    report = Ledger(behind.open()).verify()
+    assert report.outcome is Outcome.TAMPERED
+    assert any(
+        "If this package was upgraded since the server was set up, run `cognify ledger init --url`" in item.message
+        for item in report.findings
+    )
+    init_postgres(behind.server.url(), ORIGIN, schema=behind.schema)
+    assert behind.open().check_derived() == []
+
+
+def test_a_release_keeps_its_sql_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "releases"
+    monkeypatch.setattr(earlier, "FOLDER", folder)
+    assert earlier.releases() == {}
+    for version in ("0.9.0", "0.10.0", "0.10.0"):
+        assert earlier.keep(version, folder).read_text(encoding="utf-8") == earlier.current()
+    assert list(earlier.releases()) == ["0.10.0", "0.9.0"]
+    (folder / "0.9.0.sql").write_text("other", encoding="utf-8")
+    with pytest.raises(LedgerError, match="never changes"):
+        earlier.keep("0.9.0", folder)
+    with pytest.raises(LedgerError, match="no version"):
+        earlier.keep("../0.9.0", folder)
 
 
 def test_a_guard_that_is_off_is_found(place: NewLedger) -> None:

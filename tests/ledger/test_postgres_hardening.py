@@ -20,6 +20,7 @@ from cognify_dagster.ledger import (
 )
 from cognify_dagster.ledger.entry import payload_commitment, seal_body
 from cognify_dagster.ledger.postgres.store import PostgresStore, init_postgres
+from cognify_dagster.ledger.store import Segment
 from tests.conformance.postgres_server import NewLedger, postgres_ledger, shared_server
 from tests.ledger.drafts import ORIGIN, START, draft
 
@@ -210,6 +211,36 @@ def test_the_owner_is_held_up_too(place: NewLedger, statement: str, replica: boo
         place.sql(*first, f"SET ROLE {place.setup.roles['owner']}", statement.replace("@schema@", place.schema))
     assert found.value.sqlstate in ("CG009", "42501"), found.value
     assert place.sql("SELECT * FROM entry ORDER BY seq") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "leaf = idem",
+        "time_us = 1",
+        "idem = leaf",
+        "facts_digest = leaf",
+        "leaf = idem, facts_digest = NULL",
+        "seq = 999",
+    ],
+)
+def test_of_a_detached_entry_even_a_superuser_can_only_forget_the_digest(change: str) -> None:
+    import psycopg
+
+    with postgres_ledger(ORIGIN) as place:
+        store = place.open()
+        store.append_many([seal_body(ORIGIN, draft(number)) for number in range(257)], START)
+        store.detach(Segment(0, 256, "ab" * 32))
+        before = place.sql("SELECT * FROM detached ORDER BY seq")
+        with pytest.raises(psycopg.Error, match="only the facts digest can be forgotten"):
+            place.sql(f"UPDATE detached SET {change} WHERE seq = 5")
+        assert place.sql("SELECT * FROM detached ORDER BY seq") == before
+        place.sql("UPDATE detached SET facts_digest = NULL WHERE seq = 5")
+        with pytest.raises(LedgerError, match="lacks a role"):
+            place.open("writer").forget([6])
+        place.open("eraser").forget([6])
+        assert [stone.seq for stone in store.tombstones(0, 256) if stone.facts_digest is None] == [5, 6]
+        assert store.check_derived() == []
 
 
 def test_nobody_can_log_in_as_owner_and_no_role_may_write_tables(place: NewLedger) -> None:

@@ -33,7 +33,7 @@ from cognify_dagster.governance import (
 )
 from cognify_dagster.governance.people.authority import PERSON_SIGNED
 from cognify_dagster.governance.people.directory import directory
-from cognify_dagster.governance.people.enrol import _UNSIGNED
+from cognify_dagster.governance.signing.acts import UNSIGNED
 from cognify_dagster.governance.signing.keys import public_key
 from cognify_dagster.governance.signing.statements import act_statement, sign_act
 from cognify_dagster.ledger import Draft, Entry, canonical_json
@@ -88,7 +88,7 @@ class Pair:
 
     def enrolment(self, workload: Workload, by: PersonalKey, **changed: Any) -> Record:
         return self.signed(
-            WorkloadEnrolled(workload=workload, enrolled_by=changed.pop("claimed", by.person), envelope=_UNSIGNED),
+            WorkloadEnrolled(workload=workload, enrolled_by=changed.pop("claimed", by.person), envelope=UNSIGNED),
             by,
             **changed,
         )
@@ -244,7 +244,7 @@ def test_whoever_may_enrol_machines_now_their_machines_may_write(pair: Pair, tmp
     pat = Person(person="person/pat", name="Pat", roles=("workspace_admin",), keys=(key,))
     pair.step(lambda: enrol_person(ws, pat, new, vera))
     target = pair.workload("pats", 41, "package")
-    record: Record = WorkloadEnrolled(workload=target, enrolled_by="person/pat", envelope=_UNSIGNED)
+    record: Record = WorkloadEnrolled(workload=target, enrolled_by="person/pat", envelope=UNSIGNED)
     facts = {"role": "workspace_admin", "meaning": "yes", "head": ws.ledger.view().checkpoint()}
     statement = act_statement(record, ledger=pair.origin, person="person/pat", key_id=key.key_id, **facts)  # type: ignore[arg-type]
     envelope = Envelope.model_validate(asserted(statement, "ES256", key))
@@ -290,7 +290,7 @@ def test_acts_that_say_nothing_postgres_can_follow_admit_nobody(pair: Pair) -> N
     for record in (pair.enrolment(target, stranger), pair.enrolment(taken, ada), pair.enrolment(false_id, finn)):
         assert pair.ignored(lambda record=record: pair.world.write(record)) == before  # type: ignore[misc]
     revoked = KeyRevoked(
-        holder="workload/own", key_id=taken.key.key_id, reason="x", revoked_by=stranger.person, envelope=_UNSIGNED
+        holder="workload/own", key_id=taken.key.key_id, reason="x", revoked_by=stranger.person, envelope=UNSIGNED
     )
     assert pair.ignored(lambda: pair.world.write(pair.signed(revoked, stranger))) == before
 
@@ -312,7 +312,7 @@ def test_postgres_cannot_check_signatures_and_governance_still_judges(pair: Pair
     enrol_workload(pair.world.workspace, third, ada)
     pair.sync()
     revoked = KeyRevoked(
-        holder="workload/serve", key_id=third.key.key_id, reason="x", revoked_by="person/vera", envelope=_UNSIGNED
+        holder="workload/serve", key_id=third.key.key_id, reason="x", revoked_by="person/vera", envelope=UNSIGNED
     )
     assert not pair.ignored(lambda: pair.world.write(pair.signed(revoked, vera)))[third.key.key_id, "package"]
     fourth = pair.workload("serve", 17, "package")

@@ -418,3 +418,16 @@ def test_triggers_guard_what_a_detached_segment_leaves(ledger: Ledger, statement
         db.execute(statement)
     assert "\n".join(db.iterdump()) == before
     db.close()
+
+
+def test_reads_of_a_held_snapshot_see_one_state_and_their_errors_stay_themselves(tmp_path: Path) -> None:
+    store = SqliteStore.create(tmp_path / "l.sqlite", ORIGIN)
+    other = Ledger(SqliteStore(tmp_path / "l.sqlite"))
+    with store.held() as db:
+        assert store.size() == 0
+        assert db.in_transaction
+    other.append(draft(0))
+    assert store.size() == 1
+    with pytest.raises(LedgerUnreadable, match="no such column"), store.held(), store._session() as handle:
+        handle.db.execute("SELECT absent FROM meta")
+    assert store.size() == 1

@@ -30,6 +30,7 @@ from cognify_dagster.ledger import (
     LogSigner,
     Report,
     SqliteStore,
+    Store,
     TrustFile,
     VerifierKey,
     canonical_json,
@@ -42,7 +43,9 @@ from cognify_dagster.ledger.archive.reader import open_archive
 from cognify_dagster.ledger.verification.scan import Depth
 from cognify_dagster.ledger.verification.state import StateFile
 from cognify_dagster.ledger.witness import AddCheckpoint, Witness, WitnessKey, WitnessStore
+from tests.conformance.postgres_server import NewLedger, Server
 from tests.ledger.archive_world import MANIFEST_KEYS, SIGNER
+from tests.ledger.writer import open_store
 
 ROOT = Path(__file__).parents[2]
 ORIGIN = "bank.example/demo/soak"
@@ -61,10 +64,13 @@ class Soak:
     alarms: list[str] = field(default_factory=list)
     seconds: float = 0.0
     size: int = 0
+    server: Server | None = None
+    """A Postgres server of its own, which is stopped in mid-write now and then; the ledger is a SQLite file without it."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.path = self.folder / "ledger.sqlite"
+        self.place = NewLedger(ORIGIN, self.server) if self.server is not None else None
+        self.address = str(self.folder / "ledger.sqlite") if self.place is None else self.place.url()
         self.cut = 65_536 if self.entries >= 400_000 else max(256, self.entries // 6 // 256 * 256)
         self.archives: dict[int, Path] = {}
         self.checked: dict[Path, Any] = {}
@@ -72,17 +78,21 @@ class Soak:
         self.published: list[VerifierKey] = []
         self.genesis: bytes | None = None
         self.erased: set[int] = set()
-        SqliteStore.create(self.path, ORIGIN)
+        if self.place is None:
+            SqliteStore.create(self.address, ORIGIN)
         self.witness_key = WitnessKey.create(self.folder / "witness.key", "witness.example/audit")
         WitnessStore.create(self.folder / "witness.sqlite", self.witness_key.verifier)
         self.rotate()
 
     # --- everything is opened anew each time, as after a restart ---
 
+    def rows(self) -> Store:
+        """The database alone."""
+        return open_store(self.address)
+
     def store(self) -> ArchivedStore:
-        store = SqliteStore(self.path)
         archives = [self.opened(path) for path in self.archives.values()]
-        return ArchivedStore(store, archives)
+        return ArchivedStore(self.rows(), archives)
 
     def opened(self, folder: Path) -> Any:
         """An archive, all its files checked; once until the next whole verification, since that reads every byte."""
@@ -106,7 +116,7 @@ class Soak:
         """Two processes append at once while a verifier reads."""
         share = max(1, count // WRITERS)
         batch = str(max(10, min(500, share // 4)))
-        command = [sys.executable, "-m", "tests.soak.writer", str(self.path)]
+        command = [sys.executable, "-m", "tests.soak.writer", self.address]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         writers = [
             subprocess.Popen(
@@ -118,6 +128,13 @@ class Soak:
             )
             for at in range(WRITERS)
         ]
+        if self.server is not None and round_ % 5 == 3:
+            before = self.rows().size()
+            while self.rows().size() == before and any(writer.poll() is None for writer in writers):
+                time.sleep(0.02)
+            self.server.stop_at_once()
+            self.server.start()
+            self.done["server stops in mid-write"] += 1
         while any(writer.poll() is None for writer in writers):
             if self.genesis is not None:
                 self.judge("verified while others wrote", self.verify(since=True))
@@ -128,7 +145,7 @@ class Soak:
             self.done["entries by writer processes"] += int(output)
             self.done["writer processes"] += 1
         if self.genesis is None:
-            self.genesis = next(SqliteStore(self.path).entries(0, 1)).leaf
+            self.genesis = next(iter(self.rows().entries(0, 1))).leaf
 
     def record(self, ledger: Ledger, kind: str, facts: dict[str, Any]) -> Any:
         """An entry about the ledger itself."""
@@ -146,7 +163,7 @@ class Soak:
         self.published = list(dict.fromkeys([*self.published, *signer.verifiers]))
         if self.genesis is not None:
             old, new = self.published[-2:]
-            size = SqliteStore(self.path).size()
+            size = self.rows().size()
             facts = {"new": str(new), "old": str(old), "overlap_until_size": size + self.entries}
             self.record(self.ledger(), "log_key_rotated", facts)
             self.done["key rotations"] += 1
@@ -251,8 +268,8 @@ class Soak:
         self.size, self.seconds = last.size, time.monotonic() - began
         return self
 
-    def text(self) -> str:
-        """The page."""
+    def result(self) -> str:
+        """Where and when it ran, what was done, and every alarm."""
         cpu = next(
             (
                 line.split(":", 1)[1].strip()
@@ -262,16 +279,12 @@ class Soak:
             platform.processor(),
         )
         lines = "".join(f"| {what} | {count:,} |\n" for what, count in sorted(self.done.items()))
-        alarms = "".join(f"- {alarm}\n" for alarm in self.alarms[:50]) or "None.\n"
-        return f"""# Soak
-
-`make soak` writes honest entries with several processes and restarts, rotates the log key, erases payloads, detaches archive
-segments and puts some back, has every checkpoint cosigned by a witness, and verifies all the time: incrementally, also while
-others write, and now and then the whole ledger with its archives. Nothing dishonest happens, so every finding would be a false
-alarm. A small one runs with the tests (`tests/soak`). `make soak SOAK_ENTRIES=…` chooses the size; only a run of a million replaces this page.
-
-Result of {datetime.now(timezone.utc).date().isoformat()}, on {os.cpu_count()} cores ({cpu}), {platform.system()}, Python
-{platform.python_version()}, SQLite {sqlite3.sqlite_version}:
+        alarms = "".join(f"\n- {alarm}" for alarm in self.alarms[:50]) or "none.\n"
+        database = f"SQLite {sqlite3.sqlite_version}"
+        if self.server is not None:
+            database = "PostgreSQL " + str(self.server.execute("SHOW server_version")[0][0]).split()[0]
+        return f"""Result of {datetime.now(timezone.utc).date().isoformat()}, on {os.cpu_count()} cores ({cpu}), {platform.system()}, Python
+{platform.python_version()}, {database}:
 
 | what | count |
 |---|---|
@@ -280,9 +293,27 @@ Result of {datetime.now(timezone.utc).date().isoformat()}, on {os.cpu_count()} c
 
 It took {self.seconds:,.0f} seconds, verification included; that is no measurement of speed.
 
-## Alarms
+Alarms: {alarms}"""
 
-{alarms}"""
+
+HEAD = """# Soak
+
+`make soak` writes honest entries with several processes and restarts, rotates the log key, erases payloads, detaches archive
+segments and puts some back, has every checkpoint cosigned by a witness, and verifies all the time: incrementally, also while
+others write, and now and then the whole ledger with its archives. Nothing dishonest happens, so every finding would be a false
+alarm. Small ones run with the tests (`tests/soak`). `make soak SOAK_ENTRIES=…` chooses the size; only a run of a million replaces the result in SQLite.
+`python -m tests.soak.soak --store postgres --entries …` does the same in Postgres, and stops the server at once, as in a crash, while writers are at work.
+"""
+SECTIONS = {"sqlite": "## In SQLite", "postgres": "## In Postgres"}
+
+
+def page(old: str, store: str, result: str) -> str:
+    """Return the page with a new result of one store; that of the other one stays."""
+    kept = {
+        name: old.partition(f"\n{title}\n")[2].partition("\n## ")[0].strip("\n") for name, title in SECTIONS.items()
+    }
+    kept[store] = result.strip("\n")
+    return HEAD + "".join(f"\n{title}\n\n{kept[name]}\n" for name, title in SECTIONS.items() if kept[name])
 
 
 def main() -> int:
@@ -290,16 +321,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=int(os.environ.get("SOAK_ENTRIES", "1000000")))
     parser.add_argument("--write", type=Path, help="the page to write the result to")
+    parser.add_argument("--store", choices=sorted(SECTIONS), default="sqlite")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=arguments.folder))
+    server = Server() if arguments.store == "postgres" else None
     try:
-        soak = Soak(folder, arguments.entries).run()
+        soak = Soak(folder, arguments.entries, server=server).run()
+        result = soak.result()
     finally:
+        if server is not None:
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
     if arguments.write:
-        arguments.write.write_text(soak.text(), encoding="utf-8")
-    print(soak.text())
+        old = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else ""
+        arguments.write.write_text(page(old, arguments.store, result), encoding="utf-8")
+    print(result)
     return 1 if soak.alarms else 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 
-from cognify_dagster.ledger import Draft, Ledger, canonical_json
+from cognify_dagster.ledger import Draft, Ledger, LedgerUnreadable, Store, canonical_json
 from tests.ledger.writer import open_store
 
 
@@ -24,10 +25,22 @@ def draft(name: str, number: int) -> Draft:
     )
 
 
+def opened(address: str, patience_s: float = 30.0) -> Store:
+    """The ledger; while its server is starting again, wait for it."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return open_store(address)
+        except LedgerUnreadable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def main() -> None:
     """Append entries first..past under a name; print how many were new."""
     address, name, first, past, batch = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-    ledger = Ledger(open_store(address))
+    ledger = Ledger(opened(address))
     new = 0
     for start in range(first, past, batch):
         drafts = [draft(name, number) for number in range(start, min(past, start + batch))]

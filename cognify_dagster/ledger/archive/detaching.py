@@ -8,6 +8,7 @@ that what the store holds is always one stretch; what was erased never comes bac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from cognify_dagster.ledger.archive.format import CUT, erasures
@@ -19,6 +20,8 @@ from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.store import (
     DerivedStore,
     ForgetfulStore,
+    HoldingStore,
+    IndexedStore,
     Receipt,
     ReopenableStore,
     Segment,
@@ -178,6 +181,10 @@ class ArchivedStore:
         if low < end:
             yield None, low, end
 
+    def held(self) -> AbstractContextManager[object]:
+        """See `HoldingStore.held`."""
+        return self.store.held() if isinstance(self.store, HoldingStore) else nullcontext()
+
     @property
     def origin(self) -> str:
         """The origin of the ledger."""
@@ -248,6 +255,10 @@ class ArchivedStore:
     def tombstones(self, start: int, end: int) -> list[Tombstone]:
         """See `TombstoneStore.tombstones`."""
         return self.store.tombstones(start, end) if isinstance(self.store, TombstoneStore) else []
+
+    def index_deviations(self, start: int, end: int, pairs: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """See `IndexedStore.index_deviations`."""
+        return self.store.index_deviations(start, end, pairs) if isinstance(self.store, IndexedStore) else []
 
     def check_derived(self) -> list[tuple[int | None, str]]:
         """See `DerivedStore.check_derived`."""

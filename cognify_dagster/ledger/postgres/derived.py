@@ -9,10 +9,10 @@ kept form stands in for them. Whoever replaces the server itself can answer anyt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cognify_dagster.ledger.postgres.schema import ACT_KINDS, FORMAT, HEADER, INNER, LOCK, triggers
+from cognify_dagster.ledger.postgres.schema import ACT_KINDS, FORMAT, HEADER, INNER, LOCK
 
 _KEPT = ("act", "writer")
 
@@ -51,6 +51,13 @@ END $f$;
 """
 
 _FUNCTION = re.compile(r'CREATE OR REPLACE FUNCTION (?:"\w+"\.)?(\w+)\((.*?)\$f\$(.*?)\$f\$', re.DOTALL)
+_SET = re.compile(r"SET (\w+) = (.+?)(?= SET | AS |$)")
+_TRIGGER = re.compile(r"ALTER TABLE (\w+) ENABLE ALWAYS TRIGGER (\w+)")
+_UPDATE = "run `cognify ledger init --url` with the same origin and schema, as a superuser, then verify again"
+REMEDY = f". If this package was upgraded since the server was set up, {_UPDATE}; if not, somebody changed it"
+OUTDATED = "outdated: "
+"""How a text begins about a server that was not brought up to date after an upgrade: less is proven, nothing is wrong."""
+Texts = tuple[str, Callable[[], Mapping[str, str]]]
 Rows = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 Found = tuple[int | None, str]
 
@@ -67,31 +74,38 @@ def check_meta(rows: Rows, origin: str) -> Iterator[Found]:
 
 
 def check_functions(rows: Rows, schema: str, sql: str) -> Iterator[Found]:
-    """Compare the functions with the text `sql` that this release would create; `meta` decides about the clock in it."""
+    """Compare the functions with the text `sql` that a release would create; `meta` decides about the clock in it."""
     wanted = {
-        name: (body, "SECURITY DEFINER" in head, sorted(re.findall(r"SET (\w+) =", head)))
+        name: (body, "SECURITY DEFINER" in head, sorted(_set(found) for found in _SET.findall(head)))
         for name, head, body in _FUNCTION.findall(sql)
     }
-    found = {
-        name: (body, definer, sorted(item.split("=", 1)[0] for item in config or ()))
-        for name, body, definer, config in rows(
-            "SELECT proname, prosrc, prosecdef, proconfig FROM pg_proc WHERE pronamespace = to_regnamespace(%s)",
-            (schema,),
-        )
-    }
+    found: dict[str, list[Any]] = {}
+    for name, body, definer, config in rows(
+        "SELECT proname, prosrc, prosecdef, proconfig FROM pg_proc WHERE pronamespace = to_regnamespace(%s)", (schema,)
+    ):
+        settings = sorted(_set(tuple(item.split("=", 1))) for item in config or ())
+        found.setdefault(name, []).append((body, definer, settings))
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found or name not in wanted:
-            yield None, f"function {name} is {'not there' if name in wanted else 'not one of this release'}"
-        elif found[name] != wanted[name]:
-            yield (
-                None,
-                f"function {name} is not as this release made it; run `cognify ledger init --url` if another release did",
-            )
+            text = "not there" if name in wanted else "not one of this release"
+        elif len(found[name]) > 1:
+            text = f"there {len(found[name])} times"
+        elif found[name] != [wanted[name]]:
+            text = "not as this release made it"
+        else:
+            continue
+        yield None, f"function {name} is {text}{REMEDY}"
 
 
-def check_guards(rows: Rows, schema: str) -> Iterator[Found]:
-    """Compare triggers, owners and rights with what `init_postgres` sets up."""
-    wanted = set(re.findall(r"ALTER TABLE (\w+) ENABLE ALWAYS TRIGGER (\w+)", triggers()))
+def _set(found: tuple[str, ...]) -> tuple[str, str]:
+    """A setting and its value, without quotes, which Postgres writes only around names that need them."""
+    name, value = found
+    return name, re.sub(r'["\s]', "", value)
+
+
+def check_triggers(rows: Rows, schema: str, sql: str) -> Iterator[Found]:
+    """Compare the triggers with those that the text `sql` would create."""
+    wanted = set(_TRIGGER.findall(sql))
     enabled = {
         (table, name): state
         for table, name, state in rows(
@@ -106,7 +120,36 @@ def check_guards(rows: Rows, schema: str) -> Iterator[Found]:
             what = (
                 "is not one of this release" if (table, name) not in wanted else "is off" if state else "is not there"
             )
-            yield None, f"trigger {name} of table {table} {what}"
+            yield None, f"trigger {name} of table {table} {what}{REMEDY}"
+
+
+def check_code(rows: Rows, schema: str, fill: Callable[[str], str], texts: Texts) -> list[Found]:
+    """Compare functions and triggers with this release's. If they are, all of them, those of an earlier release, that is what is
+    found: no tampering, but not what this release would prove either.
+
+    Args:
+        rows: runs a query.
+        schema: the ledger's schema.
+        fill: puts the ledger's own names into SQL.
+        texts: the SQL of this release, and what returns that of earlier ones by version.
+    """
+
+    def compare(sql: str) -> list[Found]:
+        return [*check_functions(rows, schema, sql), *check_triggers(rows, schema, sql)]
+
+    current, earlier = texts
+    found = compare(fill(current))
+    if found:
+        for version, text in earlier().items():
+            if not compare(fill(text)):
+                return [
+                    (None, f"{OUTDATED}the server's functions and guards are those of release {version}; {_UPDATE}")
+                ]
+    return found
+
+
+def check_rights(rows: Rows, schema: str) -> Iterator[Found]:
+    """Compare event triggers, owners and rights with what `init_postgres` sets up."""
     for name, state in rows(
         "SELECT evtname, evtenabled::text FROM pg_event_trigger WHERE evtname IN (%s, %s) AND evtenabled <> 'A'",
         (f"{schema}_guard_ddl", f"{schema}_guard_drop"),

@@ -34,7 +34,14 @@ CREATE TABLE IF NOT EXISTS writer (key_id text COLLATE "C" PRIMARY KEY, workload
 """
 
 # erased bytes leave the table files only when vacuum runs: make it come soon after an erasure
-SETTINGS = "ALTER TABLE payload SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0);"
+SETTINGS = "".join(
+    f"ALTER TABLE {table} SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0);"
+    for table in ("payload", "detached")
+)
+
+RETIRED = "DROP TRIGGER IF EXISTS no_update ON detached;"
+"""What an earlier state of this schema had and this one has not; dropped when a ledger is brought up to date. A release that takes
+a function or trigger away, or changes a function's parameters, adds the DROP here."""
 
 GUARDS = """
 CREATE OR REPLACE FUNCTION guard_refuse() RETURNS trigger LANGUAGE plpgsql AS $f$
@@ -57,6 +64,13 @@ BEGIN
     IF new.seq = old.seq AND new.salt IS NULL AND new.facts_digest IS NULL AND new.bytes IS NULL THEN RETURN new; END IF;
     RAISE EXCEPTION '@schema@.payload: append-only, a payload can only be erased' USING ERRCODE = 'CG009';
 END $f$;
+CREATE OR REPLACE FUNCTION guard_forget() RETURNS trigger LANGUAGE plpgsql AS $f$
+BEGIN
+    IF new.facts_digest IS NULL AND (new.seq, new.time_us, new.idem, new.leaf) IS NOT DISTINCT FROM (old.seq, old.time_us, old.idem, old.leaf) THEN
+        RETURN new;
+    END IF;
+    RAISE EXCEPTION '@schema@.detached: append-only, of a detached entry only the facts digest can be forgotten' USING ERRCODE = 'CG009';
+END $f$;
 CREATE OR REPLACE FUNCTION guard_attached() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, "@schema@", pg_temp AS $f$
 BEGIN
     IF (SELECT count(*) FROM entry e WHERE e.seq >= old.start_seq AND e.seq < old.end_seq) = old.end_seq - old.start_seq THEN
@@ -78,9 +92,9 @@ _ROW_DELETE = {
     "segment": "guard_attached",
     "detached": "guard_stub",
 }
-_NO_UPDATE = ("meta", "entry", "entry_subject", "node", "checkpoint", "segment", "detached")
+_NO_UPDATE = ("meta", "entry", "entry_subject", "node", "checkpoint", "segment")
 _NO_DELETE = ("meta", "entry_subject", "checkpoint")
-_NO_TRUNCATE = (*_NO_UPDATE, "payload")
+_NO_TRUNCATE = (*_NO_UPDATE, "payload", "detached")
 GUARDED = _NO_TRUNCATE
 
 
@@ -100,6 +114,7 @@ def triggers() -> str:
         (table, "some_delete", "BEFORE DELETE", f"ROW EXECUTE FUNCTION {name}()") for table, name in _ROW_DELETE.items()
     ]
     found.append(("payload", "only_erase", "BEFORE UPDATE", "ROW EXECUTE FUNCTION guard_erase()"))
+    found.append(("detached", "only_forget", "BEFORE UPDATE", "ROW EXECUTE FUNCTION guard_forget()"))
     return "".join(
         f"CREATE OR REPLACE TRIGGER {name} {when} ON {table} FOR EACH {what};"
         f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name};"

@@ -8,27 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cognify_dagster.ledger.entry import check_origin
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
+from cognify_dagster.ledger.names import check_origin
+from cognify_dagster.ledger.postgres import earlier
 from cognify_dagster.ledger.postgres.connection import Place, driver, preflight
-from cognify_dagster.ledger.postgres.derived import DERIVED
-from cognify_dagster.ledger.postgres.ordinary import MEMBERS, ORDINARY
-from cognify_dagster.ledger.postgres.rules import RULES
-from cognify_dagster.ledger.postgres.schema import (
-    APPEND,
-    CHECK,
-    FORMAT,
-    GUARDS,
-    SETTINGS,
-    TABLES,
-    triggers,
-)
-from cognify_dagster.ledger.postgres.upkeep import EVENT_TRIGGERS, UPKEEP
+from cognify_dagster.ledger.postgres.ordinary import MEMBERS
+from cognify_dagster.ledger.postgres.schema import FORMAT, RETIRED, SETTINGS, TABLES
+from cognify_dagster.ledger.postgres.upkeep import EVENT_TRIGGERS
 
 MAX_SKEW_US = 5 * 60 * 1_000_000
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 ROLES = ("owner", "writer", "reader", "signer", "eraser", "archivist")
-FUNCTIONS = CHECK + RULES + APPEND + ORDINARY + UPKEEP + DERIVED
 _EXECUTE = {
     "writer": (
         "append(bytea, bytea, bytea, bytea, bigint, bigint)",
@@ -36,7 +26,7 @@ _EXECUTE = {
         "append_batch(bytea[], bytea[], bytea[], bytea[], bigint, bigint, boolean)",
     ),
     "signer": ("add_checkpoint(bigint, bytea)",),
-    "eraser": ("erase(bigint[])",),
+    "eraser": ("erase(bigint[])", "forget(bigint[])"),
     "archivist": (
         "add_checkpoint(bigint, bytea)",
         "detach(bigint, bigint, text)",
@@ -143,7 +133,7 @@ class _Setup:
                 "INSERT INTO meta VALUES ('format', %s), ('origin', %s), ('server_clock', %s), ('roles', %s)",
                 (str(FORMAT), self.origin, str(self.server_clock).lower(), owner.removesuffix("_owner")),
             )
-        db.execute(self._sql(GUARDS + triggers() + FUNCTIONS))
+        db.execute(self._sql(RETIRED + earlier.current()))
         self._grant_functions()
         db.execute("RESET ROLE")
         for name, logins in grant.items():

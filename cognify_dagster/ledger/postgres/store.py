@@ -15,12 +15,12 @@ from typing import Any
 from cognify_dagster.ledger.entry import NO_PREVIOUS, SealedBody
 from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable, WriterRefused
 from cognify_dagster.ledger.merkle import merkle_root
+from cognify_dagster.ledger.postgres import earlier
 from cognify_dagster.ledger.postgres.connection import _OURS as _ERRORS
-from cognify_dagster.ledger.postgres.derived import check_functions, check_guards, check_meta, check_rows
+from cognify_dagster.ledger.postgres.derived import OUTDATED, check_code, check_meta, check_rights, check_rows
 from cognify_dagster.ledger.postgres.rows import ROW_TYPES, columns, members, numbers
-from cognify_dagster.ledger.postgres.schema import GUARDS
 from cognify_dagster.ledger.postgres.session import Session
-from cognify_dagster.ledger.postgres.setup import FUNCTIONS, PostgresSetup, fill, init_postgres
+from cognify_dagster.ledger.postgres.setup import PostgresSetup, fill, init_postgres
 from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload, Tombstone
 
 __all__ = ["PostgresSetup", "PostgresStore", "WriterRefused", "init_postgres"]
@@ -252,6 +252,11 @@ class PostgresStore(Session):
         if seqs:
             self._write("SELECT {s}.erase(%s::bigint[])", (list(seqs),))
 
+    def forget(self, seqs: Sequence[int]) -> None:
+        """Remove the facts digests kept of detached entries; needs the eraser role. See `ForgetfulStore.forget`."""
+        if seqs:
+            self._write("SELECT {s}.forget(%s::bigint[])", (list(seqs),))
+
     # --- archive, restore: the archivist role ---------------------------------------------------------------------------
 
     def load(
@@ -311,6 +316,11 @@ class PostgresStore(Session):
             for seq, idem, leaf, time_us, facts in rows  # NULL only where somebody took the constraints away
         ]
 
+    def index_deviations(self, start: int, end: int, pairs: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Compare the index of subjects, which keeps every row, with detached entries; see `IndexedStore.index_deviations`."""
+        found = self._read("SELECT seq, subject FROM {s}.entry_subject WHERE seq >= %s AND seq < %s", (start, end))
+        return sorted(set(pairs).symmetric_difference((seq, subject) for seq, subject in found))
+
     def segments(self) -> list[Segment]:
         """Return the detached segments in order."""
         rows = self._read("SELECT start_seq, end_seq, manifest FROM {s}.segment ORDER BY start_seq")
@@ -322,11 +332,15 @@ class PostgresStore(Session):
         Holds up appends while the writers' tables are derived again; a standby server cannot do that part and says so.
         """
         server_clock = self._read("SELECT 1 FROM {s}.meta WHERE key = 'server_clock' AND value = 'true'") != []
-        sql = fill(GUARDS + FUNCTIONS, self.schema, self.origin, server_clock)
         found = [
             *check_meta(self._read, self.origin),
-            *check_functions(self._read, self.schema, sql),
-            *check_guards(self._read, self.schema),
+            *check_code(
+                self._read,
+                self.schema,
+                lambda text: fill(text, self.schema, self.origin, server_clock),
+                (earlier.current(), earlier.releases),
+            ),
+            *check_rights(self._read, self.schema),
         ]
         if self._read("SELECT pg_is_in_recovery()")[0][0]:
             return [
@@ -336,4 +350,6 @@ class PostgresStore(Session):
                     "not checked: the writers' table was not derived again: this server is a standby; verify on the primary",
                 ),
             ]
-        return found or list(check_rows(self._read))  # functions that were changed would derive anything
+        if any(not text.startswith(OUTDATED) for _, text in found):
+            return found  # functions that were changed would derive anything
+        return [*found, *check_rows(self._read)]

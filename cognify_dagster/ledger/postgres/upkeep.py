@@ -43,6 +43,14 @@ BEGIN
     IF FOUND THEN PERFORM ledger_writers(); END IF;
 END $f$;
 
+-- what a detached entry's receipt still tells of a payload that was erased in its archive
+CREATE OR REPLACE FUNCTION forget(v_seqs bigint[]) RETURNS void {HEADER} AS $f$
+BEGIN
+    {SESSION}
+    {LOCK}
+    UPDATE detached d SET facts_digest = NULL WHERE d.seq = ANY (v_seqs) AND d.facts_digest IS NOT NULL;
+END $f$;
+
 CREATE OR REPLACE FUNCTION detach(v_start bigint, v_end bigint, v_manifest text) RETURNS void {HEADER} AS $f$
 DECLARE v_size bigint;
 BEGIN

@@ -46,6 +46,7 @@ from cognify_dagster.ledger.recovery.rollback import (
 )
 from cognify_dagster.ledger.sqlite.store import SqliteStore
 from cognify_dagster.ledger.store import Store, StoredEntry, StoredPayload
+from cognify_dagster.ledger.verification.acts import ActJudge
 from cognify_dagster.ledger.verification.verify import Outcome, verify_store
 
 
@@ -69,6 +70,7 @@ def backup_sqlite(
     *,
     trust: TrustFile | None = None,
     archives: Sequence[Archive] = (),
+    acts: ActJudge | None = None,
     progress: Progress | None = None,
 ) -> BackupReport:
     """Copy a SQLite ledger into a new file while it is in use, verify the copy and flush it.
@@ -81,6 +83,7 @@ def backup_sqlite(
         target: a new file.
         trust: the trust file, for verifying the copy's checkpoints.
         archives: the archive folders of detached segments; without them such a copy cannot be verified and is refused.
+        acts: judges who signed the acts about log keys and the clock; see `verify_store`.
         progress: called with (entries of the copy verified, entries in all).
 
     Raises:
@@ -88,7 +91,7 @@ def backup_sqlite(
         Tampered: if the copy does not verify; no file appears then.
         LedgerFull: if the disk refused; no file appears then.
     """
-    return _copy_file(store, Path(target), trust, archives, progress)
+    return _copy_file(store, Path(target), trust, archives, acts, progress)
 
 
 def _copy_file(
@@ -96,6 +99,7 @@ def _copy_file(
     target: Path,
     trust: TrustFile | None,
     archives: Sequence[Archive],
+    acts: ActJudge | None,
     progress: Progress | None,
 ) -> BackupReport:
     if target.exists():
@@ -112,7 +116,7 @@ def _copy_file(
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
         _flush(partial)
         copied = SqliteStore(partial, read_only=True)
-        report = _verified(ArchivedStore(copied, archives), trust, target, _digest(partial), progress)
+        report = _verified(ArchivedStore(copied, archives), trust, acts, target, _digest(partial), progress)
         copied.close()
         os.link(partial, target)
         try:
@@ -130,12 +134,12 @@ def _copy_file(
 
 
 def _verified(
-    copied: Store, trust: TrustFile | None, target: Path, digest: str, progress: Progress | None
+    copied: Store, trust: TrustFile | None, acts: ActJudge | None, target: Path, digest: str, progress: Progress | None
 ) -> BackupReport:
     size = copied.size()
     if size == 0:
         raise LedgerError("the ledger has no entries; an empty backup is never made. Is it the right ledger?")
-    report = verify_store(copied, trust=trust, progress=progress)
+    report = verify_store(copied, trust=trust, acts=acts, progress=progress)
     bad = [finding for finding in report.findings if finding.outcome in BAD]
     if bad:
         raise Tampered(f"{target} was not made: {bad[0]}; run `cognify ledger verify`")
@@ -153,11 +157,13 @@ def restore_sqlite(
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
     archives: Sequence[Archive] = (),
+    acts: ActJudge | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Restore a SQLite ledger from a backup file into a new file.
 
-    If the backup is older than a remembered head, the new file is marked (`mark_path`) before it appears.
+    If the backup is older than a remembered head, the new file is marked (`mark_path`) before it appears. `trust`, `heads`,
+    `signer_head` and `acts` are as for `check_restored`.
 
     Raises:
         LedgerError: if the target exists.
@@ -166,10 +172,11 @@ def restore_sqlite(
     """
     backup = SqliteStore(source, read_only=True)
     told = Telling(progress, 2 * backup.size())  # the backup is verified, then its copy
-    report = _judge(ArchivedStore(backup, archives), trust, heads, signer_head, Path(source), told)
+    known = _Known(trust, heads, signer_head, acts)
+    report = _judge(ArchivedStore(backup, archives), known, Path(source), told)
     if report.rolled_back:
         mark_rolled_back(mark_path(target), report)
-    _copy_file(backup, Path(target), trust, archives, told.part())
+    _copy_file(backup, Path(target), trust, archives, acts, told.part())
     backup.close()
     return report
 
@@ -183,6 +190,7 @@ def restore_into(
     trust: TrustFile | None,
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
+    acts: ActJudge | None = None,
     mark: Path | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
@@ -196,6 +204,7 @@ def restore_into(
         trust: the trust file.
         heads: signed checkpoints held elsewhere.
         signer_head: what the log's signer remembers.
+        acts: judges who signed the acts about log keys and the clock.
         mark: where to mark a rollback; `mark_path` of the ledger, or a file of the workspace.
         progress: called with (entries filled in or verified, both together).
 
@@ -215,7 +224,7 @@ def restore_into(
             if target.size() == 0:
                 put_back(mark, earlier)
         raise
-    report = _judge(target, trust, heads, signer_head, Path(target.origin), told)
+    report = _judge(target, _Known(trust, heads, signer_head, acts), Path(target.origin), told)
     if not report.rolled_back:
         put_back(mark, earlier)
         return report
@@ -226,12 +235,27 @@ def restore_into(
     return report
 
 
-def _judge(
-    store: Store, trust: TrustFile | None, heads: Heads, signer_head: Checkpoint | None, where: Path, told: Telling
-) -> RestoreReport:
+@dataclass(frozen=True)
+class _Known:
+    """What a restored ledger is compared with, and who judges acts in it."""
+
+    trust: TrustFile | None
+    heads: Heads
+    signer_head: Checkpoint | None
+    acts: ActJudge | None
+
+
+def _judge(store: Store, known: _Known, where: Path, told: Telling) -> RestoreReport:
     if store.size() == 0:
         raise LedgerUnreadable(f"{where}: the backup holds no entries; that is never a ledger to restore")
-    report = check_restored(store, trust=trust, heads=heads, signer_head=signer_head, progress=told.part())
+    report = check_restored(
+        store,
+        trust=known.trust,
+        heads=known.heads,
+        signer_head=known.signer_head,
+        acts=known.acts,
+        progress=told.part(),
+    )
     bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
     if bad:
         raise Tampered(f"{where} does not verify: {bad[0]}; take an older backup")
@@ -247,6 +271,7 @@ def replay(
     trust: TrustFile | None,
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
+    acts: ActJudge | None = None,
     checkpoints: Iterable[tuple[int, str]] = (),
     progress: Progress | None = None,
 ) -> RestoreReport:
@@ -259,7 +284,7 @@ def replay(
         lost: holds entries [base.size(), end): a newer backup, an archive folder, a copy.
         end: how many entries the whole has.
         target: an empty store; it takes the place of the restored one when the report is `sound`.
-        trust, heads, signer_head: as for `check_restored`.
+        trust, heads, signer_head, acts: as for `check_restored`.
         checkpoints: further checkpoints to keep.
         progress: called with (entries written or verified, both together).
 
@@ -275,7 +300,7 @@ def replay(
     both = _Joined(base, lost, size)
     told = Telling(progress, 2 * end)
     target.load(told.each(both.entries(0, end)), both.without(erased, 0, end), sorted(notes))
-    report = check_restored(target, trust=trust, heads=heads, signer_head=signer_head, progress=told.part())
+    report = check_restored(target, trust=trust, heads=heads, signer_head=signer_head, acts=acts, progress=told.part())
     bad = [finding for finding in report.findings if finding.outcome in (Outcome.TAMPERED, Outcome.UNREADABLE)]
     if bad:
         raise Tampered(f"the replayed ledger does not verify: {bad[0]}; discard it")

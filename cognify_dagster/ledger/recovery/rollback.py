@@ -21,6 +21,7 @@ from cognify_dagster.ledger.merkle import root_at
 from cognify_dagster.ledger.note import Checkpoint, TrustFile, open_checkpoint
 from cognify_dagster.ledger.recovery.progress import Progress
 from cognify_dagster.ledger.store import Store
+from cognify_dagster.ledger.verification.acts import ActJudge
 from cognify_dagster.ledger.verification.verify import Finding, Outcome, check_roots, verify_store
 
 BAD = (Outcome.TAMPERED, Outcome.ROLLED_BACK, Outcome.UNREADABLE)
@@ -32,7 +33,8 @@ Heads = Sequence[tuple[str, str]]
 class RestoreReport:
     """What a restore found. `lost` is the range [first, past) that remembered heads cover and the ledger lacks, None if nothing
     is known to be lost; `witness` the (label, note) of the longest such head. `unusable` are heads that no trusted key signed or
-    that are about another ledger: they are not compared with, and never a reason to believe the ledger."""
+    that are about another ledger: they are not compared with, and never a reason to believe the ledger. `notes` are those of the
+    verification: acts that count for nothing, what was not checked."""
 
     origin: str
     size: int
@@ -42,6 +44,7 @@ class RestoreReport:
     witness: tuple[str, str] | None = None
     compared_with: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rolled_back(self) -> bool:
@@ -78,6 +81,7 @@ def check_restored(
     trust: TrustFile | None,
     heads: Heads = (),
     signer_head: Checkpoint | None = None,
+    acts: ActJudge | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Verify a ledger whole and compare it with every head remembered outside it.
@@ -88,6 +92,7 @@ def check_restored(
         heads: signed checkpoints held elsewhere. One that no trusted key signed, or that is about another ledger, is named in
             `unusable` and not compared with.
         signer_head: what the log's signer remembers (`LogSigner.last_signed`).
+        acts: judges who signed the acts about log keys and the clock; without it they are taken at their word, which is noted.
         progress: called with (entries verified, entries in all).
     """
     size = store.size()
@@ -106,7 +111,9 @@ def check_restored(
         except NoteError as error:
             unusable.append(f"{label}: {error}; it was not compared with")
     remembered = [(label, note) for label, _, note in known]
-    report = verify_store(store, trust=trust, remembered=remembered, signer_head=signer_head, progress=progress)
+    report = verify_store(
+        store, trust=trust, remembered=remembered, signer_head=signer_head, acts=acts, progress=progress
+    )
     findings = [finding for finding in report.findings if finding.outcome is not Outcome.UNPROVEN]
     longest = max(known, key=lambda item: item[1].size, default=None)
     past = max([head.size for _, head, _ in known] + ([signer_head.size] if signer_head else []), default=0)
@@ -120,6 +127,7 @@ def check_restored(
         (longest[0], longest[2]) if longest and longest[1].size > size else None,
         labels,
         tuple(unusable),
+        report.notes,
     )
 
 

@@ -16,10 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.ledger.errors import LedgerUnreadable
+from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
 
 BUSY_TIMEOUT_S = 30.0
 _abandoned: list[sqlite3.Connection] = []  # inherited through a fork that bypassed the hooks: closing them drops locks
+
+
+def translated(path: Path, error: sqlite3.Error) -> LedgerError:
+    """Return what an error of SQLite means for a ledger at a path."""
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        if "full" in text or "disk I/O" in text or "readonly" in text or "read-only" in text:
+            return LedgerFull(f"{path}: {text}; nothing was appended. Free space or mend the disk")
+        if "locked" in text:
+            text += f" by another process for more than {BUSY_TIMEOUT_S:.0f} s; nothing was changed, try again"
+    return LedgerUnreadable(f"{path}: {text}")
 
 
 class Handle:

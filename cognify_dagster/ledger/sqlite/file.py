@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cognify_dagster.ledger.entry import check_origin
 from cognify_dagster.ledger.errors import LedgerFull, LedgerUnreadable
+from cognify_dagster.ledger.names import check_origin
 from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S
 from cognify_dagster.ledger.sqlite.schema import (
     _NETWORK_FILESYSTEMS,

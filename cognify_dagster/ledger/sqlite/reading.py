@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ def snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         _share(db)
         yield db
     finally:
-        if db.in_transaction:
-            db.execute("COMMIT")
+        with suppress(sqlite3.ProgrammingError):  # an error inside closed the connection: there is nothing to end
+            if db.in_transaction:
+                db.execute("COMMIT")
 
 
 def _share(db: sqlite3.Connection) -> None:

@@ -12,32 +12,29 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from cognify_dagster.ledger.entry import SealedBody
-from cognify_dagster.ledger.errors import LedgerError, LedgerFull, LedgerUnreadable
+from cognify_dagster.ledger.errors import LedgerError, LedgerUnreadable
 from cognify_dagster.ledger.sqlite import moving, nodes, reading
-from cognify_dagster.ledger.sqlite.appending import MAX_SKEW_US, Batch, find, read_head, size_of
-from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S, Connections, Handle, close_all
+from cognify_dagster.ledger.sqlite.appending import Batch, find, read_head, size_of
+from cognify_dagster.ledger.sqlite.connection import Connections, Handle, close_all, translated
 from cognify_dagster.ledger.sqlite.file import create, open_ledger, read_origin, refuse_network, truncate_wal
 from cognify_dagster.ledger.sqlite.schema import (
     _NETWORK_FILESYSTEMS,
     APPLICATION_ID,
-    SCHEMA_VERSION,
     WAL_SAFE,
     filesystem_of,
     journal_mode,
 )
+from cognify_dagster.ledger.sqlite.subjects import archived_deviations
 from cognify_dagster.ledger.store import Columns, Receipt, Segment, StoredEntry, StoredPayload, Tombstone
 
 __all__ = [
     "APPLICATION_ID",
-    "BUSY_TIMEOUT_S",
-    "MAX_SKEW_US",
-    "SCHEMA_VERSION",
     "WAL_SAFE",
     "_NETWORK_FILESYSTEMS",
     "SqliteStore",
@@ -118,16 +115,7 @@ class SqliteStore:
             with self._connections.use() as handle:
                 yield handle
         except sqlite3.Error as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: sqlite3.Error) -> LedgerError:
-        text = str(error)
-        if isinstance(error, sqlite3.OperationalError):
-            if "full" in text or "disk I/O" in text or "readonly" in text or "read-only" in text:
-                return LedgerFull(f"{self.path}: {text}; nothing was appended. Free space or mend the disk")
-            if "locked" in text:
-                text += f" by another process for more than {BUSY_TIMEOUT_S:.0f} s; nothing was changed, try again"
-        return LedgerUnreadable(f"{self.path}: {text}")
+            raise translated(self.path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[Handle]:
@@ -244,7 +232,7 @@ class SqliteStore:
                 finally:
                     connections.leave(handle)
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise translated(self.path, error) from error
         return outcomes
 
     def find(self, idem: str) -> Receipt | None:
@@ -297,6 +285,10 @@ class SqliteStore:
         """Several reads that see one state of the ledger."""
         with self._session() as handle, reading.snapshot(handle.db) as db:
             yield db
+
+    def held(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Let this thread's reads inside the block share one snapshot; see `HoldingStore`."""
+        return self._snapshot()
 
     @contextmanager
     def _reading(self, start: int, end: int) -> Iterator[sqlite3.Connection]:
@@ -392,6 +384,11 @@ class SqliteStore:
         """
         with self._transaction() as handle:
             moving.attach(handle.db, segment, entries, payloads)
+
+    def index_deviations(self, start: int, end: int, pairs: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Compare the index of subjects with detached entries; see `IndexedStore.index_deviations`."""
+        with self._snapshot() as db:
+            return archived_deviations(db, start, end, pairs)
 
     def segments(self) -> list[Segment]:
         """Return the detached segments in order."""

@@ -78,6 +78,23 @@ def agrees(db: sqlite3.Connection, start: int, end: int, rows: Iterable[Sequence
     return not block and len(found) == len(expected) and set(found) == set(expected)
 
 
+def archived_deviations(db: sqlite3.Connection, start: int, end: int, pairs: Sequence[Pair]) -> list[Pair]:
+    """Compare the index with detached entries; see `IndexedStore.index_deviations`. Of these it keeps the newest row of a subject
+    at least, and of every other one what it led to when its segment was detached."""
+    found = set(
+        db.execute(
+            "SELECT seq, subject FROM entry_subject WHERE seq >= ? AND seq < ? LIMIT ?",
+            (start, end, (end - start) * (MAX_SUBJECTS + 1)),
+        ).fetchall()
+    )
+    last = {(seq // BLOCK, subject): seq for seq, subject in pairs}
+    lacking = {(seq, subject) for (_, subject), seq in last.items()} - found
+    later = "SELECT 1 FROM entry_subject WHERE subject = ? AND seq > ? LIMIT 1"
+    wrong = found - set(pairs)
+    wrong |= {(seq, subject) for seq, subject in lacking if db.execute(later, (subject, seq)).fetchone() is None}
+    return sorted(wrong, key=lambda pair: (pair[0], str(pair[1])))
+
+
 def deviations(db: sqlite3.Connection, start: int, end: int, pairs: Sequence[Pair]) -> list[Pair]:
     """Compare the index with what the rows [start, end) name; return what it lacks or should not have, in order.
 

@@ -16,17 +16,9 @@ from hashlib import sha256
 from itertools import chain
 from operator import lt
 
-from cognify_dagster.ledger.entry import (
-    _KIND,
-    _SUBJECT,
-    MAX_ENTRY,
-    MAX_INTEGER,
-    MAX_SCHEMA,
-    MAX_SUBJECTS,
-    _check_origin_once,
-    _check_subject_once,
-)
+from cognify_dagster.ledger.entry import MAX_ENTRY, MAX_INTEGER, MAX_SCHEMA, MAX_SUBJECTS
 from cognify_dagster.ledger.errors import EntryError
+from cognify_dagster.ledger.names import KIND, SUBJECT, check_origin_once, check_subject_once
 from cognify_dagster.ledger.store import Columns
 
 _FIRST, _THEN = '{"body":{"actor":"', '","evidence":['
@@ -40,7 +32,6 @@ _QUOTED = 73  # characters of a quoted evidence digest
 _FIXED = [*enumerate('"sha256:'), (_QUOTED - 1, '"')]  # its characters that are no hex digits of the digest
 _HEADS = '"heads":{'
 _LIST, _MEMBERS = '","', ',"'
-_FIXED = [*enumerate('"sha256:'), (_QUOTED - 1, '"')]  # its characters that are no hex digits of the digest
 _SCHEMA = re.compile(r"[1-9][0-9]{0,4}")
 _HEAD = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 
@@ -90,7 +81,7 @@ class Sweep:
             return None
 
     def _check(self, rows: Sequence[Columns], start: int, end: int) -> Run | None:
-        _check_origin_once(self._origin)
+        check_origin_once(self._origin)
         seqs, datas, leaves, prevs, idems, kinds, times, named = map(list, zip(*rows, strict=True))
         before = [prevs[0], *leaves[:-1]]
         if (
@@ -98,7 +89,7 @@ class Sweep:
             or prevs != before
             or not _numbers(seqs, times, start, end)
             or max(map(len, datas)) > MAX_ENTRY
-            or not all(map(_KIND.fullmatch, {*kinds}))
+            or not all(map(KIND.fullmatch, {*kinds}))
         ):
             return None
         subjects = [text.split(" ") for text in named]
@@ -179,7 +170,7 @@ class Sweep:
 
     def _claim(self, subject: str, number: int, line: str) -> str:
         """What the first entry about a subject says of the entries before the part."""
-        if _SUBJECT.fullmatch(subject) is None:
+        if SUBJECT.fullmatch(subject) is None:
             raise ValueError("not a subject")
         inside = line.index(_HEADS) + len(_HEADS)  # a subject may be called `heads` or `seq`; none holds a quote
         found = _HEAD.match(line, line.index(f'"{subject}":', inside) + len(subject) + 3)
@@ -247,7 +238,7 @@ def _schema(piece: str) -> bool:
 def _actor(text: str) -> bool:
     """Whether an entry may begin so, up to its list of evidence."""
     actor = text[len(_FIRST) : -len(_THEN)]
-    _check_subject_once(actor)
+    check_subject_once(actor)
     return text == _FIRST + actor + _THEN
 
 

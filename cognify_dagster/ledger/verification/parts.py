@@ -20,11 +20,12 @@ from cognify_dagster.ledger.merkle import leaf_hash
 from cognify_dagster.ledger.store import BulkStore, Store, StoredEntry, StoredPayload
 from cognify_dagster.ledger.tree import Tree
 from cognify_dagster.ledger.verification import bulk
-from cognify_dagster.ledger.verification.reading import read, rows, strange
+from cognify_dagster.ledger.verification.reading import held, read, rows, strange
 from cognify_dagster.ledger.verification.report import Finding, Outcome
 from cognify_dagster.ledger.verification.tombstones import check_tombstones
 
 CHUNK = 256  # what a run touches stays in the processor's cache
+AT_ONCE = 1_024  # a part of so few rows is read in one snapshot: a few milliseconds, for which a writer can wait
 ERASURE_KIND = "payload_erased"
 ARCHIVE_KIND = "segment_archived"
 REVOCATION_KIND = "log_key_revoked"
@@ -100,6 +101,13 @@ def scan_part(store: Store, start: int, end: int, cuts: Sequence[int] = (), dept
         cuts: sizes in (start, end] at which the subtrees are kept, so that roots can be computed there.
         depth: what to check.
     """
+    if end - start > AT_ONCE:
+        return _scan_part(store, start, end, cuts, depth)
+    with held(store):
+        return _scan_part(store, start, end, cuts, depth)
+
+
+def _scan_part(store: Store, start: int, end: int, cuts: Sequence[int], depth: Depth) -> Part:
     part = Part(start, end)
     leaves, committed = _read_rows(store, part, depth)
     part.count = len(leaves)

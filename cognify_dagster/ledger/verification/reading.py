@@ -7,10 +7,11 @@ error of ours. Rows that could be read are still of unknown types: whoever uses 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 from cognify_dagster.ledger.errors import LedgerUnreadable
-from cognify_dagster.ledger.store import StoredEntry, StoredPayload, Tombstone
+from cognify_dagster.ledger.store import HoldingStore, Store, StoredEntry, StoredPayload, Tombstone
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +28,11 @@ def read(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return call(*args, **kwargs)
     except _STRANGE as error:
         raise _unreadable(error) from error
+
+
+def held(store: Store) -> AbstractContextManager[object]:
+    """Share one snapshot between a few short reads, where the store can."""
+    return store.held() if isinstance(store, HoldingStore) else nullcontext()
 
 
 def rows(call: Callable[P, Iterable[T]], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:

@@ -19,7 +19,7 @@ from cognify_dagster.ledger.quorum import evaluate
 from cognify_dagster.ledger.store import DerivedStore, Store
 from cognify_dagster.ledger.verification.acts import ActJudge, weigh
 from cognify_dagster.ledger.verification.erasures import put_back
-from cognify_dagster.ledger.verification.reading import read, rows
+from cognify_dagster.ledger.verification.reading import held, read, rows
 from cognify_dagster.ledger.verification.report import Finding, Outcome, Report
 from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, scan
 from cognify_dagster.ledger.verification.state import StateFile, close_heads
@@ -29,6 +29,8 @@ __all__ = ["Anchored", "Finding", "Head", "Outcome", "Report", "check_roots", "i
 SIGNER_MEMORY = "the signer's own memory"
 NOT_CHECKED = "not checked: "
 """How a store's `check_derived` begins a text about what it could not look at: a note, no finding."""
+OUTDATED = "outdated: "
+"""How it begins a text about what an earlier release set up and `init` has not brought up to date: no tampering, less proven."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ class _Run:
         if position is None or heads is None:
             return Seam()
         try:
-            if root_at(position.size, self.store.node) != position.root:
+            with held(self.store):
+                root = root_at(position.size, self.store.node)
+            if root != position.root:
                 return Seam()
         except LedgerUnreadable:
             return Seam()
@@ -227,7 +231,8 @@ class _Run:
         """Whether a consistency proof leads from an older head to the verified position. The proof's hashes come from the
         database, but nothing else than the true ones would lead there."""
         try:
-            proof = consistency_proof(head.size, position.size, self.store.node)
+            with held(self.store):
+                proof = consistency_proof(head.size, position.size, self.store.node)
             verify_consistency(head.size, position.size, head.root, position.root, proof)
         except (ProofError, LedgerUnreadable):
             return False
@@ -239,9 +244,7 @@ class _Run:
             self.findings += put_back(self.store, seam)
         segments = [segment for segment in read(self.store.segments) if segment.start < size]
         if segments and (start >= segments[0].end or self.stopped):
-            text = (
-                f"the tombstones of the archived entries {segments[0].start}..{segments[-1].end - 1} were not compared"
-            )
+            text = f"the tombstones and index rows of the archived entries {segments[0].start}..{segments[-1].end - 1} were not compared"
             why = "only what is new was read" if start else "not all of their archives are at hand"
             self.notes.append(f"{text} with the archive: {why}")
         if isinstance(self.store, DerivedStore) and depth.columns and not start:
@@ -249,7 +252,8 @@ class _Run:
                 if text.startswith(NOT_CHECKED):
                     self.notes.append(text)
                 else:
-                    self.findings.append(Finding(Outcome.TAMPERED, seq, text))
+                    outcome = Outcome.UNPROVEN if text.startswith(OUTDATED) else Outcome.TAMPERED
+                    self.findings.append(Finding(outcome, seq, text))
 
     def conclude(self, seam: Seam, start: int, size: int) -> Report:
         """Compare what was read with the heads and say what is proven."""
