@@ -1,3 +1,3 @@
 """Benchmarks of reading and deciding in a large ledger. `python -m benchmarks.governance` prints the table."""
 
-MODULES = ["decision", "sensor"]
+MODULES = ["decision", "sensor", "real_sensor", "idle"]

@@ -40,7 +40,7 @@ def _draft(workspace: Workspace, record: Record, number: int) -> Draft:
     )
 
 
-def _versions(cache: Path, count: int) -> World:
+def versions(cache: Path, count: int) -> World:
     """A model with so many versions that wait for their first signature, made once and copied from version 1."""
     folder = cache / f"versions-{count}"
     if (folder / "done").exists():
@@ -100,7 +100,7 @@ class _Sensor:
 def tick(options: Options) -> Result:
     """Warm ticks, each after one more entry about 100 versions; and the ticks of a process that has just started."""
     count = 500 if options.quick else 10_000
-    world = _versions(options.cache, count)
+    world = versions(options.cache, count)
     sensor = _Sensor(reopened(world.workspace))
     cold = []
     while True:

@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from cognify_dagster.evaluation._errors import AdvisoryError, EvaluationError, GateSetError
 from cognify_dagster.evaluation._json import json_safe, metric_json
-from cognify_dagster.evaluation.fairness import (
-    Disparity,
-    FairnessResult,
-    GroupResult,
-    Rate,
-    evaluate_fairness,
-    wilson_interval,
-)
+from cognify_dagster.evaluation.fairness import evaluate_fairness, wilson_interval
+from cognify_dagster.evaluation.fairness_results import Disparity, FairnessResult, GroupResult, Rate
 from cognify_dagster.evaluation.gates import (
     INSUFFICIENT_DATA,
     Gate,

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cognify_dagster.evaluation._errors import GateSetError
 from cognify_dagster.evaluation._json import json_safe, metric_json
-from cognify_dagster.records import SecurityTerms, YamlError, load_yaml
+from cognify_dagster.records import SecurityTerms, YamlError, load_yaml, read_small_text
 
 Family = Literal["performance", "fairness", "data_quality", "completeness", "security"]
 Operator = Literal[">=", "<=", ">", "<"]
@@ -243,19 +243,9 @@ def load_gate_set(path: str | Path) -> GateSet:
     Raises:
         GateSetError: the file is missing, too large, not UTF-8, or has an unusable field; the message names file and field.
     """
-    file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_GATE_FILE_BYTES + 1)
-    except OSError as error:
-        raise GateSetError(f"{file}: can't be read ({error.strerror or error})") from None
-    if len(raw) > MAX_GATE_FILE_BYTES:
-        raise GateSetError(f"{file}: larger than {MAX_GATE_FILE_BYTES} bytes; a gate set is a short file")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GateSetError(f"{file}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    return parse_gate_set(text, source=str(file))
+    return parse_gate_set(
+        read_small_text(path, MAX_GATE_FILE_BYTES, "a gate set", GateSetError), source=str(Path(path))
+    )
 
 
 def _problem(data: dict[str, Any], error: Any) -> str:

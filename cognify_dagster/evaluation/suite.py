@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cognify_dagster.evaluation._errors import EvaluationError
 from cognify_dagster.evaluation._json import json_safe
-from cognify_dagster.evaluation.fairness import FairnessResult
+from cognify_dagster.evaluation.fairness_results import FairnessResult
 from cognify_dagster.evaluation.gates import INSUFFICIENT_DATA
 from cognify_dagster.evaluation.metrics import CalibrationBin, MetricValue
 

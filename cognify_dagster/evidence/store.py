@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
+from cognify_dagster.evidence._folders import below, open_folder
 from cognify_dagster.evidence._local import LocalFolder, read_chunks
 from cognify_dagster.evidence._names import PLAIN_NAME, SEALED_NAME, key_name, plain_name, sealed_name
-from cognify_dagster.evidence._remote import RemoteFolder
 from cognify_dagster.evidence.envelope import (
     IV_BYTES,
     KEY_BYTES,
@@ -59,24 +57,6 @@ from cognify_dagster.evidence.reference import (
 MAX_BLOB_BYTES = 2 << 30
 MAX_SEALED_BYTES = 512 << 20
 _MAX_WRAPPED_KEY_BYTES = 64 << 10
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.*", re.DOTALL)
-
-
-class _Folder(Protocol):
-    """Where files lie: a local folder or a prefix behind an fsspec URL."""
-
-    def label(self, name: str) -> str: ...
-    def size(self, name: str) -> int | None: ...
-    def chunks(self, name: str, limit: int) -> Iterator[bytes]: ...
-    def create(self, name: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> bool: ...
-    def create_bytes(self, name: str, data: bytes, *, exclusive: bool = False) -> bool: ...
-    def check_erasable(self) -> None: ...
-    def delete(self, name: str) -> bool: ...
-    def remove(self, name: str) -> bool: ...
-    def move(self, name: str, target: str) -> None: ...
-    def modified(self, name: str) -> float | None: ...
-    def names(self, prefix: str) -> Iterator[str]: ...
-    def remove_stale(self, prefix: str, older_than_s: float) -> int: ...
 
 
 class EvidenceStore:
@@ -111,11 +91,11 @@ class EvidenceStore:
         Raises:
             EvidenceError: The URL cannot be opened.
         """
-        self._blobs = _open_folder(root, storage_options)
+        self._blobs = open_folder(root, storage_options)
         self._keys_folder = (
-            _open_folder(_below(os.fspath(root), "keys"), storage_options)
+            open_folder(below(os.fspath(root), "keys"), storage_options)
             if keys_root is None
-            else _open_folder(keys_root, storage_options)
+            else open_folder(keys_root, storage_options)
         )
         self._keys = keys
         self._max_blob = max_blob_bytes
@@ -382,29 +362,6 @@ class EvidenceStore:
         ):
             raise EvidenceCorrupt(f"{digest} is stored with another class, media type or size than its reference says")
         yield opened.plaintext
-
-
-def _open_folder(root: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> _Folder:
-    text = os.fspath(root)
-    if not text:
-        raise EvidenceError("the evidence root is empty; name a folder or an fsspec URL")
-    if "::" in text and "://" in text:
-        raise EvidenceError(f"{text}: chained fsspec URLs are not supported, they may write in several steps")
-    match = _URL.fullmatch(text)
-    if match is None:
-        return LocalFolder(Path(text))
-    if match[1].lower() in ("file", "local"):
-        parts = urlsplit(text)
-        if parts.netloc not in ("", "localhost"):
-            raise EvidenceError(f"{text} names another host; write file:/// and an absolute path")
-        if parts.query or parts.fragment or not parts.path.startswith("/"):
-            raise EvidenceError(f"{text} is not file:/// and an absolute path; write ? and # in it as %3F and %23")
-        return LocalFolder(Path(unquote(parts.path)))
-    return RemoteFolder(text, storage_options)
-
-
-def _below(root: str, name: str) -> str:
-    return root + name if root.endswith("://") else f"{root.rstrip('/')}/{name}"
 
 
 def _split(ref_or_digest: EvidenceRef | str) -> tuple[str, EvidenceRef | None]:

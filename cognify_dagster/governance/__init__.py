@@ -54,8 +54,31 @@ from cognify_dagster.governance.oversight.acts import (
     report_event,
     resolve_finding,
 )
+from cognify_dagster.governance.oversight.attestations import (
+    Attestation,
+    State,
+    attest,
+    attestation_record,
+    attestation_register,
+    attestations_about,
+    attested_already,
+    snapshot_digest,
+    withdraw_attestation,
+    withdrawal_record,
+)
 from cognify_dagster.governance.oversight.classification import Classification, classification_of
 from cognify_dagster.governance.oversight.findings import Finding, findings_about
+from cognify_dagster.governance.oversight.section_acts import (
+    SectionChange,
+    SectionText,
+    approve_section,
+    approved_already,
+    carry_over,
+    previous_version,
+    section_approval,
+    write_sections,
+)
+from cognify_dagster.governance.oversight.sections import Approval, Section, Sections, sections_of
 from cognify_dagster.governance.people.authority import Authority, Delegation
 from cognify_dagster.governance.people.delegation import (
     delegate,
@@ -80,7 +103,8 @@ from cognify_dagster.governance.people.enrol import (
     rotated,
 )
 from cognify_dagster.governance.people.recovery import disregard_entry, disregarding, recover_person, recovery_record
-from cognify_dagster.governance.policy.document import DEFAULT_POLICY_YAML, ROLES, Policy, load_policy, parse_policy
+from cognify_dagster.governance.policy.default import DEFAULT_POLICY_YAML
+from cognify_dagster.governance.policy.document import ROLES, Policy, load_policy, parse_policy
 from cognify_dagster.governance.release.approvals import check_sign_off
 from cognify_dagster.governance.release.case import Lineage, Reason, Signed, StageState
 from cognify_dagster.governance.release.decision import Decision, decide
@@ -111,6 +135,28 @@ from cognify_dagster.governance.signing.statements import (
 )
 
 __all__ = [
+    "Attestation",
+    "State",
+    "attest",
+    "attestation_record",
+    "attestation_register",
+    "attestations_about",
+    "attested_already",
+    "approved_already",
+    "snapshot_digest",
+    "withdraw_attestation",
+    "withdrawal_record",
+    "Approval",
+    "Section",
+    "SectionChange",
+    "Sections",
+    "SectionText",
+    "approve_section",
+    "carry_over",
+    "previous_version",
+    "section_approval",
+    "sections_of",
+    "write_sections",
     "adopt_change_plan",
     "adopt_model",
     "break_glass",

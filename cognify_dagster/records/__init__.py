@@ -4,6 +4,7 @@
 `UnknownKind`, and a release decision that meets one refuses.
 """
 
+from cognify_dagster.records.attestations import AttestationMade, AttestationWithdrawn
 from cognify_dagster.records.base import (
     Record,
     RecordError,
@@ -81,6 +82,7 @@ from cognify_dagster.records.model_acts import (
     ModelEvent,
     ReleaseSuspended,
     ReviewCompleted,
+    ReviewLimit,
     RollbackOrdered,
 )
 from cognify_dagster.records.people_acts import (
@@ -102,10 +104,28 @@ from cognify_dagster.records.release import (
     ReleaseGranted,
     ReleaseRefused,
 )
-from cognify_dagster.records.strict_yaml import YamlError, load_yaml
+from cognify_dagster.records.sections import (
+    MAX_TEXT_BYTES,
+    SECTION_PATTERN,
+    CarriedFrom,
+    SectionApproved,
+    SectionWritten,
+    text_digest,
+    text_problem,
+)
+from cognify_dagster.records.strict_yaml import YamlError, load_yaml, read_small_text
 
 __all__ = [
+    "MAX_TEXT_BYTES",
+    "SECTION_PATTERN",
     "AcceptedAdvisory",
+    "AttestationMade",
+    "AttestationWithdrawn",
+    "CarriedFrom",
+    "SectionApproved",
+    "SectionWritten",
+    "text_digest",
+    "text_problem",
     "Assertion",
     "Passkey",
     "BlockLifted",
@@ -120,6 +140,7 @@ __all__ = [
     "ModelEvent",
     "ReleaseSuspended",
     "ReviewCompleted",
+    "ReviewLimit",
     "RollbackOrdered",
     "Delegated",
     "DelegationEnded",
@@ -186,6 +207,7 @@ __all__ = [
     "load_yaml",
     "parse_utc",
     "read_record",
+    "read_small_text",
     "register",
     "to_json",
     "to_metric",

@@ -179,14 +179,25 @@ class WorkloadEnrolled(Record):
 
 @register
 class KeyRevoked(Record):
-    """A person's or workload's key counts no more from this entry on."""
+    """A person's or workload's key counts no more from this entry on.
+
+    `effective_from` names an earlier entry from which on it was not to be trusted (it was lost or copied then).
+    """
 
     kind: ClassVar[str] = "key_revoked"
     holder: HolderId
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
     reason: str = Field(min_length=1)
     revoked_by: PersonId
+    effective_from: int | None = Field(None, ge=1, description="the first entry for which it was not to be trusted")
     envelope: Envelope
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts; without an earlier position they are what they were before there were any."""
+        data = super().facts()
+        if data["effective_from"] is None:
+            del data["effective_from"]
+        return data
 
     def subjects(self) -> tuple[str, ...]:
         return ("people", self.holder)

@@ -6,9 +6,9 @@ in the governance room. None of them can ever be erased.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from cognify_dagster.records.base import Digest, Hex64, Part, PersonId, Record, register
 from cognify_dagster.records.governance import Envelope
@@ -75,7 +75,11 @@ class LegalHoldLifted(Record):
 
 
 class RetentionRule(Part):
-    """How long entries must be kept. A rule without kinds is about all kinds, one without frameworks about all models."""
+    """How long entries must be kept. A rule without kinds is about all kinds, one without frameworks about all models.
+
+    `starts` says from when the months count: from when the entry was recorded, from when the model version it is about first
+    went live, or from when that version's use ended.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")
     title: str = Field(min_length=1)
@@ -83,6 +87,15 @@ class RetentionRule(Part):
     kinds: tuple[str, ...] = ()
     frameworks: tuple[str, ...] = ()
     source: str = Field("", description="where the duty is written down")
+    starts: Literal["recorded", "first_live", "use_ended"] = "recorded"
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_start(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A rule that counts from the entry has the form, and so the digest, that it had before there was a choice."""
+        data: dict[str, Any] = handler(self)
+        if data.get("starts") == "recorded":
+            data.pop("starts")
+        return data
 
 
 @register

@@ -5,7 +5,7 @@ None has an effect without the signatures it needs; which those are is decided i
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from cognify_dagster.records.base import (
     DatasetName,
     Json,
     ModelKey,
+    Part,
     PersonId,
     Record,
     TargetName,
@@ -96,7 +97,10 @@ class FindingResolved(Record):
 
 @register
 class ConditionClosed(Record):
-    """A condition of an approval was met. `condition` counts from 0 in the sign-off's statement."""
+    """A condition of an approval, or a limit that a review set, was met. `condition` counts from 0 in the statement or review.
+
+    `sign_off_seq` is the entry of the sign-off or of the review.
+    """
 
     kind: ClassVar[str] = "condition_closed"
     model: ModelKey
@@ -215,18 +219,39 @@ class ModelAdopted(Record):
         return (*_about(self.model, self.version, self.adopted_by), f"release/{self.model}.{self.target}")
 
 
+class ReviewLimit(Part):
+    """What a review demands of further use: as a condition of an approval, open until a signed closure says that it is met."""
+
+    text: str = Field(min_length=1, max_length=2000)
+    due: Utc | None = None
+    kind: Literal["text", "use_cap", "population", "expiry", "monitoring", "remediation"] = "text"
+    limit: dict[str, Json] = Field(default_factory=dict)
+
+
 @register
 class ReviewCompleted(Record):
-    """A periodic review of a model that is in use, with its outcome."""
+    """A periodic review of a model that is in use, with its outcome.
+
+    `restricted` comes with limits (`conditions`). `retire` ends the use of the model, all versions, until a later review says
+    otherwise.
+    """
 
     kind: ClassVar[str] = "review_completed"
     model: ModelKey
     version: VersionId
     outcome: Literal["confirmed", "restricted", "retire"]
     text: str = Field(min_length=1, max_length=10_000)
+    conditions: tuple[ReviewLimit, ...] = Field(default=(), max_length=50, description="with outcome restricted")
     next_due: Utc | None = None
     reviewed_by: PersonId
     envelope: Envelope
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts; without conditions they are what they were before there were any."""
+        data = super().facts()
+        if not data["conditions"]:
+            del data["conditions"]
+        return data
 
     def subjects(self) -> tuple[str, ...]:
         return (f"model/{self.model}@{self.version}", *_about(self.model, None, self.reviewed_by))

@@ -1,4 +1,4 @@
-"""The strict way to read YAML that people write: gate sets and framework files.
+"""The strict way to read YAML that people write: gate sets, change plans and framework files.
 
 Invariants: only plain data comes out (no tag makes an object); a repeated key is an error, where YAML would silently keep the last;
 aliases are an error, since a short file could expand without bound; keys are plain text.
@@ -6,6 +6,7 @@ aliases are an error, since a short file could expand without bound; keys are pl
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,6 +34,32 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is repeated", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def read_small_text(path: str | Path, limit: int, what: str, error: type[ValueError]) -> str:
+    """Return the text of a file that people write.
+
+    Args:
+        path: the file.
+        limit: how many bytes it may have at most.
+        what: what it is, for the message: `a gate set`.
+        error: what is raised.
+
+    Raises:
+        ValueError: of the type given, naming the file, if it is missing, too large or not UTF-8.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(limit + 1)
+    except OSError as problem:
+        raise error(f"{file}: can't be read ({problem.strerror or problem})") from None
+    if len(raw) > limit:
+        raise error(f"{file}: larger than {limit} bytes; {what} is a short file")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{file}: not UTF-8 (byte {problem.start}); save it as UTF-8") from None
 
 
 def load_yaml(text: str) -> Any:

@@ -1,22 +1,22 @@
 """Opens ledger and evidence from `cognify.toml`, appends records, reads them back verified. Knows nothing of policy."""
 
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
+from cognify_dagster.workspace.founding import open_prepared, prepare, publish
 from cognify_dagster.workspace.login import os_login
 from cognify_dagster.workspace.reading import Reading, Recorded
+from cognify_dagster.workspace.resident import Resident, resident
 from cognify_dagster.workspace.workspace import (
     Workspace,
     Writer,
     idempotency_key,
-    open_prepared,
     open_signer,
-    prepare,
-    publish,
 )
 
 __all__ = [
     "CONFIG_NAME",
     "Reading",
     "Recorded",
+    "Resident",
     "Workspace",
     "WorkspaceConfig",
     "WorkspaceError",
@@ -29,4 +29,5 @@ __all__ = [
     "os_login",
     "prepare",
     "publish",
+    "resident",
 ]

@@ -18,8 +18,9 @@ else:  # pragma: no cover - Python 3.10
 CONFIG_NAME = "cognify.toml"
 _KEYS = {
     "origin", "home", "ledger", "evidence", "evidence_keys", "trust", "policy", "workload", "archives", "witnessed", "signer",
-    "signer_wait",
+    "signer_wait", "frameworks",
 }  # fmt: skip
+_TABLES = {"workspace", "anchor", "notify", "seal"}
 _ANCHOR_KEYS: dict[str, dict[str, type]] = {
     "folder": {"path": str, "write_once": bool},
     "s3": {
@@ -68,8 +69,8 @@ class WorkspaceConfig:
 
     `signer` is `local` (this process signs checkpoints with the log key in `keys`) or `external` (`cognify signer run` does,
     under another login: no log key is opened here, and an append that asks for a checkpoint waits `signer_wait` seconds
-    for it). `anchors` are the places that remember heads. `notify` are the `[[notify]]` tables as they stand in the file; see
-    `cognify_dagster.workspace.notify`.
+    for it). `anchors` are the places that remember heads. `frameworks` is the folder of the organisation's own framework files,
+    None if it has none. `notify` are the `[[notify]]` tables as they stand in the file; see `cognify_dagster.workspace.notify`.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class WorkspaceConfig:
     evidence_keys: str | None = None
     notify: tuple[Mapping[str, Any], ...] = ()
     seal: SealConfig | None = None
+    frameworks: Path | None = None
 
     @property
     def keys(self) -> Path:
@@ -130,6 +132,11 @@ def load_config(path: Path) -> WorkspaceConfig:
     table = data.get("workspace")
     if not isinstance(table, dict):
         raise WorkspaceError(f"{path}: the table [workspace] is missing")
+    strangers = sorted(set(data) - _TABLES)
+    if strangers:
+        hint = "; it belongs under [workspace]" if strangers[0] in _KEYS else ""
+        known = ", ".join(sorted(_TABLES))
+        raise WorkspaceError(f"{path}: unknown table or field {strangers[0]!r}{hint}; tables are: {known}")
     unknown = sorted(set(table) - _KEYS)
     if unknown:
         raise WorkspaceError(f"{path}: [workspace] has unknown field {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
@@ -157,6 +164,7 @@ def load_config(path: Path) -> WorkspaceConfig:
         evidence_keys=keys,
         notify=_tables(path, data.get("notify", [])),
         seal=_seal(path, data.get("seal")),
+        frameworks=base / _text(path, table, "frameworks", None) if "frameworks" in table else None,
     )
 
 

@@ -7,7 +7,7 @@ it reads with what was verified; only the parsed record of the very same leaf is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar, cast
@@ -86,12 +86,12 @@ class Reading:
         Raises:
             RecordError: if the ledger does not begin with a genesis record.
         """
-        first = self.at(0) if self.size else None
-        if first is None or not isinstance(first.record, Genesis):
+        first = self.find(Genesis, 0)
+        if first is None:
             raise RecordError(
                 "the ledger does not begin with a genesis entry; run `cognify init` to create a workspace"
             )
-        return Recorded(first.seq, first.time_us, first.leaf, first.actor, first.key_id, first.record, first.entry)
+        return first
 
     @property
     def trial(self) -> bool:
@@ -103,6 +103,11 @@ class Reading:
         if not 0 <= seq < self.size:
             return None
         return self._of(self.view.entry(seq))
+
+    def find(self, kind: type[R], seq: int, before: int | None = None) -> Recorded[R] | None:
+        """Return the record of an entry if it is of a kind, and if the entry lies before entry `before`; else None."""
+        found = self.at(seq) if before is None or seq < before else None
+        return cast("Recorded[R]", found) if found is not None and isinstance(found.record, kind) else None
 
     def _of(self, item: VerifiedEntry) -> Recorded[Record] | None:
         if item.payload is None:
@@ -180,6 +185,33 @@ class Reading:
         found = {**kinds, **{kind: (*kinds.get(kind, ()), *seqs) for kind, seqs in added.items()}}
         self.memo["kinds", subject] = (items[-1].entry.seq, sum(map(len, found.values())), found)
         return found
+
+    def since(self, kind: type[R], subject: str, after: int) -> list[Recorded[R]]:
+        """Return the records of one kind about a subject that come after entry `after`, in order; older ones are not read."""
+        items = (item for item in self.view.since(subject, after) if item.entry.kind == kind.kind)
+        found = (self._of(item) for item in items)
+        return [cast("Recorded[R]", item) for item in found if item is not None and isinstance(item.record, kind)]
+
+    def recent(self, subject: str, limit: int, kinds: Collection[str] = ()) -> list[Recorded[Record]]:
+        """Return the newest records about a subject, at most `limit`, oldest first; older entries are not read.
+
+        Args:
+            subject: whose history is walked, from its head on.
+            limit: how many records.
+            kinds: only records of these kinds count; all unless given.
+        """
+        window = 4 * max(limit, 64)
+        while True:
+            after = max(self.size - window, 0) - 1
+            items = [
+                item
+                for item in self.view.since(subject, after)
+                if item.payload is not None and (not kinds or item.entry.kind in kinds)
+            ]
+            if len(items) >= limit or after < 0:
+                found = map(self._of, items[-limit:] if limit else [])
+                return [item for item in found if item is not None]
+            window *= 4
 
     def latest(self, kind: type[R], subject: str) -> Recorded[R] | None:
         """Return the newest record of a kind about a subject."""

@@ -88,6 +88,7 @@ class Event:
     glass: int = -1
     plan: int = -1
     waived: bool = False
+    since: int = -1
 
     def __repr__(self) -> str:
         """Only what differs from a blank event, so that a failing history can be read."""
@@ -137,11 +138,17 @@ class Naive:
     def revoked(self, who: str, n: int) -> bool:
         return any(at < n and event.who == who for at, event in self.of("revoke"))
 
+    def distrusted(self, who: str, n: int) -> bool:
+        """Whether somebody's key was revoked, now or later, with effect from an event up to this one."""
+        return any(event.who == who and 0 <= event.since <= n for _, event in self.of("revoke"))
+
     def genuine(self, who: str, real: bool, n: int) -> bool:
         return real and who in self.first and not self.revoked(who, n)
 
-    def act(self, n: int, roles: set[str], needed: int = 1) -> bool:
+    def act(self, n: int, roles: set[str], needed: int = 1, *, allows: bool = True) -> bool:
         signers = self.events[n].signers
+        if allows and any(self.distrusted(who, n) for who, _ in signers):
+            return False
         able = {who for who, _ in signers if self.roles(who, n) & roles}
         return all(self.genuine(who, real, n) for who, real in signers) and len(able) >= needed
 
@@ -160,6 +167,8 @@ class Naive:
         begun = event.loan < n and event.day < (loan.until or 0)
         lender, taken = loan.who, range(event.loan + 1, n)
         if not begun or (loan.other, loan.role) != (event.who, event.role) or not self.act(event.loan, {loan.role}):
+            return False
+        if self.distrusted(lender, event.loan):
             return False
         if loan.other == loan.who or self.revoked(loan.other, event.loan) or loan.role == "workspace_admin":
             return False
@@ -185,8 +194,9 @@ class Naive:
 
     def hands(self, version: str) -> set[str]:
         train, package = self.newest("train", version), self.newest("package", version)
-        found = {"ben", self.events[train].who, self.events[package].who} if train >= 0 and package >= 0 else {"ben"}
-        if self.rules().adopter:
+        found = {"ben", self.events[train].who} if train >= 0 else set()
+        found |= {self.events[package].who} if package >= 0 else set()
+        if self.rules().adopter and self.newest("evaluate", version) >= 0:
             found.add("vera")
         return found | ({"ben", "vera"} if self.rules().conflict and found & {"ben", "vera"} else set())
 
@@ -198,7 +208,8 @@ class Naive:
         for n, event in self.of("classify"):
             fewer = bool(set(STAGES[now]) - set(STAGES[event.tier]))
             origin = event.copied if event.copied >= 0 else n
-            if origin not in spent and self.act(n, CLASSIFIERS, 2 if fewer else 1):
+            more = set(STAGES[event.tier]) > set(STAGES[now])
+            if origin not in spent and self.act(n, CLASSIFIERS, 2 if fewer else 1, allows=not more):
                 spent.add(origin)
                 now = event.tier
         return registered[0] if set(asked) > set(STAGES[now]) else now
@@ -240,7 +251,7 @@ class Naive:
     def reported(self, n: int, event: Event) -> bool:
         if event.who == "":
             return True
-        return bool(event.signers) and self.act(n, ACTING)
+        return bool(event.signers) and self.act(n, ACTING, allows=False)
 
     def approvals(self, version: str, target: str, day: float) -> list[tuple[int, Event]]:
         package, hands, rules = self.newest("package", version), self.hands(version), self.rules()
@@ -308,10 +319,12 @@ class Naive:
         if any(state == "open" or state == "lapsed" for _, state in self.findings(version, day)):
             against.add("finding_open")
         conditions = self.conditions(version, signed)
-        if any(due <= day for kind, due in conditions if kind == "remediation"):
+        if self.late(conditions, day):
             against.add("condition_overdue")
-        if any(kind == "use_cap" and kind not in enforces for kind, _ in conditions):
+        if any(kind == "use_cap" and kind not in enforces for kind, _, _ in conditions):
             against.add("condition_unenforced")
+        if self.retired():
+            against.add("retired")
         if rules.review == "block" and self.tier() == "high" and self.overdue(target, day):
             against.add("review_overdue")
         if rules.after and target == "production":
@@ -337,16 +350,21 @@ class Naive:
         )
 
     def blocked(self, version: str) -> bool:
-        lifted = {event.of for n, event in self.of("lift") if event.version == version and self.act(n, BLOCKERS, 2)}
+        hands = self.hands(version)
+        lifted = {
+            event.of
+            for n, event in self.of("lift")
+            if event.version == version and not {who for who, _ in event.signers} & hands and self.act(n, BLOCKERS, 2)
+        }
         return any(n not in lifted for n, _ in self.standing("block", version))
 
     def findings(self, version: str, day: float) -> list[tuple[int, str]]:
         """The findings that hold a release back if they are open, with where they stand."""
-        rules, found = self.rules(), []
+        rules, hands, found = self.rules(), self.hands(version), []
 
         def counts(n: int, event: Event) -> bool:
             raised = self.events[event.of]
-            if raised.version != event.version or event.of >= n:
+            if raised.version != event.version or event.of >= n or {who for who, _ in event.signers} & hands:
                 return False
             if event.outcome == "accepted":
                 return event.until <= event.day + rules.accept_days and self.act(n, ACCEPTERS)  # type: ignore[operator]
@@ -363,22 +381,50 @@ class Naive:
             found.append((n, state))
         return found
 
-    def conditions(self, version: str, signed: list[int]) -> list[tuple[str, float]]:
-        """Kind and day of the conditions that nobody closed."""
+    def conditions(self, version: str, signed: list[int]) -> list[tuple[str, float, str]]:
+        """Kind, day and source of the conditions that nobody closed, of approvals and of reviews of the version."""
+        given = [(n, "approve", {self.events[n].role}) for n in signed]
+        given += [
+            (n, "review", REVIEWERS)
+            for n, event in self.reviews()
+            if (event.version, event.outcome) == (version, "restricted")
+        ]
         found = []
-        for n in signed:
-            event = self.events[n]
+        for n, source, closers in given:
             closed = any(
                 answer.of == n
                 and answer.version == version
                 and answer.who not in self.hands(version)
-                and self.act(at, {event.role, "compliance_officer"})
+                and self.act(at, {*closers, "compliance_officer"})
                 for at, answer in self.of("close")
                 if at > n
             )
-            if event.condition is not None and not closed:
-                found.append(event.condition)
+            condition = self.events[n].condition
+            if condition is not None and not closed:
+                found.append((*condition, source))
         return found
+
+    def late(self, conditions: list[tuple[str, float, str]], day: float) -> bool:
+        """Whether one should have been met, or a review ended the use."""
+        return any(
+            due <= day and (kind == "remediation" or (kind, source) == ("expiry", "review"))
+            for kind, due, source in conditions
+        )
+
+    # --- reviews
+
+    def reviews(self) -> list[tuple[int, Event]]:
+        def counts(n: int, event: Event) -> bool:
+            if event.outcome == "retire":
+                return self.act(n, REVIEWERS, allows=False)
+            whole = (event.outcome == "restricted") == (event.condition is not None)
+            independent = not {who for who, _ in event.signers} & self.hands(str(event.version))
+            return whole and independent and self.act(n, REVIEWERS)
+
+        return list(self.effective("review", counts))
+
+    def retired(self) -> bool:
+        return any(event.outcome == "retire" for _, event in self.reviews()[-1:])
 
     # --- ways around
 
@@ -390,8 +436,8 @@ class Naive:
             officer = any("compliance_officer" in self.roles(who, n) for who in names)
             return fits and short and officer and not names & self.hands(version) and self.act(n, GLASS, 2)
 
-        newest = [n for n, _ in self.effective("glass", counts)][-1:]
-        return next((n for n in newest if (self.events[n].until or 0) > day), -1)
+        lasting = [n for n, event in self.effective("glass", counts) if (event.until or 0) > day]
+        return lasting[-1] if lasting else -1
 
     def plan(self, version: str, target: str, day: float) -> int:
         """The newest plan in force that covers a version."""
@@ -413,7 +459,7 @@ class Naive:
             seated = any(all(ROLE[s] in held[who] for s, who in zip(stages, place, strict=True)) for place in places)
             return seated and self.act(n, {ROLE[stage] for stage in stages}, max(1, len(stages)))
 
-        ended = {event.of for n, event in self.of("unplan") if event.of < n and self.act(n, ACTING)}
+        ended = {event.of for n, event in self.of("unplan") if event.of < n and self.act(n, ACTING, allows=False)}
         for n, event in reversed(list(self.effective("plan", counts))):
             train = self.newest("train", version)
             over = n in ended or (event.until or 0) <= day
@@ -425,9 +471,17 @@ class Naive:
                 if grant.plan == n and grant.target == target and grant.version != version
             }
             few = event.most is None or len(before) + 1 <= event.most
-            if not over and n < train and version != event.version and inside and few:
+            if not over and not self.stopped(n, version) and n < train and version != event.version and inside and few:
                 return n
         return -1
+
+    def stopped(self, n: int, version: str) -> bool:
+        """Whether something happened since a plan's adoption that voids approvals."""
+        rules = self.rules()
+        if "policy_change" in rules.voids and self.rules(n) != rules:
+            return True
+        about = {self.events[n].version, version, *(grant.version for _, grant in self.of("grant") if grant.plan == n)}
+        return any(at > n for one in about for at in self.void_after(str(one), data=False))
 
     def order(self, version: str, target: str) -> int:
         current = [n for n, _ in self.completed(target)][-1:]
@@ -444,11 +498,18 @@ class Naive:
 
     # --- what is live
 
+    def done(self) -> list[tuple[int, Event]]:
+        """The deployments that completed: of those under one grant the first."""
+        first: dict[int, int] = {}
+        for n, event in self.of("complete"):
+            first.setdefault(event.of, n)
+        return [(n, self.events[n]) for n in first.values()]
+
     def completed(self, target: str) -> list[tuple[int, Event]]:
-        return [(n, event) for n, event in self.of("complete") if event.target == target]
+        return [(n, event) for n, event in self.done() if event.target == target]
 
     def live_of(self, version: str) -> list[int]:
-        return [n for n, event in self.of("complete") if event.version == version]
+        return [n for n, event in self.done() if event.version == version]
 
     def overdue(self, target: str, day: float) -> bool:
         done = self.completed(target)[-1:]
@@ -456,14 +517,18 @@ class Naive:
             return False
         (at, current), own = done[0], None
         last = current.day
-        for n, event in self.effective("review", lambda n, _: self.act(n, REVIEWERS)):
+        for n, event in self.reviews():
             if n > at and event.version == current.version:
                 last, own = event.day, event.until
-        if own is None and self.rules().review == "none":
-            return False
-        if own is None and self.tier() != "high":
-            return False
-        return (own if own is not None else last + 30) <= day
+        dates = [own] if own is not None else []
+        if self.rules().review != "none" and self.tier() == "high":
+            dates.append(last + 30)
+        return bool(dates) and min(dates) <= day
+
+    def rested(self, grant: Event) -> list[int]:
+        """The plan, broken glass or order that a release rests on."""
+        ordered = grant.glass if grant.purpose == "break_glass" else int(str(grant.rounds[4]))
+        return [n for n in (grant.plan, ordered) if n >= 0]
 
     def live(self, target: str, day: float) -> str:
         done = self.completed(target)[-1:]
@@ -479,9 +544,12 @@ class Naive:
                 for n, other in self.standing("reject", version)
             ),
             rules.blocked == "suspend" and self.blocked(version),
-            any(n > at for n in self.void_after(version, data=False)),
+            any(n > at and self.events[n].event != "data_change" for n in self.void_after(version, data=False)),
             any(a.condition and a.condition[0] == "expiry" and a.condition[1] <= day for a in kept.values()),
-            any(due <= day for kind, due in self.conditions(version, list(kept)) if kind == "remediation"),
+            self.late(self.conditions(version, list(kept)), day),
+            any(self.distrusted(approval.who, n) for n, approval in kept.items()),
+            any(self.distrusted(who, n) for n in self.rested(grant) for who, _ in self.events[n].signers),
+            self.retired(),
             any((n > at and state == "open") or state == "lapsed" for n, state in self.findings(version, day)),
             grant.purpose == "break_glass" and (self.events[grant.glass].until or 0) <= day,
             rules.review == "block" and self.tier() == "high" and self.overdue(target, day),

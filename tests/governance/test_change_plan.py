@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +27,7 @@ from cognify_dagster.governance.changes.plan import (
     parse_change_plan,
     read_bounds,
 )
-from cognify_dagster.records import Evaluation, TrainingRun, build
+from cognify_dagster.records import DatasetSnapshot, Evaluation, ModelRegistered, TrainingRun, build
 
 DAY = 86_400_000_000
 DIGEST = "sha256:" + "a" * 64
@@ -150,12 +151,54 @@ def evaluation_data() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def facts(training: dict[str, Any], evaluation: dict[str, Any], *, seq: int = 10, day: float = 0) -> VersionFacts:
+def registration_data() -> dict[str, Any]:
+    return {
+        "model": "credit",
+        "owner": "team:risk",
+        "risk_tier": "high",
+        "frameworks": ["sr26-2"],
+        "framework_facts": {"consumer": True},
+        "intended_use": "Rank applications for a card",
+        "out_of_scope": "Companies",
+        "limitations": "Taiwan 2005",
+        "failure_modes": "young people",
+        "protected_attributes": ["SEX"],
+    }
+
+
+def shapes() -> dict[str, Any]:
+    """What the snapshots say of the data's shape, by dataset."""
+    shape = {"schema_hash": "1" * 64, "label": "default", "record_key": "id"}
+    return {name: dict(shape) for name in ("loans", "loans_valid", "loans2", "holdout")}
+
+
+def facts(data: dict[str, Any], *, seq: int = 10, day: float = 0) -> VersionFacts:
     at = 1_700_000_000_000_000 + int(day * DAY)
-    return VersionFacts(build(TrainingRun, training), seq, at, build(Evaluation, evaluation), seq + 1, at + 60_000_000)
+    training, evaluation = build(TrainingRun, data["training"]), build(Evaluation, data["evaluation"])
+    snapshots = {
+        ref.seq: build(
+            DatasetSnapshot,
+            {
+                "name": ref.name, "root": ref.root, "data_version": f"sha256:{ref.root}", "file_count": 1, "total_bytes": 3,
+                "profile": blob("profile.json"), "manifest": blob("manifest.json"), **data["shape"][ref.name],
+            },
+        )
+        for ref in (*training.datasets, evaluation.dataset)
+    }  # fmt: skip
+    registration = build(ModelRegistered, data["registration"])
+    return VersionFacts(training, seq, at, evaluation, seq + 1, at + 60_000_000, registration, snapshots)
 
 
-BASE = facts(training_data(), evaluation_data())
+def everything() -> dict[str, Any]:
+    return {
+        "training": training_data(),
+        "evaluation": evaluation_data(),
+        "registration": registration_data(),
+        "shape": shapes(),
+    }
+
+
+BASE = facts(everything())
 
 
 def put(data: Any, path: str, value: Any) -> None:
@@ -172,18 +215,18 @@ def put(data: Any, path: str, value: Any) -> None:
 def version(changes: dict[str, Any] | None = None, *, name: str = "2", day: float = 30) -> VersionFacts:
     """A later version that differs from the base only in what every retraining changes, and in `changes`.
 
-    Keys begin with `training/` or `evaluation/`.
+    Keys begin with `training/`, `evaluation/`, `registration/` or, for a dataset's shape, `shape/`.
     """
-    data = {"training": training_data(), "evaluation": evaluation_data()}
-    for part in data.values():
-        part["version"] = name
+    data = everything()
+    for part in ("training", "evaluation"):
+        data[part]["version"] = name
     put(data, "training/model_file/digest", "sha256:" + "9" * 64)
     put(data, "evaluation/model_digest", "sha256:" + "9" * 64)
     put(data, "evaluation/training_seq", 20)
     put(data, "training/started_after_seq", 19)
     for path, value in (changes or {}).items():
         put(data, path, copy.deepcopy(value))
-    return facts(data["training"], data["evaluation"], seq=20, day=day)
+    return facts(data, seq=20, day=day)
 
 
 #: A plan that allows a bit of everything that a plan can allow.
@@ -228,7 +271,20 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"evaluation/fairness/0/missing": 3}, "groups"),
     ({"evaluation/tables/calibration": [{"bin": 1, "observed": 0.2}]}, "tables"),
     ({"evaluation/decision_threshold": 0.55}, "decision_threshold"),
+    ({"registration/limitations": "Taiwan 2005, cards only"}, "notes"),
+    ({"registration/failure_modes": ""}, "notes"),
     # what no plan allows
+    ({"registration/intended_use": "Refuse applications for a card"}, None),
+    ({"registration/out_of_scope": ""}, None),
+    ({"registration/frameworks": ["sr26-2", "fair-lending"]}, None),
+    ({"registration/framework_facts": {"consumer": False}}, None),
+    ({"registration/protected_attributes": []}, None),
+    ({"registration/extra": {"surprise": 1}}, None),
+    ({"training/datasets/0/root": "ff" * 32, "shape/loans/schema_hash": "2" * 64}, None),
+    ({"training/datasets/0/root": "ff" * 32, "shape/loans/schema_hash": None}, None),
+    ({"evaluation/dataset/root": "ff" * 32, "shape/holdout/schema_hash": "2" * 64}, None),
+    ({"shape/loans/label": "late"}, None),
+    ({"shape/holdout/record_key": None}, None),
     ({"training/model": "other", "evaluation/model": "other"}, None),
     ({"training/datasets/1/root": "ff" * 32}, None),
     ({"training/datasets/0/name": "loans2"}, None),
@@ -311,6 +367,9 @@ IRRELEVANT: dict[str, Any] = {
     "evaluation/observed": {"run": "r2"},
     "evaluation/code/authors": ["git:e@f"],
     "evaluation/outcomes/0/message": "other words",
+    "registration/title": "Credit default",
+    "registration/owner": "person/olga",
+    "registration/risk_tier": "medium",
 }
 
 
@@ -365,16 +424,49 @@ def _related(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
-@pytest.mark.parametrize("part", ["training", "evaluation"])
+@pytest.mark.parametrize("part", ["training", "evaluation", "registration"])
 def test_every_recorded_field_is_compared_or_excluded_with_a_reason(part: str) -> None:
     """Whatever somebody adds to a record later is compared, since nobody listed it."""
-    model = TrainingRun if part == "training" else Evaluation
+    model = {"training": TrainingRun, "evaluation": Evaluation, "registration": ModelRegistered}[part]
     listed = {name.split(".")[1] for name in NEVER_COMPARED if name.startswith(f"{part}.")}
     assert listed <= set(model.model_fields)
     touched = {path.split("/")[1] for change, _ in CHANGES for path in change if path.startswith(f"{part}/")}
     excluded = {name for name in listed if f"{part}.{name}" in NEVER_COMPARED}
     assert set(model.model_fields) <= touched | excluded
     assert all(len(reason) > 10 for reason in NEVER_COMPARED.values())
+
+
+# -- what the model is registered for, and the shape of its data ----------------------------------------------------------------
+
+
+def test_what_is_not_recorded_cannot_be_shown_to_be_the_same() -> None:
+    for one, other in ((None, BASE.registration), (BASE.registration, None)):
+        coverage = compare(ChangeBounds(), replace(BASE, registration=one), replace(version(), registration=other))
+        assert outside(coverage) == (
+            "intended use: not compared, because no registration of the model is recorded: a new approval is needed"
+        )
+    coverage = compare(ChangeBounds(), BASE, replace(version(), snapshots={}))
+    assert "schema of training data: loans (train): not compared, because its snapshot is not recorded" in outside(
+        coverage
+    )
+
+
+def test_refreshed_data_without_a_schema_needs_a_new_approval_unless_the_plan_knowingly_allows_it() -> None:
+    refreshed = {"training/datasets/0/root": "ff" * 32}
+    new = version({**refreshed, "shape/loans/schema_hash": None})
+    coverage = compare(read_bounds({"datasets": ["loans"]}), BASE, new)
+    assert "no schema of the data is recorded: a new approval is needed" in outside(coverage)
+    knowingly = {"datasets": ["loans"], "unknown_schema": "allowed"}
+    assert covered(knowingly, new)
+    assert not covered(knowingly, version({**refreshed, "shape/loans/schema_hash": "2" * 64}))
+    unknown = facts(
+        {**everything(), "shape": {name: {**shape, "schema_hash": None} for name, shape in shapes().items()}}
+    )
+    assert covered({}, replace(version(), snapshots={**version().snapshots}))
+    assert compare(ChangeBounds(), unknown, replace(version(), snapshots=unknown.snapshots)).covered, (
+        "the very same data"
+    )
+    assert not compare(read_bounds({"datasets": ["loans"]}), unknown, version(refreshed)).covered
 
 
 # -- bounds ---------------------------------------------------------------------------------------------------------------
@@ -576,6 +668,15 @@ bounds:
   max_versions: 12
   expires: 2027-01-31T00:00:00Z
 """
+
+
+def test_the_plan_and_the_bounds_of_the_documentation_are_those_that_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "change-plans.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    plan = parse_change_plan(example)
+    assert (plan.plan, plan.base_version, plan.bounds.max_versions) == ("monthly-refresh", "3", 12)
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)", row)}
+    assert set(type(plan.bounds).model_fields) - named == {"base_model", "architecture", "unknown_schema"}
 
 
 def test_a_plan_is_read_from_yaml_and_its_bounds_survive_the_record(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from cognify_dagster.records import (
     BundleExported,
     Evaluation,
     GateOutcome,
+    GateSetAdopted,
     ModelRegistered,
     ReleaseGranted,
     VersionOpened,
@@ -655,6 +656,35 @@ def test_an_entry_signed_by_an_unknown_workload_is_not_taken_as_fact(
     approved.workspace.writer = Writer("workload/rogue", b"\x07" * 32)
     approved.evaluate("1")
     assert "unproven_writer" in approved.codes()
+
+
+def test_what_a_rogue_wrote_about_another_version_speaks_against_that_version_alone(
+    approved: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the same thresholds and the same data; it says nothing about them."""
+    monkeypatch.setattr(Permission, "require", lambda *_: None)
+    honest = approved.workspace.writer
+    approved.workspace.writer = Writer("workload/rogue", b"\x07" * 32)
+    approved.train("2")
+    approved.evaluate("2")
+    approved.workspace.writer = honest
+    assert approved.decide("1").released
+    assert "unproven_writer" in approved.codes("2")
+
+
+@pytest.mark.parametrize("record", ["gates", "data"])
+def test_what_a_rogue_says_about_thresholds_or_data_speaks_against_every_version_that_rests_on_them(
+    approved: World, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    monkeypatch.setattr(Permission, "require", lambda *_: None)
+    reading = approved.workspace.read()
+    gates = reading.all(GateSetAdopted)[-1].record
+    approved.workspace.writer = Writer("workload/rogue", b"\x07" * 32)
+    if record == "gates":
+        approved.write(gates.model_copy(update={"model": "other"}))
+    else:
+        approved.snapshot("loans_train", "cd" * 32)
+    assert "unproven_writer" in approved.codes("1")
 
 
 def test_a_workload_writes_only_the_kinds_it_was_enrolled_for(approved: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ CEREMONY = """
     from pathlib import Path
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     import cognify_dagster.governance.genesis as genesis
-    import cognify_dagster.workspace.workspace as module
+    import cognify_dagster.workspace.founding as module
     from cognify_dagster.governance import DEFAULT_POLICY_YAML, Founder, PersonalKey, found_workspace, parse_policy
     import yaml
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
-
 import pytest
-import yaml
 
 from cognify_dagster.governance import (
-    DEFAULT_POLICY_YAML,
     Choice,
     Condition,
     EntryRef,
     GovernanceError,
-    LiveState,
-    adopt_change_plan,
-    adopt_policy,
-    break_glass,
     classify_model,
     close_condition,
     complete,
-    complete_review,
     end_change_plan,
     lift_block,
     live,
-    live_state,
     open_finding,
     order_rollback,
-    parse_policy,
     report_event,
     request_release,
     resolve_finding,
@@ -40,36 +29,20 @@ from cognify_dagster.records import (
     ModelRegistered,
     Reconciliation,
     ReleaseGranted,
-    utc,
+)
+from tests.governance.overseeing import (
+    ALL_STAGES,
+    approve_with,
+    based,
+    broken,
+    later,
+    plan,
+    policy,
+    release,
+    state,
+    two_releases,
 )
 from tests.governance.world import MODEL, World
-
-ALL_STAGES = ["stage_business", "stage_compliance", "stage_validation"]
-
-
-def now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def later(days: float) -> str:
-    return utc(now() + timedelta(days=days))
-
-
-def policy(world: World, **changes: object) -> None:
-    """Adopt the default policy with changes, as the founders."""
-    value = yaml.safe_load(DEFAULT_POLICY_YAML) | changes
-    adopt_policy(world.workspace, parse_policy(value), "for this test", [world.key("ada"), world.key("finn")])
-
-
-def release(world: World, version: str = "1", target: str = "production", **more: object) -> int:
-    """Release a version as a run would; return the completing entry."""
-    grant = request_release(world.workspace, MODEL, version, target, f"run-{version}-{target}", "person/ben", **more)  # type: ignore[arg-type]
-    return complete(world.workspace, grant, location="here", detail={})
-
-
-def state(world: World, days: float = 0) -> LiveState:
-    return live_state(world.workspace.read(), MODEL, "production", now() + timedelta(days=days))
-
 
 # --- findings
 
@@ -167,14 +140,6 @@ def test_an_unattested_event_holds_a_release_back_until_somebody_resolved_it(app
 
 
 # --- conditions
-
-
-def approve_with(world: World, *conditions: Condition) -> int:
-    """Approve version 1 by all stages, the last one with conditions; return that sign-off's entry."""
-    world.approve("vera")
-    world.approve("carl")
-    choice = Choice("approve_with_conditions", conditions=conditions)
-    return sign_off(world.workspace, MODEL, "1", world.key("olga"), choice).seq
 
 
 def test_an_overdue_condition_blocks_and_suspends_until_it_is_closed(ready: World) -> None:
@@ -308,18 +273,6 @@ def test_a_classification_names_the_thresholds_that_apply(approved: World) -> No
 # --- break-glass
 
 
-def broken(world: World, *names: str, **changes: object) -> None:
-    facts = {
-        "model": MODEL,
-        "version": "1",
-        "target": "production",
-        "waived": ("business", "compliance"),
-        "reason": "the live model fails in production",
-        "expires": later(1),
-    }
-    break_glass(world.workspace, [world.key(name) for name in names], **{**facts, **changes})
-
-
 def test_broken_glass_waives_named_sign_offs_for_a_while_and_shows_in_the_grant(founded: World) -> None:
     policy(founded, break_glass={"enabled": True})
     founded.ready()
@@ -392,13 +345,6 @@ def test_broken_glass_waives_no_block_and_no_finding(founded: World) -> None:
 # --- rollback, targets, reviews
 
 
-def two_releases(world: World) -> None:
-    for version in ("1", "2"):
-        world.ready(version)
-        world.approve_all(version)
-        release(world, version)
-
-
 def test_a_rollback_takes_an_order_and_serves_once(founded: World) -> None:
     two_releases(founded)
     assert "already_released" in founded.codes("1")
@@ -445,25 +391,6 @@ def test_production_may_ask_for_a_canary_first(founded: World) -> None:
     assert founded.codes(days=1.1) == []
 
 
-def test_an_overdue_review_is_shown_and_blocks_where_the_tier_says_so(founded: World) -> None:
-    tiers = yaml.safe_load(DEFAULT_POLICY_YAML)["tiers"]
-    tiers["high"] |= {"review_days": 90, "overdue_review": "block"}
-    policy(founded, tiers=tiers)
-    two_releases(founded)
-    assert state(founded, days=89).standing == "live"
-    assert [reason.code for reason in state(founded, days=91).reasons] == ["review_overdue"]
-    complete_review(
-        founded.workspace,
-        founded.key("vera"),
-        model=MODEL,
-        version="2",
-        outcome="confirmed",
-        text="outcomes as expected",
-        next_due=later(120),
-    )
-    assert state(founded, days=91).standing == "live"
-
-
 def test_a_withdrawn_approval_suspends_what_is_live(approved: World) -> None:
     release(approved)
     given = next(item for item in approved.workspace.read().view.entries if item.entry.kind == "sign_off")
@@ -473,28 +400,6 @@ def test_a_withdrawn_approval_suspends_what_is_live(approved: World) -> None:
 
 
 # --- change plans
-
-
-def plan(world: World, *names: str, **changes: object) -> int:
-    facts = {
-        "plan": "refresh-2026",
-        "model": MODEL,
-        "base_version": "1",
-        "bounds": {"datasets": ["loans_train"], "hyperparameters": {"learning_rate": {"min": 0.05, "max": 0.2}}},
-        "stages": ("validation", "compliance"),
-        "reason": "the same model on newer data",
-        "expires": later(180),
-    }
-    signers = [world.key(name) for name in names or ("vera", "carl", "olga")]
-    return adopt_change_plan(world.workspace, signers, **{**facts, **changes}).seq
-
-
-def based(world: World, **changes: object) -> int:
-    """Release version 1 and adopt a plan on it."""
-    world.ready("1")
-    world.approve_all("1")
-    release(world)
-    return plan(world, **changes)
 
 
 def test_a_version_inside_the_plan_needs_only_the_stages_the_plan_leaves(founded: World) -> None:

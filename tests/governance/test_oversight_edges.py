@@ -281,10 +281,12 @@ def test_a_classification_is_not_revived_by_a_copy_of_it() -> None:
 
 
 def test_a_review_before_the_release_sets_no_date_for_what_is_live_now() -> None:
-    played = released(Rules(review="block"), act("review", "vera", day=0, version="1", until=400.0))
+    played = released(
+        Rules(review="block"), act("review", "vera", day=0, version="1", outcome="confirmed", until=400.0)
+    )
     assert standing(played, 29) == "live"
     assert standing(played, 31) == "suspended"
-    played.happen(act("review", "vera", day=31, version="1", until=60.0))
+    played.happen(act("review", "vera", day=31, version="1", outcome="confirmed", until=60.0))
     assert standing(played, 59) == "live"
     assert standing(played, 61) == "suspended"
 

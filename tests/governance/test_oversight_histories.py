@@ -180,9 +180,11 @@ class Played:
             return policy_adoption(policy_of(event.rules), "x")
         if event.what == "revoke":
             who = f"person/{event.who}"
+            since = self.seqs[event.since] if event.since >= 0 else None
             return KeyRevoked(
-                holder=who, key_id=PUBLIC[event.who].key_id, reason="x", revoked_by=one, envelope=UNSIGNED
-            )
+                holder=who, key_id=PUBLIC[event.who].key_id, reason="x", revoked_by=one, effective_from=since,
+                envelope=UNSIGNED,
+            )  # fmt: skip
         if event.what == "lend":
             return Delegated(
                 delegator=one, delegate=f"person/{event.other}", role=event.role, reason="x", envelope=UNSIGNED,
@@ -226,9 +228,13 @@ class Played:
                 **about, target=event.target, replaces_seq=seq, reason="x", ordered_by=one, envelope=UNSIGNED
             )
         if event.what == "review":
-            return ReviewCompleted(
-                **about, outcome="confirmed", text="x", next_due=until, reviewed_by=one, envelope=UNSIGNED
-            )
+            limits = (condition_of(event.condition).model_dump(),) if event.condition else ()
+            return ReviewCompleted.model_validate(
+                {
+                    **about, "outcome": event.outcome, "text": "x", "next_due": until, "conditions": limits,
+                    "reviewed_by": one, "envelope": UNSIGNED,
+                }
+            )  # fmt: skip
         assert event.what == "inherit", event.what
         return ModelAdopted(**about, target=event.target, adopted_by=one, envelope=UNSIGNED)
 
@@ -551,8 +557,9 @@ class Drawing:
             whole, target = ("validation", "compliance", "business"), self.pick(*TARGETS)
             facts = {"version": version, "target": target, "until": self.day + 3}
             self.signed("glass", names, **facts, stages=whole)
-            if self.rarely(3):  # a later one replaces it, for good
-                self.signed("glass", ["carl", "olga"], **facts, stages=("business",))
+            if self.rarely(3):  # a later one counts before it as long as it lasts
+                later = {**facts, "until": self.day + self.pick(0.5, 3)}
+                self.signed("glass", ["carl", "olga"], **later, stages=("business",))
                 self.copy(len(self.played.events) - 2)
             self.release(version, target)
             self.deploy(version)
@@ -638,12 +645,77 @@ class Drawing:
 
     def review(self) -> None:
         until = self.pick(None, None, self.day + 2, self.day + 100)
-        self.signed("review", [self.some("vera", "vito")], version=self.version() or "1", until=until)
+        outcome = self.pick("confirmed", "confirmed", "restricted", "retire")
+        limits = ("expiry", self.day + 4), ("remediation", self.day + 4), ("use_cap", 1e6)
+        limit = self.pick(*limits) if (outcome == "restricted") != self.rarely(6) else None
+        facts = {"version": self.version() or "1", "until": until, "outcome": outcome, "condition": limit}
+        self.signed("review", [self.some("vera", "vito")], **facts)
+        if outcome == "restricted" and self.rarely(2):
+            n = len(self.played.events) - 1
+            self.signed("close", [self.some("vito", "cleo")], version=facts["version"], of=n)
+            self.played.compare(self.day + 5)
+
+    def retire(self) -> None:
+        """A model that is retired, and used again."""
+        version = self.version()
+        if version is not None:
+            self.signed("review", [self.some("vera", "vito")], version=version, outcome="retire")
+            if not self.rarely(3):
+                outcome = (
+                    {"outcome": "restricted", "condition": ("use_cap", 1e6)}
+                    if self.rarely(3)
+                    else {"outcome": "confirmed"}
+                )
+                self.signed("review", [self.some("vera", "vito")], version=self.version(), **outcome)
+                if self.rarely(3):
+                    self.copy(len(self.played.events) - 2)  # it ended once, and its end is not said again by a copy
 
     def revoke(self) -> None:
         who = self.pick("vera", "vito", "carl", "cleo", "olga", "mia")
-        if not self.played.naive.revoked(who, len(self.played.events)):
-            self.happen("revoke", who=who, signers=(("ada", True),))
+        since = self.random.randrange(len(self.played.events)) if self.rarely(2) else -1
+        if since >= 0 or not self.played.naive.revoked(who, len(self.played.events)):
+            self.happen("revoke", who=who, signers=(("ada", True),), since=since)
+
+    def stolen(self) -> None:
+        """A key is found to have been stolen shortly before something was signed with it, or shortly after."""
+        kinds = "glass", "plan", "order", "lift", "resolve", "close", "review", "classify", "lend", "approve"
+        found = [n for n in self.at(*kinds) if self.played.events[n].signers]
+        if found:
+            n = self.pick(*found)
+            who = self.pick(*(name for name, _ in self.played.events[n].signers))
+            since = min(n + self.pick(0, 0, 1), len(self.played.events) - 1)
+            if who in PUBLIC and who in ROLES_OF:
+                self.happen("revoke", who=who, signers=(("ada", True),), since=since)
+
+    def twice(self) -> None:
+        """A deployment is said to have completed once more."""
+        done = self.at("complete")
+        if done:
+            self.played.finish(self.played.events[self.pick(*done)].of, self.day)
+            self.compare()
+
+    def stopped(self) -> None:
+        """A plan, something that voids what people approved by it, and a version under it."""
+        version, done = self.fresh(), self.at("complete")
+        if version is not None and done:
+            base = str(self.played.events[done[-1]].version)
+            facts = {"version": base, "stages": ("validation", "compliance", "business"), "until": self.day + 90}
+            self.signed("plan", ("vito", "carl", "olga", "ian"), **facts)
+            plan = len(self.played.events) - 1
+            about = self.pick(None, base, base, version, "1")
+            if about == version or self.rarely(2):
+                self.build(version)
+                if self.rarely(2):
+                    self.release(version, "production")
+            self.signed("event", ["ben"], version=about, event=self.pick("incident", "data_change"))
+            another = version if self.played.naive.newest("train", version) < 0 else self.fresh()
+            if self.rarely(3):
+                self.copy(plan)  # adopting anew is no copy of what was signed before
+            if self.rarely(3):
+                self.signed("plan", ("vito", "carl", "olga", "ian"), **facts)
+            if another is not None:
+                self.build(another)
+                self.deploy(another)
 
     def enrol(self) -> None:
         who = self.pick("vera", "vito", "carl", "olga", "mia", "nat")
@@ -667,6 +739,8 @@ class Drawing:
             package = self.played.naive.newest("package", version)
             facts = {"stage": stage, "role": event.role, "targets": TARGETS, "of": package, "loan": loan}
             self.signed("approve", [event.other], version=version, **facts)
+            if self.rarely(3):  # who lent it finds out that somebody else had the key, by then or since
+                self.happen("revoke", who=event.who, signers=(("ada", True),), since=loan + self.pick(0, 1))
 
     def again(self) -> None:
         """A record that stands in the ledger is written once more, with its signatures."""
@@ -687,7 +761,8 @@ class Drawing:
         """A review, written once more later on: it counts from when it was made."""
         done = self.at("complete")
         if done:
-            self.signed("review", ["vito"], version=self.played.events[done[-1]].version)
+            facts = {"version": self.played.events[done[-1]].version, "until": self.pick(None, self.day + 100)}
+            self.signed("review", ["vito"], **facts, outcome="confirmed")
             n = len(self.played.events) - 1
             self.day += 20
             self.copy(n)
@@ -734,7 +809,7 @@ class Drawing:
 COMMON = ("build", "approve", "approve", "approve_all", "approve_all", "release", "release", "whole", "wait")
 RARE = (
     "adopt", "late", "object", "object", "withdraw", "lift", "lifted", "lifted", "classify", "classify", "register", "finding", "resolve", "resolve",
-    "close", "event", "data", "glass", "glassed", "glassed", "plan", "unplan", "planned", "planned", "order", "back", "review", "revoke", "enrol", "lend",
+    "close", "event", "data", "glass", "glassed", "glassed", "plan", "unplan", "planned", "planned", "order", "back", "review", "retire", "revoke", "stolen", "stolen", "stopped", "stopped", "twice", "enrol", "lend",
     "lent", "again", "again", "inherit", "reviewed", "reviewed", "reported", "reclassified", "reported", "accepted", "accepted",
 )  # fmt: skip
 EXAMPLES = int(os.environ.get("COGNIFY_RELEASE_HISTORIES", "100"))

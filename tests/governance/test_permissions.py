@@ -24,10 +24,14 @@ from cognify_dagster.governance import (
     EntryRef,
     GovernanceError,
     PersonalKey,
+    SectionText,
     SignOffDenied,
     adopt_change_plan,
     adopt_retention,
+    attest,
+    attestation_record,
     complete,
+    correct_clock,
     erase,
     lift_hold,
     open_finding,
@@ -35,9 +39,12 @@ from cognify_dagster.governance import (
     policy_in_force,
     request_release,
     revoke_key,
+    revoke_log_key,
+    rotate_log_key,
     seal,
     sign_off,
     submit,
+    write_sections,
 )
 from cognify_dagster.governance.people.authority import PERSON_SIGNED
 from cognify_dagster.governance.policy.adoption import gate_set_adoption, policy_adoption
@@ -45,6 +52,8 @@ from cognify_dagster.governance.signing.acts import UNSIGNED
 from cognify_dagster.governance.signing.drafts import _FORMS, form_of, next_entry, perform_act
 from cognify_dagster.governance.signing.statements import read_sign_off, sign_act, sign_off_statement
 from cognify_dagster.records import (
+    AttestationMade,
+    AttestationWithdrawn,
     BlockLifted,
     BreakGlassOpened,
     ChangePlanAdopted,
@@ -61,10 +70,12 @@ from cognify_dagster.records import (
     RetentionRule,
     ReviewCompleted,
     RollbackOrdered,
+    SectionApproved,
     SignOffRefused,
+    text_digest,
     utc,
 )
-from tests.governance.test_oversight import policy
+from tests.governance.overseeing import policy
 from tests.governance.world import MODEL, World, clone
 
 NOBODY, REVOKED, MACHINE, STRANGER = "nobody's role", "a revoked key", "machine", "stranger"
@@ -72,6 +83,7 @@ ACTORS = (*ROLES, NOBODY, REVOKED, MACHINE, STRANGER)
 ACTING = set(ROLES) - {"auditor"}
 SCIENTIST, ENGINEER, VALIDATOR, COMPLIANCE, BUSINESS, AUDITOR, ADMIN = ROLES
 SEQ: dict[str, int] = {}
+DRAFTED = "One issuer in Taiwan, 2005."
 
 
 def later(days: float) -> str:
@@ -109,6 +121,16 @@ def staffed(founded_template: World, tmp_path_factory: pytest.TempPathFactory) -
     plan: Any = plan_record((), "old").model_dump(exclude={"signers", "envelopes"})
     SEQ["plan"] = adopt_change_plan(
         world.workspace, [world.key(n) for n in ("vera", "carl", "olga")], **facts_of(plan)
+    ).seq
+    SEQ["section"] = write_sections(
+        world.workspace, MODEL, "fresh", [SectionText("limitations", DRAFTED, ai_drafted=True)]
+    )[0].seq
+    SEQ["attestation"] = attest(
+        world.workspace,
+        world.key("carl"),
+        lambda now: attestation_record(
+            now, "licence", f"model/{MODEL}", "I read it.", "person/carl", role=COMPLIANCE, expires=None
+        ),
     ).seq
     place_hold(world.workspace, "case-1", by=world.key("carl"), reason="x", subjects=["model/other"])
     return world
@@ -298,6 +320,36 @@ def reviewed(who: str) -> tuple[Record, list[str]]:
     return ReviewCompleted(**about, reviewed_by=who, envelope=UNSIGNED), [who]
 
 
+def read(who: str, role: str) -> tuple[Record, list[str]]:
+    about = {"model": MODEL, "version": "fresh", "section": "limitations", "section_seq": SEQ["section"]}
+    return SectionApproved.model_validate(
+        {
+            **about,
+            "text_digest": text_digest(DRAFTED),
+            "ai_drafted": True,
+            "role": role,
+            "approved_by": who,
+            "envelope": UNSIGNED,
+        }
+    ), [who]
+
+
+def attested(who: str, role: str) -> tuple[Record, list[str]]:
+    about = {"text_id": "baa", "text": "I read it.", "about": f"model/{MODEL}"}
+    return AttestationMade.model_validate({**about, "role": role, "attested_by": who, "envelope": UNSIGNED}), [who]
+
+
+def unsaid(who: str) -> tuple[Record, list[str]]:
+    return AttestationWithdrawn(
+        attestation_seq=SEQ["attestation"],
+        text_id="licence",
+        about=f"model/{MODEL}",
+        reason="x",
+        withdrawn_by=who,
+        envelope=UNSIGNED,
+    ), [who]
+
+
 VERA, CARL, OLGA = "person/vera", "person/carl", "person/olga"
 MATRIX: dict[str, tuple[Make, set[str]]] = {
     "classify in the tier that applies": (lambda a: classified(a, tier="high"), {COMPLIANCE, VALIDATOR, BUSINESS}),
@@ -321,6 +373,13 @@ MATRIX: dict[str, tuple[Make, set[str]]] = {
     "review what is live": (reviewed, {VALIDATOR}),
     "report an event": (event, ACTING),
     "adopt thresholds": (gates, {VALIDATOR, COMPLIANCE, ADMIN}),
+    "answer for a drafted text, as validator": (lambda a: read(a, VALIDATOR), {VALIDATOR}),
+    "answer for a drafted text, as engineer": (lambda a: read(a, ENGINEER), {ENGINEER}),
+    "answer for a drafted text, as auditor": (lambda a: read(a, AUDITOR), set()),
+    "attest, as compliance": (lambda a: attested(a, COMPLIANCE), {COMPLIANCE}),
+    "attest, as business owner": (lambda a: attested(a, BUSINESS), {BUSINESS}),
+    "attest, as auditor": (lambda a: attested(a, AUDITOR), set()),
+    "withdraw what another attested": (unsaid, {COMPLIANCE, ADMIN}),
 }
 
 
@@ -370,9 +429,9 @@ def test_every_act_on_a_model_has_its_lines(staffed: World) -> None:
 Keep = Callable[[World, PersonalKey], object]
 
 
-def erase_one(world: World, key: PersonalKey) -> object:
+def erase_one(world: World, key: PersonalKey, *, alone: bool = False) -> object:
     seq = next(item.entry.seq for item in world.workspace.read().view.entries if item.entry.kind == "dataset_snapshot")
-    return erase(world.workspace, [seq], "a request", [key, world.key("carl")])
+    return erase(world.workspace, [seq], "a request", [key] if alone else [key, world.key("carl")])
 
 
 def adopt(world: World, key: PersonalKey) -> object:
@@ -380,12 +439,35 @@ def adopt(world: World, key: PersonalKey) -> object:
     return perform_act(world.workspace, lambda _: policy_adoption(other, "x"), [world.key("finn"), key])
 
 
-def retain(world: World, key: PersonalKey) -> object:
+def retain(world: World, key: PersonalKey, *, alone: bool = False) -> object:
     rule = RetentionRule(id="r1", title="x", months=1, kinds=("dataset_snapshot",))
-    return adopt_retention(world.workspace, [rule], "x", [key, world.key("carl")])
+    return adopt_retention(world.workspace, [rule], "x", [key] if alone else [key, world.key("carl")])
+
+
+def rotate(world: World, *keys: PersonalKey) -> object:
+    old, new = "test+11111111+AQ==", "test+22222222+AQ=="
+    return rotate_log_key(world.workspace, old, new, overlap=5, reason="x", signers=keys)
+
+
+def revoke_log(world: World, *keys: PersonalKey) -> object:
+    return revoke_log_key(world.workspace, "test+11111111+AQ==", last_good_size=3, reason="x", signers=keys)
+
+
+def correct(world: World, *keys: PersonalKey) -> object:
+    """As if the clock had been right a minute before the newest entry."""
+    newest = world.workspace.read().view.entries[-1].entry.time_us
+    return correct_clock(world.workspace, reason="x", signers=keys, now_us=newest - 60_000_000)
 
 
 KEEPING: dict[str, tuple[Keep, set[str]]] = {
+    "rotate a log key, as the second": (lambda w, k: rotate(w, w.key("ada"), k), {ADMIN}),
+    "rotate a log key alone": (rotate, set()),
+    "revoke a log key, as the second": (lambda w, k: revoke_log(w, w.key("ada"), k), {ADMIN}),
+    "revoke a log key alone": (revoke_log, set()),
+    "correct the clock, as the second": (lambda w, k: correct(w, w.key("ada"), k), {ADMIN}),
+    "correct the clock alone": (correct, set()),
+    "erase alone": (lambda w, k: erase_one(w, k, alone=True), set()),
+    "adopt retention rules alone": (lambda w, k: retain(w, k, alone=True), set()),
     "place a hold": (
         lambda w, k: place_hold(w.workspace, "case-2", by=k, reason="x", subjects=["model/x"]),
         {COMPLIANCE, ADMIN},

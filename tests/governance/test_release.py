@@ -44,6 +44,7 @@ def test_a_refusal_is_an_entry_with_every_reason(ready: World) -> None:
     assert [part.code for part in found.record.reasons] == [reason.code for reason in ready.decide().reasons]
     assert found.record.requested_by == "person/ben"
     assert grants(ready) == []
+    assert "cognify sign credit_default 1 " in str(caught.value)
 
 
 def test_a_refusal_is_recorded_once_a_run(ready: World) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cognify_dagster.governance import decide, revoke_key
 from cognify_dagster.governance.people.directory import directory
+from cognify_dagster.governance.release import standing_cache
 from cognify_dagster.governance.release.provable import unproven
 from cognify_dagster.governance.release.standing_cache import PackagedVersions, StandingCache
 from cognify_dagster.governance.signing import signatures
@@ -111,6 +112,21 @@ def test_packaged_versions_are_found_among_new_entries(approved: World) -> None:
     reading = approved.workspace.read()
     assert packaged.update(reading) == ["1", "2"] == PackagedVersions(MODEL).update(reading)
     assert fresh.update(reading) == []
+
+
+def test_the_first_look_up_of_packages_ends_with_its_time_and_goes_on_the_next(
+    approved: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved.ready("2")
+    approved.package("1")
+    reading, packaged = approved.workspace.read(), PackagedVersions(MODEL)
+    monkeypatch.setattr(standing_cache, "LOOKUP_S", -1.0)  # whatever was read took too long
+    assert packaged.update(reading, 10_000) == ["1"]
+    assert not packaged.complete(reading)
+    for _ in range(3):
+        packaged.update(reading, 10_000)
+    assert packaged.complete(reading)
+    assert packaged.update(reading, 10_000) == ["1", "2"] == PackagedVersions(MODEL).update(reading)
 
 
 def test_entries_that_prove_nothing_are_found_by_each_reading_however_often_they_are_asked(founded: World) -> None:

@@ -44,14 +44,14 @@ def fitting(schema: dict[str, Any], defs: dict[str, Any], name: str = "") -> st.
         part = schema["$ref"].rsplit("/", 1)[1]
         found = fitting(defs[part], defs, name)
         return found.map(one_kind_of_key) if part == "PublicKey" else found
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
     if name in TIMES:
         return st.just("2026-01-01T00:00:00Z")
     if name == "relied_on":
         return st.lists(st.sampled_from(["policy", "model/m@1", "person/ada"]))
     if "const" in schema:
         return st.just(schema["const"])
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
     if "anyOf" in schema:
         kinds_of = [option for option in schema["anyOf"] if option.get("type") != "string" or "pattern" in option]
         return st.one_of(*(fitting(option, defs, name) for option in kinds_of or schema["anyOf"]))
@@ -62,7 +62,8 @@ def fitting(schema: dict[str, Any], defs: dict[str, Any], name: str = "") -> st.
         start, _, rest = schema["pattern"].strip("^$").partition("[0-9a-f]{")
         return st.sampled_from([start + digit * int(rest.rstrip("}")) for digit in "0a"])
     if kind == "string" and "pattern" in schema:
-        return st.from_regex(schema["pattern"].replace("$", r"\Z"))
+        fits = st.from_regex(schema["pattern"].replace("$", r"\Z"))
+        return fits.filter(lambda text: len(text) >= schema.get("minLength", 0))
     if kind == "string":
         return st.text(min_size=schema.get("minLength", 0), max_size=20).filter(str.isprintable)
     if kind == "integer":

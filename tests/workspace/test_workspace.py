@@ -62,6 +62,8 @@ def test_a_workspace_may_be_moved_as_a_whole(folder: Path, tmp_path: Path) -> No
         (f'origin = "{ORIGIN}"', "", "origin must be text"),
         ('home = ".cognify"', "home = [1]", "home must be text"),
         ('home = ".cognify"', 'home = ".cognify"\nhom = "x"', "unknown field 'hom'"),
+        ("[workspace]", 'frameworks = "f"\n[workspace]', "'frameworks'; it belongs under"),
+        ("[workspace]", "[seals]\n[workspace]", "unknown table or field 'seals'"),
         ("[workspace]", "[work]", r"\[workspace\] is missing"),
         ("[workspace]", "[workspace", "cannot be read"),
     ],

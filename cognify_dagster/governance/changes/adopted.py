@@ -2,7 +2,8 @@
 
 Invariants: a plan counts only with a valid signature for every sign-off stage of the tier, by different people who had no hand
 in the base version; its base version went live with all its sign-offs; whatever differs from the base version and is not
-allowed by the plan leaves the version uncovered.
+allowed by the plan leaves the version uncovered; an event that voids approvals, about the base version, a version under the plan or
+all of them, ends the plan's use for new releases until it is adopted anew.
 """
 
 from __future__ import annotations
@@ -10,23 +11,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cognify_dagster.governance.changes.plan import VersionFacts, compare, facts_of, read_bounds
+from cognify_dagster.governance.changes.plan import Coverage, VersionFacts, compare, facts_of, read_bounds
 from cognify_dagster.governance.oversight.classification import signed_stages
+from cognify_dagster.governance.oversight.voids import Void, voids
 from cognify_dagster.governance.people.directory import Directory
 from cognify_dagster.governance.policy.document import Policy
 from cognify_dagster.governance.release.case import Case, Lineage
 from cognify_dagster.governance.release.history import grant_of
-from cognify_dagster.governance.release.involvement import excluded_people
+from cognify_dagster.governance.release.involvement import base_lineage, excluded_people, hand_problem
 from cognify_dagster.governance.signing.acts import act_problem, first_use, people_needed
 from cognify_dagster.records import (
     ChangePlanAdopted,
     ChangePlanEnded,
     DeploymentCompleted,
-    Evaluation,
-    GateSetAdopted,
-    Package,
     ReleaseGranted,
-    TrainingRun,
     parse_utc,
 )
 from cognify_dagster.workspace import Reading, Recorded
@@ -34,11 +32,15 @@ from cognify_dagster.workspace import Reading, Recorded
 
 @dataclass(frozen=True)
 class PlanCover:
-    """A plan in force and what comparing the version with it gave. `lines` name every difference and what allows it."""
+    """A plan in force and what comparing the version with it gave. `lines` name every difference and what allows it.
+
+    `coverage` is None where nothing could be compared; the lines then say why.
+    """
 
     item: Recorded[ChangePlanAdopted]
     covered: bool
     lines: tuple[str, ...]
+    coverage: Coverage | None = None
 
 
 def covering_plan(case: Case, tier: str, lineage: Lineage) -> PlanCover | None:
@@ -70,8 +72,35 @@ def plans_in_force(case: Case, tier: str) -> list[Recorded[ChangePlanAdopted]]:
         if problem:
             case.notes.append(f"entry {item.seq}: the change plan {item.record.plan} does not count: {problem}")
         elif item.seq not in ended and parse_utc(item.record.expires) > case.now:
-            found.append(item)
+            stopped = stopped_by(case, item)
+            if stopped:
+                case.notes.append(
+                    f"entry {item.seq}: the change plan {item.record.plan} is not used: {stopped}; adopt it anew if it still holds"
+                )
+            else:
+                found.append(item)
     return found
+
+
+def stopped_by(case: Case, item: Recorded[ChangePlanAdopted]) -> str | None:
+    """Say what happened since a plan was adopted and voids what people approved by it, or None.
+
+    As with approvals, the policy in force says what does.
+    """
+    policy, versions = case.policy, {item.record.base_version, case.version, *_granted_under(case, item)}
+    if "policy_change" in policy.voids and case.people.policy_digest_at(item.seq) != case.in_force.digest:
+        return "it was adopted under another policy"
+    found: list[Void] = []
+    for version in sorted(versions - {""}):
+        reported, _ = voids(case.reading, case.people, policy, case.model, version)
+        found += [void for void in reported if void.seq > item.seq]
+    return min(found, key=lambda void: void.seq).text if found else None
+
+
+def _granted_under(case: Case, item: Recorded[ChangePlanAdopted]) -> list[str]:
+    """Return the versions that a plan let go live, on any target, each once."""
+    grants = case.reading.all(ReleaseGranted, f"oversight/{case.model}")
+    return list(dict.fromkeys(grant.record.version for grant in grants if grant.record.plan_seq == item.seq))
 
 
 def _ended(case: Case, subject: str) -> set[int]:
@@ -88,8 +117,8 @@ def _ended(case: Case, subject: str) -> set[int]:
 def end_problem(reading: Reading, item: Recorded[ChangePlanEnded], people: Directory, policy: Policy) -> str | None:
     """Say why the end of a change plan does not count, or None. Anybody who acts on models may end one: that only asks for more."""
     record = item.record
-    plan = reading.at(record.plan_seq) if record.plan_seq < item.seq else None
-    if plan is None or not isinstance(plan.record, ChangePlanAdopted) or plan.record.model != record.model:
+    plan = reading.find(ChangePlanAdopted, record.plan_seq, item.seq)
+    if plan is None or plan.record.model != record.model:
         return f"entry {record.plan_seq} is no change plan of {record.model} before it"
     return act_problem(
         reading, item, (record.envelope,), people, policy.acting_roles, needed=1, claimed=(record.ended_by,)
@@ -108,14 +137,16 @@ def plan_problem(
     base = base_lineage(reading, record.model, record.base_version)
     if base.training is None or base.evaluation is None:
         return f"the base version {record.base_version} has no training run and evaluation"
-    hand = [people.name(person) for person in record.signers if person in excluded_people(policy, base)]
+    hand = hand_problem(people, record.signers, excluded_people(policy, base), "the base version")
     if hand:
-        return f"{', '.join(hand)} had a hand in the base version"
-    if not _fully_released(reading, record.model, record.base_version, item.seq):
+        return hand
+    if _full_grant(reading, record.model, record.base_version, item.seq) is None:
         return f"the base version {record.base_version} did not go live with all its sign-offs before"
     needed = people_needed(reading) if reading.trial else max(1, len(wanted))
     roles = sorted({policy.stages[stage].role for stage in wanted})
-    problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
+    problem = act_problem(
+        reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers, allows=True
+    )
     if problem:
         return problem
     held = {person: people.roles_at(person, item.seq, item.time_us) for person in record.signers}
@@ -144,25 +175,13 @@ def _missing_roles(policy: Policy, held: Mapping[str, Collection[str]], stages: 
     return None
 
 
-def base_lineage(reading: Reading, model: str, version: str) -> Lineage:
-    """Return what a version is made of, without judging it."""
-    subject = f"model/{model}@{version}"
-    evaluation = reading.latest(Evaluation, subject)
-    gate_set = None
-    if evaluation is not None:
-        found = reading.at(evaluation.record.gate_set_seq)
-        if found is not None and isinstance(found.record, GateSetAdopted):
-            adopted = reading.all(GateSetAdopted, f"gates/{found.record.name}")
-            gate_set = next((item for item in adopted if item.seq == found.seq), None)
-    return Lineage(reading.latest(TrainingRun, subject), evaluation, reading.latest(Package, subject), gate_set)
-
-
-def _fully_released(reading: Reading, model: str, version: str, before: int) -> bool:
-    for item in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
+def _full_grant(reading: Reading, model: str, version: str, before: int) -> Recorded[ReleaseGranted] | None:
+    """Return the newest grant of a version with all its sign-offs under which it went live before an entry."""
+    for item in reversed(reading.all(DeploymentCompleted, f"model/{model}@{version}")):
         grant = grant_of(reading, item)
         if item.seq < before and grant is not None and not grant.record.waived:
-            return True
-    return False
+            return grant
+    return None
 
 
 def _covered_before(case: Case, item: Recorded[ChangePlanAdopted]) -> list[VersionFacts]:
@@ -174,7 +193,7 @@ def _covered_before(case: Case, item: Recorded[ChangePlanAdopted]) -> list[Versi
             continue
         lineage = base_lineage(case.reading, case.model, version)
         if lineage.training is not None and lineage.evaluation is not None:
-            found[version] = facts_of(lineage.training, lineage.evaluation)
+            found[version] = facts_of(case.reading, lineage.training, lineage.evaluation)
     return list(found.values())
 
 
@@ -191,11 +210,13 @@ def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> P
         bounds = read_bounds(item.record.bounds)
     except ValueError as error:
         return PlanCover(item, False, (f"its bounds cannot be read: {error}",))
+    grant = _full_grant(case.reading, case.model, item.record.base_version, item.seq)
+    approved = grant.record.package_seq if grant is not None else 0
     coverage = compare(
         bounds,
-        facts_of(base.training, base.evaluation),
-        facts_of(lineage.training, lineage.evaluation),
+        facts_of(case.reading, base.training, base.evaluation, before=approved),
+        facts_of(case.reading, lineage.training, lineage.evaluation),
         earlier=_covered_before(case, item),
         now=case.now,
     )
-    return PlanCover(item, coverage.covered, tuple(line.text for line in coverage.lines))
+    return PlanCover(item, coverage.covered, tuple(line.text for line in coverage.lines), coverage)

@@ -151,7 +151,9 @@ class ChangeBounds(_Bounds):
         environment: `same`, or `allowed`: other packages, Python, platform, GPU or image.
         base_model: Always the same.
         architecture: Always the same.
-        notes: `allowed`: free texts (selection note, notes of the evaluation) may differ.
+        unknown_schema: `allowed`: a refreshed dataset of which no schema is recorded (images, texts) is taken for one of the same
+            shape. Otherwise it needs a new approval, as one with another schema always does.
+        notes: `allowed`: free texts (selection note, notes of the evaluation, registered limitations and failure modes) may differ.
         metrics: By flat name (``auc``, ``auc.ci_low``); judged on the new evaluation. A metric that differs and is not
             named is not covered.
         groups: The same for fairness (``fairness.SEX.adverse_impact_ratio``). One rule for an attribute allows that
@@ -170,6 +172,7 @@ class ChangeBounds(_Bounds):
     environment: Literal["same", "allowed"] = "same"
     base_model: Literal["same"] = "same"
     architecture: Literal["same"] = "same"
+    unknown_schema: Literal["refused", "allowed"] = "refused"
     notes: Literal["same", "allowed"] = "same"
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
     groups: dict[str, MetricRule] = Field(default_factory=dict)

@@ -2,8 +2,9 @@
 
 Invariants:
 
-* Deny by default: every recorded field of training run and evaluation is compared unless `NEVER_COMPARED` names it with its
-  reason; a difference that no bound allows leaves the version uncovered. A field that later releases add is compared too.
+* Deny by default: every recorded field of training run, evaluation and the model's registration is compared unless
+  `NEVER_COMPARED` names it with its reason; a difference that no bound allows leaves the version uncovered. A field that later
+  releases add is compared too. What of the data's shape is compared says `declared`.
 * Always against the base version, never against the version before, so that small steps cannot add up.
 * The order of datasets, settings, metrics or bounds changes nothing.
 """
@@ -11,15 +12,16 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from cognify_dagster.governance.changes.bounds import ChangeBounds, same
+from cognify_dagster.governance.changes.declared import compare_registration, compare_schemas
 from cognify_dagster.governance.changes.results import compare_fairness, compare_metrics, compare_outcomes
 from cognify_dagster.governance.changes.values import ABSENT, Line, differ, flatten, judged, plain, shown
-from cognify_dagster.records import Evaluation, TrainingRun, parse_utc
-from cognify_dagster.workspace import Recorded
+from cognify_dagster.records import DatasetRef, DatasetSnapshot, Evaluation, ModelRegistered, TrainingRun, parse_utc
+from cognify_dagster.workspace import Reading, Recorded
 
 _US_A_DAY = 86_400_000_000
 
@@ -48,6 +50,12 @@ NEVER_COMPARED: dict[str, str] = {
     "evaluation.code.authors": "people: separation of duties is judged by the release decision",
     "evaluation.dataset.seq": "a position in the ledger; the snapshot's root is compared",
     "evaluation.outcomes.message": "words for the value and status, which are compared",
+    "registration.model": "it names the model; the plan is about one",
+    "registration.title": "a name that people read",
+    "registration.owner": "people: the signed classification says who answers for the model",
+    "registration.risk_tier": "judged by the release decision",
+    "registration.observed": "times, host and attempt",
+    "dataset.provenance": "a refresh has its own: it stands in the package, with exclusions and header; the schema is compared",
 }
 
 _CODE = ("vcs", "commit", "dirty", "diff_digest", "remote")
@@ -55,7 +63,10 @@ _CODE = ("vcs", "commit", "dirty", "diff_digest", "remote")
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """What is compared of one version: its sealed training run and its evaluation. Times in microseconds since 1970 UTC."""
+    """What is compared of one version: its sealed training run and its evaluation. Times in microseconds since 1970 UTC.
+
+    `registration` is what the model was registered for, `snapshots` are those that the version names, by their entries.
+    """
 
     training: TrainingRun
     training_seq: int
@@ -63,6 +74,8 @@ class VersionFacts:
     evaluation: Evaluation
     evaluation_seq: int
     evaluation_time_us: int
+    registration: ModelRegistered | None = None
+    snapshots: Mapping[int, DatasetSnapshot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,10 +91,30 @@ class Coverage:
         return tuple(line for line in self.lines if not line.ok)
 
 
-def facts_of(training: Recorded[TrainingRun], evaluation: Recorded[Evaluation]) -> VersionFacts:
-    """Take the facts of a version from its entries."""
+def facts_of(
+    reading: Reading, training: Recorded[TrainingRun], evaluation: Recorded[Evaluation], *, before: int | None = None
+) -> VersionFacts:
+    """Take the facts of a version from its entries.
+
+    Args:
+        reading: verified entries.
+        training: the version's training run.
+        evaluation: its evaluation.
+        before: the entry before which the model's registration counts; the newest one unless given.
+    """
+    refs = (*training.record.datasets, evaluation.record.dataset)
+    snapshots = {ref.seq: item.record for ref in refs if (item := reading.at(ref.seq)) is not None}
+    registered = reading.all(ModelRegistered, f"oversight/{training.record.model}")
+    known = [item.record for item in registered if before is None or item.seq < before]
     return VersionFacts(
-        training.record, training.seq, training.time_us, evaluation.record, evaluation.seq, evaluation.time_us
+        training.record,
+        training.seq,
+        training.time_us,
+        evaluation.record,
+        evaluation.seq,
+        evaluation.time_us,
+        known[-1] if known else None,
+        {seq: record for seq, record in snapshots.items() if isinstance(record, DatasetSnapshot)},
     )
 
 
@@ -110,10 +143,21 @@ def compare(
         *_identity(base, new),
         *_training(bounds, base.training, new.training),
         *_evaluation(bounds, base, new),
+        *compare_registration(bounds, base.registration, new.registration),
+        *compare_schemas("training data", bounds, _training_data(base), _training_data(new)),
+        *compare_schemas("evaluation data", bounds, _evaluation_data(base), _evaluation_data(new)),
         *_cadence(bounds, base, new, earlier, now),
     ]
     ordered = tuple(sorted(lines, key=lambda line: (line.item, line.text)))
     return Coverage(all(line.ok for line in ordered), ordered)
+
+
+def _training_data(facts: VersionFacts) -> tuple[Sequence[DatasetRef], Mapping[int, DatasetSnapshot]]:
+    return facts.training.datasets, facts.snapshots
+
+
+def _evaluation_data(facts: VersionFacts) -> tuple[Sequence[DatasetRef], Mapping[int, DatasetSnapshot]]:
+    return (facts.evaluation.dataset,), facts.snapshots
 
 
 def _identity(base: VersionFacts, new: VersionFacts) -> Iterable[Line]:

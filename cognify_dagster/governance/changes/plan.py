@@ -26,7 +26,7 @@ from cognify_dagster.governance.changes.bounds import (
 from cognify_dagster.governance.changes.compare import NEVER_COMPARED, Coverage, VersionFacts, compare, facts_of
 from cognify_dagster.governance.changes.values import Line
 from cognify_dagster.ledger import canonical_json
-from cognify_dagster.records import YamlError, load_yaml
+from cognify_dagster.records import YamlError, load_yaml, read_small_text
 
 MAX_PLAN_BYTES = 1_000_000
 
@@ -87,19 +87,9 @@ def load_change_plan(path: str | Path) -> ChangePlan:
     Raises:
         ChangePlanError: naming file and field.
     """
-    file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_PLAN_BYTES + 1)
-    except OSError as error:
-        raise ChangePlanError(f"{file}: can't be read ({error.strerror or error})") from None
-    if len(raw) > MAX_PLAN_BYTES:
-        raise ChangePlanError(f"{file}: larger than {MAX_PLAN_BYTES} bytes; a change plan is a short file")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ChangePlanError(f"{file}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    return parse_change_plan(text, source=str(file))
+    return parse_change_plan(
+        read_small_text(path, MAX_PLAN_BYTES, "a change plan", ChangePlanError), source=str(Path(path))
+    )
 
 
 def _times_as_text(data: dict[Any, Any]) -> dict[Any, Any]:

@@ -14,20 +14,13 @@ from datetime import datetime, timezone
 
 from cognify_dagster.evidence import EvidenceMissing, Marks
 from cognify_dagster.governance.custody.holds import EVERYTHING, Hold, holds
+from cognify_dagster.governance.custody.joint import append_jointly, approvers, joint_problem
 from cognify_dagster.governance.custody.retention import Keeper
 from cognify_dagster.governance.errors import GovernanceError
-from cognify_dagster.governance.people.directory import directory
-from cognify_dagster.governance.signing.acts import (
-    KEEPERS,
-    act_problem,
-    already,
-    decide_and_append,
-    people_needed,
-    sign_jointly,
-)
+from cognify_dagster.governance.signing.acts import already, decide_and_append, first_use
 from cognify_dagster.governance.signing.keys import PersonalKey
-from cognify_dagster.governance.signing.statements import statement_digest
 from cognify_dagster.ledger import Receipt
+from cognify_dagster.ledger.verification.erasures import keeps_digest
 from cognify_dagster.records import PayloadErased, kinds
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
@@ -54,7 +47,7 @@ PROTECTED_KINDS = frozenset(
         "delegated", "delegation_ended", "person_recertified", "person_recovered", "entry_disregarded",
         "model_classified", "finding_opened", "finding_resolved", "condition_closed", "block_lifted", "change_plan_adopted",
         "change_plan_ended", "break_glass_opened", "rollback_ordered", "model_adopted", "review_completed", "model_event",
-        "release_suspended", "finding",
+        "release_suspended", "finding", "section_written", "section_approved", "attestation_made", "attestation_withdrawn",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""
@@ -186,24 +179,12 @@ def erase(
             seqs=wanted if len(wanted) > 1 else (),
             basis=basis,
             approved_by=signers[0].person if signers else "person/nobody",
-            approvers=tuple(sorted({key.person for key in signers})),
+            approvers=approvers(signers),
             evidence_erased=digests,
         )
-        envelopes = sign_jointly(
-            reading,
-            record,
-            signers,
-            KEEPERS,
-            f"The payloads of the entries named may be destroyed: {basis}",
-            needed=people_needed(reading),
-        )
-        return lambda: workspace.append(
-            record.model_copy(update={"envelopes": envelopes}),
-            actor=signers[0].person,
-            idem=idempotency_key("erase", *wanted, *digests),
-            expected_size=reading.size,
-            checkpoint=True,
-        )
+        meaning = f"The payloads of the entries named may be destroyed: {basis}"
+        key = idempotency_key("erase", *wanted, *digests)
+        return append_jointly(workspace, reading, record, signers, meaning, key)
 
     receipt = decide_and_append(workspace, attempt)
     _destroy(workspace, workspace.read(), [receipt.seq])
@@ -215,25 +196,12 @@ def erasures(reading: Reading) -> Erasures:
     valid: list[Erasure] = []
     problems: list[tuple[int, str]] = []
     used: set[str] = set()
-    people = None
     for item in reading.all(PayloadErased, "erasures"):
-        people = people or directory(reading)
         record = item.record
-        problem = act_problem(
-            reading,
-            item,
-            record.envelopes,
-            people,
-            KEEPERS,
-            needed=people_needed(reading),
-            claimed=record.approvers,
-            used=used,
-        )
-        problem = problem or _scope_problem(reading, item)
+        problem = joint_problem(reading, item) or _scope_problem(reading, item) or first_use(record.envelopes, used)
         if problem:
             problems.append((item.seq, problem))
             continue
-        used |= {statement_digest(envelope) for envelope in record.envelopes}
         valid.append(
             Erasure(item.seq, tuple(sorted(record.named())), record.evidence_erased, record.basis, record.approvers)
         )
@@ -263,9 +231,10 @@ def _destroy(workspace: Workspace, reading: Reading, which: Iterable[int]) -> li
         if erasure.seq not in wanted:
             continue
         free = [seq for seq in erasure.seqs if not standing.over(reading.view.entries[seq].entry)]
-        present = [seq for seq in free if reading.view.entries[seq].payload is not None]
+        store = workspace.ledger.store
+        present = [seq for seq in free if reading.view.entries[seq].payload is not None or keeps_digest(store, seq)]
         if present:
-            workspace.ledger.store.erase(present)
+            store.erase(present)
             done += present
         for digest in erasure.evidence:
             if _held(reading, standing.standing, digest):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cognify_dagster.governance.custody.joint import append_jointly, approvers, joint_problem
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.people.directory import directory
 from cognify_dagster.governance.signing.acts import (
@@ -18,14 +19,13 @@ from cognify_dagster.governance.signing.acts import (
     act_problem,
     already,
     decide_and_append,
-    people_needed,
+    first_use,
     sign_jointly,
 )
 from cognify_dagster.governance.signing.keys import PersonalKey
-from cognify_dagster.governance.signing.statements import statement_digest
 from cognify_dagster.ledger import Entry, EntryError, Receipt, check_subject
 from cognify_dagster.records import LegalHoldLifted, LegalHoldPlaced
-from cognify_dagster.workspace import Reading, Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
 EVERYTHING = "ledger"
 
@@ -96,25 +96,17 @@ def holds(reading: Reading) -> Holds:
                 record.hold, item.seq, record.held_subjects, record.seqs, record.reason, record.placed_by, problem
             )
         elif isinstance(record, LegalHoldLifted):
-            problem = act_problem(
-                reading,
-                item,
-                record.envelopes,
-                people,
-                KEEPERS,
-                needed=people_needed(reading),
-                claimed=record.approvers,
-                used=used,
-            )
+            lifting = Recorded(item.seq, item.time_us, item.leaf, item.actor, item.key_id, record, item.entry)
+            problem = joint_problem(reading, lifting, people=people)
             found = [
                 key for key, hold in standing.items() if hold.seq == record.placed_seq and hold.hold == record.hold
             ]
             if problem is None and not found:
                 problem = f"there was no standing hold {record.hold!r} of entry {record.placed_seq}"
+            problem = problem or first_use(record.envelopes, used)
             if problem:
                 problems.append((item.seq, problem))
                 continue
-            used |= {statement_digest(envelope) for envelope in record.envelopes}
             del standing[found[0]]
     return Holds(tuple(standing.values()), tuple(problems))
 
@@ -196,17 +188,9 @@ def lift_hold(workspace: Workspace, hold: str, *, signers: Sequence[PersonalKey]
             hold=hold,
             placed_seq=found[0].seq,
             reason=reason,
-            approvers=tuple(sorted({key.person for key in signers})),
+            approvers=approvers(signers),
         )
-        envelopes = sign_jointly(
-            reading, record, signers, KEEPERS, "This legal hold is no longer needed.", needed=people_needed(reading)
-        )
-        return lambda: workspace.append(
-            record.model_copy(update={"envelopes": envelopes}),
-            actor=signers[0].person,
-            idem=idempotency_key("lift", hold, found[0].seq),
-            expected_size=reading.size,
-            checkpoint=True,
-        )
+        key = idempotency_key("lift", hold, found[0].seq)
+        return append_jointly(workspace, reading, record, signers, "This legal hold is no longer needed.", key)
 
     return decide_and_append(workspace, attempt)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 
+from cognify_dagster.governance.custody.joint import append_jointly, approvers, joint_problem
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.people.directory import ADMIN, directory
-from cognify_dagster.governance.signing.acts import act_problem, people_needed, sign_jointly
 from cognify_dagster.governance.signing.keys import PersonalKey
 from cognify_dagster.ledger import NoteError, Receipt, TrustFile, open_checkpoint
 from cognify_dagster.ledger.archive.format import ManifestSigner
@@ -148,37 +148,13 @@ def continue_ledger(
         lost_start=lost_start,
         lost_end=head.size,
         reason=reason,
-        approvers=tuple(sorted({item.person for item in signers})),
+        approvers=approvers(signers),
     )
-    envelopes = sign_jointly(
-        reading,
-        record,
-        signers,
-        (ADMIN,),
-        "These entries are lost; this ledger goes on in their place.",
-        needed=people_needed(reading),
-    )
-    return workspace.append(
-        record.model_copy(update={"envelopes": envelopes}),
-        actor=signers[0].person,
-        idem=key,
-        expected_size=1,
-        checkpoint=True,
-    )
+    meaning = "These entries are lost; this ledger goes on in their place."
+    return append_jointly(workspace, reading, record, signers, meaning, key, (ADMIN,))()
 
 
 def continued_from(reading: Reading) -> tuple[LedgerContinued, str | None] | None:
     """Return what a ledger says it continues, with why that does not count (None: it does); None if it continues nothing."""
-    item = reading.at(1)
-    if item is None or not isinstance(item.record, LedgerContinued):
-        return None
-    problem = act_problem(
-        reading,
-        item,
-        item.record.envelopes,
-        directory(reading),
-        (ADMIN,),
-        needed=people_needed(reading),
-        claimed=item.record.approvers,
-    )
-    return item.record, problem
+    item = reading.find(LedgerContinued, 1)
+    return None if item is None else (item.record, joint_problem(reading, item, (ADMIN,)))

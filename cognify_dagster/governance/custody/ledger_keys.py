@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cognify_dagster.governance.custody.joint import append_jointly, approvers, joint_problem
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.people.directory import ADMIN, directory
 from cognify_dagster.governance.signing.acts import (
-    act_problem,
     already,
     check_signers,
     decide_and_append,
+    first_use,
     people_needed,
-    sign_jointly,
 )
 from cognify_dagster.governance.signing.keys import PersonalKey
-from cognify_dagster.governance.signing.statements import statement_digest
 from cognify_dagster.ledger import Receipt, VerifiedView
 from cognify_dagster.ledger.verification.acts import Acts
 from cognify_dagster.records import ClockFloorCorrected, LogKeyRevoked, LogKeyRotated
@@ -65,20 +64,18 @@ def ledger_acts(reading: Reading) -> LedgerActs:
     used: set[str] = set()
     people = directory(reading)
     for entry in (item.entry for subject in (_LOG_KEY, _CLOCK) for item in reading.view.history(subject)):
-        kind, item = _KINDS.get(entry.kind), reading.at(entry.seq)
+        kind = _KINDS.get(entry.kind)
         if kind is None:
             continue
-        if item is None or not isinstance(item.record, (LogKeyRotated, LogKeyRevoked, ClockFloorCorrected)):
+        item: Recorded[Act] | None = reading.find(kind, entry.seq)
+        if item is None:
             void.append((entry.seq, f"{entry.kind}: its payload is missing or is none that this release can read"))
             continue
-        envelopes, approvers = item.record.envelopes, item.record.approvers
-        needed = people_needed(reading)
-        problem = act_problem(reading, item, envelopes, people, (ADMIN,), needed=needed, claimed=approvers, used=used)
-        problem = problem or _problem(item.record, item.time_us)
+        problem = joint_problem(reading, item, (ADMIN,), people)
+        problem = problem or _problem(item.record, item.time_us) or first_use(item.record.envelopes, used)
         if problem:
             void.append((entry.seq, f"{entry.kind}: {problem}"))
             continue
-        used |= {statement_digest(envelope) for envelope in envelopes}
         good.add(entry.seq)
     return LedgerActs(
         tuple(item for item in reading.all(LogKeyRotated, _LOG_KEY) if item.seq in good),
@@ -131,7 +128,7 @@ def rotate_log_key(
             new=new,
             overlap_until_size=reading.size + 1 + overlap,
             reason=reason,
-            approvers=_named(signers),
+            approvers=approvers(signers),
         )
         return _append(workspace, reading, record, _ROTATE, signers)
 
@@ -155,7 +152,7 @@ def revoke_log_key(
                 return already(reading, done.seq)
         if last_good_size > reading.size:
             raise GovernanceError(f"the ledger has {reading.size} entries; the last good size is not more")
-        record = LogKeyRevoked(vkey=vkey, last_good_size=last_good_size, reason=reason, approvers=_named(signers))
+        record = LogKeyRevoked(vkey=vkey, last_good_size=last_good_size, reason=reason, approvers=approvers(signers))
         return _append(workspace, reading, record, _REVOKE.format(last_good_size), signers)
 
     return decide_and_append(workspace, attempt)
@@ -192,7 +189,7 @@ def correct_clock(
 
     def attempt(reading: Reading) -> Callable[[], Receipt]:
         wrong, floor = clock_correction(reading, time.time_ns() // 1000 if now_us is None else now_us)
-        record = ClockFloorCorrected(wrong_us=wrong, floor_us=floor, reason=reason, approvers=_named(signers))
+        record = ClockFloorCorrected(wrong_us=wrong, floor_us=floor, reason=reason, approvers=approvers(signers))
         return _append(workspace, reading, record, _CORRECT.format(floor), signers)
 
     return decide_and_append(workspace, attempt)
@@ -207,22 +204,11 @@ def check_admins(reading: Reading, signers: Sequence[PersonalKey]) -> None:
     check_signers(reading, signers, (ADMIN,), needed=people_needed(reading))
 
 
-def _named(signers: Sequence[PersonalKey]) -> tuple[str, ...]:
-    return tuple(sorted({key.person for key in signers}))
-
-
 def _append(
     workspace: Workspace, reading: Reading, record: Act, meaning: str, signers: Sequence[PersonalKey]
 ) -> Callable[[], Receipt]:
-    envelopes = sign_jointly(reading, record, signers, (ADMIN,), meaning, needed=people_needed(reading))
-    subject = record.subjects()[1]
-    return lambda: workspace.append(
-        record.model_copy(update={"envelopes": envelopes}),
-        actor=signers[0].person,
-        idem=idempotency_key(record.kind, reading.view.heads.get(subject, -1), *_identity(record)),
-        expected_size=reading.size,
-        checkpoint=True,
-    )
+    key = idempotency_key(record.kind, reading.view.heads.get(record.subjects()[1], -1), *_identity(record))
+    return append_jointly(workspace, reading, record, signers, meaning, key, (ADMIN,))
 
 
 def _identity(record: Act) -> tuple[str | int, ...]:

@@ -6,28 +6,27 @@ judges it later; who may sign what is the policy's word, never the caller's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cognify_dagster.governance.changes.adopted import base_lineage, end_problem, plan_problem
+from cognify_dagster.governance.changes.adopted import end_problem, plan_problem
 from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.oversight.classification import classification_of, classification_problem
-from cognify_dagster.governance.oversight.conditions import closure_problem
-from cognify_dagster.governance.oversight.exceptions import break_glass_problem, lift_problem
-from cognify_dagster.governance.oversight.findings import opening_problem, resolution_problem
-from cognify_dagster.governance.oversight.reviews import review_problem
+from cognify_dagster.governance.oversight.conditions import Given, closure_problem, given_by
+from cognify_dagster.governance.oversight.exceptions import break_glass_problem, lift_problem, order_problem
+from cognify_dagster.governance.oversight.findings import opening_problem, resolution_problem, who_may_not
+from cognify_dagster.governance.oversight.reviews import date_problem, restrictions, review_problem, reviews_of
+from cognify_dagster.governance.oversight.signed import before_signing
 from cognify_dagster.governance.oversight.voids import event_problem
 from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.governance.people.enrol import policy_in_force
 from cognify_dagster.governance.policy.document import Policy
-from cognify_dagster.governance.release.case import Signed
 from cognify_dagster.governance.release.decision import decide
 from cognify_dagster.governance.release.history import live, was_live
 from cognify_dagster.governance.release.in_use import live_state
-from cognify_dagster.governance.release.involvement import excluded_people
+from cognify_dagster.governance.release.involvement import excluded_from
 from cognify_dagster.governance.signing.acts import COMPLIANCE, UNSIGNED, act_problem
-from cognify_dagster.governance.signing.drafts import ActForm, next_entry, perform_act, register_form
+from cognify_dagster.governance.signing.drafts import ActForm, perform_act, register_form
 from cognify_dagster.governance.signing.keys import PersonalKey
 from cognify_dagster.governance.signing.statements import envelope_statement, read_sign_off
 from cognify_dagster.ledger import Receipt
@@ -153,59 +152,57 @@ def _form(
     meaning: Callable[[R], str],
     judge: Callable[[Reading, Recorded[R], Directory, Policy], str | None],
 ) -> None:
+    def judged(reading: Reading, item: Recorded[R]) -> str | None:
+        return judge(reading, item, directory(reading), _policy(reading))
+
     register_form(
         ActForm(
             record=record,
             signers=signers,
             roles=lambda reading, item, _: roles(_policy(reading), item),
             meaning=meaning,
-            judge=lambda reading, item: judge(reading, item, directory(reading), _policy(reading)),
-            check=lambda reading, item, people: _beforehand(reading, item, people, judge),
+            judge=judged,
+            check=before_signing(judged),
         )
     )
 
 
-def _beforehand(
-    reading: Reading,
-    record: R,
-    signers: Sequence[str],
-    judge: Callable[[Reading, Recorded[R], Directory, Policy], str | None],
+def _judge_resolution(
+    reading: Reading, item: Recorded[FindingResolved], people: Directory, policy: Policy
 ) -> str | None:
-    """Say why an act would not count even once all of them had signed, so that nobody signs in vain; None if it may.
-
-    The judge is asked about the act without signatures. That these are missing is no answer, but tells how many are needed.
-    """
-    problem = judge(reading, next_entry(reading, record), directory(reading), _policy(reading))
-    if problem is None or problem.startswith("the statement is malformed"):
-        return None
-    unsigned = re.fullmatch(r"it is signed by 0 people with one of the roles (.*); ([0-9]+) are needed", problem)
-    if unsigned is None:
-        return problem
-    roles, needed = unsigned[1], int(unsigned[2])
-    if len(set(signers)) >= needed:
-        return None
-    each = ", ".join(dict.fromkeys(roles.split(", ")))
-    return f"this needs the signatures of {needed} different people, each with one of the roles {each}"
+    record = item.record
+    excluded = who_may_not(reading, policy, record.model, record.version)
+    return resolution_problem(reading, item, people, policy, excluded)
 
 
-def _excluded(reading: Reading, policy: Policy, model: str, version: str) -> frozenset[str]:
-    return excluded_people(policy, base_lineage(reading, model, version))
+def _judge_lift(reading: Reading, item: Recorded[BlockLifted], people: Directory, policy: Policy) -> str | None:
+    excluded = excluded_from(reading, policy, item.record.model, item.record.version)
+    return lift_problem(reading, item, people, policy, excluded)
+
+
+def _judge_review(reading: Reading, item: Recorded[ReviewCompleted], people: Directory, policy: Policy) -> str | None:
+    record = item.record
+    tier = classification_of(reading, people, policy, record.model).tier
+    excluded = excluded_from(reading, policy, record.model, record.version)
+    return date_problem(item, policy, tier) or review_problem(reading, item, people, policy, excluded)
 
 
 def _judge_closure(reading: Reading, item: Recorded[ConditionClosed], people: Directory, policy: Policy) -> str | None:
     record = item.record
-    given = reading.at(record.sign_off_seq)
-    if given is None or not isinstance(given.record, SignOff):
-        return f"entry {record.sign_off_seq} is no sign-off"
-    for target in read_sign_off(envelope_statement(given.record.envelope)).target_environments:
-        decision = decide(reading, record.model, record.version, target, item.when)
-        counted = [signed for stage in decision.stages for signed in stage.signed]
-        state = live_state(reading, record.model, target, item.when)
-        found: list[Signed] = [signed for signed in (*counted, *state.signed) if signed.seq == record.sign_off_seq]
-        if found:
-            excluded = _excluded(reading, policy, record.model, record.version)
-            return closure_problem(reading, item, people, found[0], excluded)
-    return f"entry {record.sign_off_seq} is no approval of {record.version} that counts"
+    source = reading.at(record.sign_off_seq)
+    given: list[Given] = []
+    if source is not None and isinstance(source.record, ReviewCompleted):
+        given = restrictions(reviews_of(reading, people, policy, record.model), people, policy, record.version)
+    elif source is None or not isinstance(source.record, SignOff):
+        return f"entry {record.sign_off_seq} is no sign-off and no review"
+    else:
+        for target in read_sign_off(envelope_statement(source.record.envelope)).target_environments:
+            decision = decide(reading, record.model, record.version, target, item.when)
+            counted = [signed for stage in decision.stages for signed in stage.signed]
+            given += given_by([*counted, *live_state(reading, record.model, target, item.when).signed])
+    found = next((one for one in given if one.seq == record.sign_off_seq), None)
+    excluded = excluded_from(reading, policy, record.model, record.version)
+    return closure_problem(reading, item, people, found, excluded)
 
 
 def _judge_glass(reading: Reading, item: Recorded[BreakGlassOpened], people: Directory, policy: Policy) -> str | None:
@@ -215,11 +212,12 @@ def _judge_glass(reading: Reading, item: Recorded[BreakGlassOpened], people: Dir
     unknown = sorted(set(record.waived) - signed)
     if unknown:
         return f"tier {tier!r} has no sign-off stage {unknown[0]!r}"
-    return break_glass_problem(reading, item, people, policy, _excluded(reading, policy, record.model, record.version))
+    return break_glass_problem(
+        reading, item, people, policy, excluded_from(reading, policy, record.model, record.version)
+    )
 
 
 def _judge_rollback(reading: Reading, item: Recorded[RollbackOrdered], people: Directory, policy: Policy) -> str | None:
-
     record = item.record
     current = live(reading, record.model, record.target)
     if current is None or current.seq != record.replaces_seq:
@@ -228,9 +226,7 @@ def _judge_rollback(reading: Reading, item: Recorded[RollbackOrdered], people: D
         return f"version {record.version} is live on {record.target} already"
     if not was_live(reading, record.model, record.version, record.target):
         return f"version {record.version} was never live on {record.target}; release it instead"
-    return act_problem(
-        reading, item, (record.envelope,), people, policy.rollback_roles, needed=1, claimed=(record.ordered_by,)
-    )
+    return order_problem(reading, item, people, policy)
 
 
 def _judge_plan(reading: Reading, item: Recorded[ChangePlanAdopted], people: Directory, policy: Policy) -> str | None:
@@ -241,7 +237,6 @@ def _judge_plan(reading: Reading, item: Recorded[ChangePlanAdopted], people: Dir
 
 
 def _judge_adopted(reading: Reading, item: Recorded[ModelAdopted], people: Directory, policy: Policy) -> str | None:
-
     record = item.record
     if live(reading, record.model, record.target) is not None:
         return f"{record.model} went live on {record.target} through this ledger already"
@@ -273,7 +268,7 @@ _form(
         if record.outcome == "closed"
         else f"I accept the risk of finding {record.finding_seq} until {record.accepted_until}."
     ),
-    resolution_problem,
+    _judge_resolution,
 )
 _form(
     ConditionClosed,
@@ -287,7 +282,7 @@ _form(
     lambda record: record.lifted_by,
     lambda policy, _: policy.blockers,
     lambda record: f"I lift the block of entry {record.sign_off_seq}.",
-    lift_problem,
+    _judge_lift,
 )
 _form(
     ChangePlanAdopted,
@@ -336,7 +331,7 @@ _form(
     lambda record: (record.reviewed_by,),
     lambda policy, _: policy.review_roles,
     lambda record: f"I reviewed {record.model} {record.version} in use: {record.outcome}.",
-    review_problem,
+    _judge_review,
 )
 _form(
     ModelEvent,

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from cognify_dagster.governance.people.directory import Directory
 from cognify_dagster.governance.policy.document import Policy
-from cognify_dagster.governance.signing.acts import act_problem, people_needed
-from cognify_dagster.governance.signing.statements import statement_digest
+from cognify_dagster.governance.signing.acts import act_problem, first_use, people_needed
 from cognify_dagster.records import ModelClassified, ModelRegistered
 from cognify_dagster.workspace import Reading, Recorded
 
@@ -59,11 +58,10 @@ def classification_of(reading: Reading, people: Directory, policy: Policy, model
     problems: list[tuple[int, str]] = []
     used: set[str] = set()
     for item in reading.all(ModelClassified, subject):
-        problem = _problem(reading, item, people, policy, tier, used)
+        problem = _problem(reading, item, people, policy, tier) or first_use(item.record.envelopes, used)
         if problem:
             problems.append((item.seq, f"the classification of {model} does not count: {problem}"))
             continue
-        used |= {statement_digest(envelope) for envelope in item.record.envelopes}
         tier, signed = item.record.tier, item
     if registered is not None and _adds_stages(policy, tier, registered.record.risk_tier):
         tier = registered.record.risk_tier
@@ -74,9 +72,8 @@ def classification_problem(
     reading: Reading, item: Recorded[ModelClassified], people: Directory, policy: Policy
 ) -> str | None:
     """Say why a classification would not count as the next entry of a reading, or None."""
-    return _problem(
-        reading, item, people, policy, classification_of(reading, people, policy, item.record.model).tier, set()
-    )
+    before = classification_of(reading, people, policy, item.record.model).tier
+    return _problem(reading, item, people, policy, before)
 
 
 def signers_needed(reading: Reading, policy: Policy, before: str, after: str) -> int:
@@ -98,7 +95,7 @@ def _unsigned_tier(policy: Policy, registered: Recorded[ModelRegistered] | None)
 
 
 def _problem(
-    reading: Reading, item: Recorded[ModelClassified], people: Directory, policy: Policy, before: str, used: set[str]
+    reading: Reading, item: Recorded[ModelClassified], people: Directory, policy: Policy, before: str
 ) -> str | None:
     record = item.record
     if record.tier not in policy.tiers:
@@ -111,5 +108,5 @@ def _problem(
         policy.classifiers,
         needed=signers_needed(reading, policy, before, record.tier),
         claimed=record.signers,
-        used=used,
+        allows=not _adds_stages(policy, before, record.tier),
     )

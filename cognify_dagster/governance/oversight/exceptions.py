@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from cognify_dagster.governance.people.directory import Directory
 from cognify_dagster.governance.policy.document import Policy
+from cognify_dagster.governance.release.involvement import hand_problem
 from cognify_dagster.governance.signing.acts import act_problem, first_use, people_needed
 from cognify_dagster.records import (
     BlockLifted,
@@ -43,7 +44,10 @@ def broken_glass(
     now: datetime,
     excluded: Collection[str],
 ) -> tuple[BrokenGlass | None, Problems]:
-    """Return the newest break-glass act for a version (model, version) and target, and those without effect."""
+    """Return the newest break-glass act for a version (model, version) and target that still lasts, and those without effect.
+
+    Where none lasts any more, the newest one that counts.
+    """
     found: BrokenGlass | None = None
     problems: Problems = []
     used: set[str] = set()
@@ -55,7 +59,11 @@ def broken_glass(
         if problem:
             problems.append((item.seq, f"the break-glass act does not count: {problem}"))
         else:
-            found = BrokenGlass(item, parse_utc(item.record.expires) > now)
+            active = parse_utc(item.record.expires) > now
+            if (
+                active or found is None or not found.active
+            ):  # one that is over takes nothing from an older one that lasts
+                found = BrokenGlass(item, active)
     return found, problems
 
 
@@ -72,12 +80,14 @@ def break_glass_problem(
         return "the policy does not allow break-glass"
     if parse_utc(record.expires) > item.when + timedelta(hours=rule.max_hours):
         return f"it would last longer than {rule.max_hours} hours"
-    hand = [people.name(person) for person in record.signers if person in excluded]
+    hand = hand_problem(people, record.signers, excluded)
     if hand:
-        return f"{', '.join(hand)} had a hand in this version"
+        return hand
     roles = tuple(dict.fromkeys((*rule.roles, rule.extra_role)))
     needed = people_needed(reading) if reading.trial else rule.quorum
-    problem = act_problem(reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers)
+    problem = act_problem(
+        reading, item, record.envelopes, people, roles, needed=needed, claimed=record.signers, allows=True
+    )
     if problem:
         return problem
     if not any(rule.extra_role in people.roles_at(person, item.seq, item.time_us) for person in record.signers):
@@ -106,9 +116,7 @@ def rollback_order(
         if current.record.version == record.version:
             problems.append((item.seq, f"the rollback order does not count: {record.version} was live already"))
             continue
-        problem = act_problem(
-            reading, item, (record.envelope,), people, policy.rollback_roles, needed=1, claimed=(record.ordered_by,)
-        )
+        problem = order_problem(reading, item, people, policy)
         if problem:
             problems.append((item.seq, f"the rollback order does not count: {problem}"))
         else:
@@ -116,12 +124,22 @@ def rollback_order(
     return found, problems
 
 
-def lifted_blocks(reading: Reading, people: Directory, policy: Policy, subject: str) -> tuple[dict[int, int], Problems]:
+def order_problem(reading: Reading, item: Recorded[RollbackOrdered], people: Directory, policy: Policy) -> str | None:
+    """Say why nobody with the right to order a rollback signed this order, or None."""
+    record, roles = item.record, policy.rollback_roles
+    return act_problem(
+        reading, item, (record.envelope,), people, roles, needed=1, claimed=(record.ordered_by,), allows=True
+    )
+
+
+def lifted_blocks(
+    reading: Reading, people: Directory, policy: Policy, subject: str, excluded: Collection[str]
+) -> tuple[dict[int, int], Problems]:
     """Return the blocks of a version that two people lifted (entry of the block to entry of the lift)."""
     lifted: dict[int, int] = {}
     problems: Problems = []
     for item in reading.all(BlockLifted, subject):
-        problem = lift_problem(reading, item, people, policy)
+        problem = lift_problem(reading, item, people, policy, excluded)
         if problem:
             problems.append((item.seq, f"the lifting of a block does not count: {problem}"))
         else:
@@ -129,14 +147,19 @@ def lifted_blocks(reading: Reading, people: Directory, policy: Policy, subject: 
     return lifted, problems
 
 
-def lift_problem(reading: Reading, item: Recorded[BlockLifted], people: Directory, policy: Policy) -> str | None:
-    """Say why the lifting of a block does not count, or None."""
+def lift_problem(
+    reading: Reading, item: Recorded[BlockLifted], people: Directory, policy: Policy, excluded: Collection[str]
+) -> str | None:
+    """Say why the lifting of a block does not count, or None. Who had a hand in the version (`excluded`) lifts nothing."""
     record = item.record
-    blocked = reading.at(record.sign_off_seq) if record.sign_off_seq < item.seq else None
-    if blocked is None or not isinstance(blocked.record, SignOff) or blocked.record.decision != "block":
+    blocked = reading.find(SignOff, record.sign_off_seq, item.seq)
+    if blocked is None or blocked.record.decision != "block":
         return f"entry {record.sign_off_seq} is no block before it"
     if (blocked.record.model, blocked.record.version) != (record.model, record.version):
         return f"the block of entry {record.sign_off_seq} is about another version"
+    hand = hand_problem(people, record.lifted_by, excluded)
+    if hand:
+        return f"{hand}, and cannot lift its blocks"
     return act_problem(
         reading,
         item,
@@ -145,4 +168,5 @@ def lift_problem(reading: Reading, item: Recorded[BlockLifted], people: Director
         policy.blockers,
         needed=people_needed(reading),
         claimed=record.lifted_by,
+        allows=True,
     )

@@ -1,17 +1,19 @@
 """Open findings about a model or a version: raised by people, or recorded where Dagster showed something unattested.
 
-Invariants: a finding stays open until somebody with the right role signed that it is closed or its risk accepted; a finding
-whose signature cannot be judged stays open all the same (raising one is the safe side); an acceptance ends by itself.
+Invariants: a finding stays open until somebody with the right role signed that it is closed or its risk accepted, never
+by the word of who had a hand in the version; a finding whose signature cannot be judged stays open all the same (raising one is the safe
+side); an acceptance ends by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cognify_dagster.governance.people.directory import Directory
 from cognify_dagster.governance.policy.document import Policy
+from cognify_dagster.governance.release.involvement import excluded_from, excluded_from_any, hand_problem
 from cognify_dagster.governance.signing.acts import act_problem, first_use
 from cognify_dagster.records import FindingOpened, FindingResolved, Reconciliation, parse_utc
 from cognify_dagster.workspace import Reading, Recorded
@@ -56,32 +58,41 @@ class Findings:
 
 
 def findings_about(
-    reading: Reading, people: Directory, policy: Policy, model: str, version: str | None, now: datetime
+    reading: Reading,
+    people: Directory,
+    policy: Policy,
+    model: str,
+    version: str | None,
+    now: datetime,
 ) -> Findings:
     """Return the findings about one version, those about all versions of the model included.
+
+    What somebody with a hand in the version resolved is not resolved for it, though it may be for other versions.
 
     Args:
         reading: verified entries.
         people: the directory of that reading.
         policy: the policy in force.
         model: model key.
-        version: model version; None for those about all versions only.
+        version: model version; None for those about all versions only: resolved are then those that are for each version.
         now: acceptances that ended before count no more.
     """
     subjects = [f"oversight/{model}", *([f"model/{model}@{version}"] if version else [])]
     problems: list[tuple[int, str]] = []
     resolved: dict[int, Recorded[FindingResolved]] = {}
     used: set[str] = set()
-    for subject in subjects:
-        for item in reading.all(FindingResolved, subject):
-            problem = resolution_problem(reading, item, people, policy) or first_use((item.record.envelope,), used)
-            if problem:
-                problems.append(
-                    (item.seq, f"the resolution of finding {item.record.finding_seq} does not count: {problem}")
-                )
-            else:
-                seq = item.record.finding_seq
-                resolved[seq] = _later(resolved.get(seq), item)
+    resolutions = [item for subject in subjects for item in reading.all(FindingResolved, subject)]
+    excluded = who_may_not(reading, policy, model, version) if resolutions else frozenset()
+    for item in resolutions:
+        problem = resolution_problem(reading, item, people, policy, excluded) or first_use(
+            (item.record.envelope,), used
+        )
+        if problem:
+            text = f"the resolution of finding {item.record.finding_seq} does not count: {problem}"
+            problems.append((item.seq, text))
+        else:
+            seq = item.record.finding_seq
+            resolved[seq] = _later(resolved.get(seq), item)
     found = [
         _standing(item, resolved.get(item.seq), now)
         for subject in subjects
@@ -89,6 +100,19 @@ def findings_about(
         if item.version in (None, version)
     ]
     return Findings(tuple(sorted(found, key=lambda item: item.seq)), tuple(problems))
+
+
+def freed_by(item: Finding, policy: Policy) -> str:
+    """Say who resolves a finding, and the command for it."""
+    roles = ", ".join(sorted({*policy.findings.close_roles, *policy.findings.accept_roles}))
+    return f"one of the roles {roles}: `cognify finding resolve {item.seq} --close --reason … --as KEYFILE`, or `--accept-until`"
+
+
+def who_may_not(reading: Reading, policy: Policy, model: str, version: str | None) -> frozenset[str]:
+    """Return who resolves no finding about a version; with None, about all versions of the model."""
+    if version is None:
+        return excluded_from_any(reading, policy, model)
+    return excluded_from(reading, policy, model, version)
 
 
 def _later(before: Recorded[FindingResolved] | None, after: Recorded[FindingResolved]) -> Recorded[FindingResolved]:
@@ -133,18 +157,23 @@ def opening_problem(reading: Reading, item: Recorded[FindingOpened], people: Dir
 
 
 def resolution_problem(
-    reading: Reading, item: Recorded[FindingResolved], people: Directory, policy: Policy
+    reading: Reading, item: Recorded[FindingResolved], people: Directory, policy: Policy, excluded: Collection[str]
 ) -> str | None:
-    """Say why a resolution does not count, or None."""
+    """Say why a resolution does not count, or None. `excluded` are those with a hand in the version that is asked about."""
     record = item.record
     raised = reading.at(record.finding_seq) if record.finding_seq < item.seq else None
     if raised is None or not isinstance(raised.record, (FindingOpened, Reconciliation)):
         return f"entry {record.finding_seq} is no finding before it"
     if (raised.record.model, raised.record.version) != (record.model, record.version):
         return f"the finding of entry {record.finding_seq} is about another model or version"
+    hand = hand_problem(people, (record.resolved_by,), excluded)
+    if hand:
+        return f"{hand}, and cannot resolve findings about it"
     roles = policy.findings.close_roles if record.outcome == "closed" else policy.findings.accept_roles
     if record.outcome == "accepted":
         limit = item.when + timedelta(days=policy.findings.max_acceptance_days)
         if record.accepted_until is None or parse_utc(record.accepted_until) > limit:
             return f"a risk is accepted for at most {policy.findings.max_acceptance_days} days"
-    return act_problem(reading, item, (record.envelope,), people, roles, needed=1, claimed=(record.resolved_by,))
+    return act_problem(
+        reading, item, (record.envelope,), people, roles, needed=1, claimed=(record.resolved_by,), allows=True
+    )

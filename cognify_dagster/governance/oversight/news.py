@@ -257,8 +257,8 @@ def _happened(reading: Reading, people: Directory, item: Recorded[Record]) -> tu
     """Return the kind of news, the sentence and who besides the owners is told; None for what is no news."""
     record = item.record
     if isinstance(record, DeploymentCompleted):
-        done = Recorded(item.seq, item.time_us, item.leaf, item.actor, item.key_id, record, item.entry)
-        if grant_of(reading, done) is None:
+        done = reading.find(DeploymentCompleted, item.seq)
+        if done is None or grant_of(reading, done) is None:
             return None
         return "released", f"{record.model} {record.version} went live on {record.target}", ()
     if isinstance(record, ReleaseRefused):

@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cognify_dagster.governance.changes.adopted import base_lineage
 from cognify_dagster.governance.oversight.classification import Classification, classification_of
 from cognify_dagster.governance.policy.document import Stage
 from cognify_dagster.governance.release.case import Case, Lineage
 from cognify_dagster.governance.release.decision import decide
 from cognify_dagster.governance.release.history import live
-from cognify_dagster.governance.release.involvement import excluded_people
+from cognify_dagster.governance.release.involvement import base_lineage, excluded_people
 from cognify_dagster.records import DatasetSnapshot, TrainingRun
 from cognify_dagster.workspace import Reading
 

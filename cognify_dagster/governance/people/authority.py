@@ -34,11 +34,15 @@ _DAY_US = 86_400 * 1_000_000
 
 @dataclass(frozen=True)
 class KeySpan:
-    """A key and the entries for which it is valid: after `since`, before `until` (None: still valid)."""
+    """A key and the entries for which it is valid: after `since`, before `until` (None: still valid).
+
+    `distrusted` is the entry from which on a later revocation says that it was not to be trusted; None if none says so.
+    """
 
     key: PublicKey
     since: int
     until: int | None = None
+    distrusted: int | None = None
 
     def valid_at(self, seq: int) -> bool:
         """Whether the key may have signed entry `seq`. An enrolment's own entry is not covered, genesis's is."""
@@ -58,7 +62,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Delegation:
-    """A role that one person lets another sign in, from entry `seq` until its time or entry `ended`."""
+    """A role that one person lets another sign in, from entry `seq` until its time or entry `ended`.
+
+    `key_id` is the delegator's key that signed it; `distrusted` says that the key was not to be trusted then.
+    """
 
     seq: int
     leaf: str
@@ -71,6 +78,8 @@ class Delegation:
     expires: str
     reason: str
     ended: int | None = None
+    key_id: str = ""
+    distrusted: bool = False
 
     def covers(self, model: str, stage: str) -> bool:
         """Whether it is for this model and stage."""
@@ -78,8 +87,8 @@ class Delegation:
 
     def runs_at(self, seq: int, now: datetime) -> bool:
         """Whether it runs just before entry `seq` and at the time `now`."""
-        ended = self.ended is not None and self.ended < seq
-        return self.seq < seq and not ended and parse_utc(self.starts) <= now < parse_utc(self.expires)
+        over = self.distrusted or (self.ended is not None and self.ended < seq)
+        return self.seq < seq and not over and parse_utc(self.starts) <= now < parse_utc(self.expires)
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,14 @@ class Directory:
             return None
         return self.key_at(person, key_id, seq)
 
+    def trusted(self, holder: str, key_id: str, seq: int) -> bool:
+        """Whether no revocation says that a key was not to be trusted at entry `seq`, however much later it was written.
+
+        What such a key signed to restrain something (a block, a finding, a report) stands; what it signed to allow something does not.
+        """
+        spans = (span for span in self.keys.get(holder, ()) if span.key.key_id == key_id)
+        return all(span.distrusted is None or seq < span.distrusted for span in spans)
+
     def valid_keys(self, holder: str, seq: int) -> dict[str, PublicKey]:
         """Return a holder's keys that are valid for entry `seq`, by id."""
         return {span.key.key_id: span.key for span in self.keys.get(holder, ()) if span.valid_at(seq)}
@@ -246,6 +263,8 @@ class Directory:
             return f"entry {item.seq} delegates {item.role} of {who} to {self.name(item.delegate)}"
         if not item.covers(model, stage):
             return f"the delegation of {who} (entry {item.seq}) is not for stage {stage!r} of {model}"
+        if item.distrusted:
+            return f"the delegation of {who} (entry {item.seq}) was signed with a key that was not to be trusted then"
         if not item.runs_at(seq, now):
             return f"the delegation of {who} (entry {item.seq}) does not run: it had ended, or not yet begun"
         if role not in self.roles_at(item.delegator, seq, int(now.timestamp() * 1_000_000)):
@@ -270,8 +289,15 @@ class Directory:
 
     def policy_at(self, seq: int) -> Policy | None:
         """Return the policy in force just before entry `seq`; None if the genesis policy cannot be read here."""
-        found = [policy for since, policy, _ in self.policies if since < seq or seq == since == 0]
-        return found[-1] if found else None
+        return self._policy_at(seq)[0]
+
+    def policy_digest_at(self, seq: int) -> str | None:
+        """Return the digest of the policy in force just before entry `seq`; None if the genesis policy cannot be read here."""
+        return self._policy_at(seq)[1]
+
+    def _policy_at(self, seq: int) -> tuple[Policy | None, str | None]:
+        found = [(policy, digest) for since, policy, digest in self.policies if since < seq or seq == since == 0]
+        return found[-1] if found else (None, None)
 
     def rules_at(self, seq: int) -> People:
         """Return how people were looked after just before entry `seq`; the strict defaults if that cannot be read."""

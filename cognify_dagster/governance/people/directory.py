@@ -35,7 +35,7 @@ from cognify_dagster.governance.people.rules import (
     require_recovery,
 )
 from cognify_dagster.governance.policy.document import parse_policy
-from cognify_dagster.governance.signing.statements import read_act, statement_digest
+from cognify_dagster.governance.signing.statements import act_predicate, read_act, statement_digest
 from cognify_dagster.ledger import Entry, canonical_json
 from cognify_dagster.records import (
     DelegationEnded,
@@ -61,10 +61,12 @@ __all__ = [
     "act_of",
     "apply",
     "directory",
+    "effect_problem",
     "envelopes_of",
     "key_problem",
     "policy_digest",
     "rule_problem",
+    "signed_about_people",
 ]
 _ENDS_KEYS = frozenset({"person_enrolled", "workload_enrolled", "key_revoked", PersonRecovered.kind})
 _built: weakref.WeakKeyDictionary[Reading, Directory] = weakref.WeakKeyDictionary()
@@ -112,6 +114,15 @@ def apply(people: Directory, reading: Reading, item: Recorded[Record]) -> None:
     people.used |= digests
 
 
+def effect_problem(reading: Reading, item: Recorded[Record]) -> str | None:
+    """Say why an act would have no effect on the directory of a reading, or None."""
+    try:
+        apply(directory(reading).copy(), reading, item)
+    except SignatureError as error:
+        return str(error)
+    return None
+
+
 def rule_problem(
     reading: Reading, record: Record, signers: Collection[str], recovery: Collection[str], time_us: int
 ) -> str | None:
@@ -137,6 +148,27 @@ def envelopes_of(record: Record) -> tuple[Envelope, ...]:
     return tuple(item for item in (one, *several) if item is not None)
 
 
+def signed_about_people(reading: Reading, person: str, key_id: str, since: int) -> list[int]:
+    """Return the entries about people, machines or policy, from `since` on, that a key of a person signed.
+
+    A revocation with effect from an earlier entry leaves them in force: who is who follows from the entries in their order, and
+    people have to undo by a new act what should not be.
+    """
+    heads = {item.entry.seq for name in ("people", "policy") for item in reading.view.history(name)}
+    found = []
+    for seq in sorted(seq for seq in heads if seq >= since):
+        item = reading.at(seq)
+        for envelope in envelopes_of(item.record) if item is not None else ():
+            try:
+                said = act_predicate(envelope)
+            except SignatureError:
+                continue
+            if (said.get("person"), said.get("key_id")) == (person, key_id):
+                found.append(seq)
+                break
+    return found
+
+
 def act_of(
     people: Directory, item: Recorded[Record], envelopes: Sequence[Envelope], origin: str
 ) -> tuple[Act, set[str]]:
@@ -151,7 +183,7 @@ def act_of(
             return next((key for key in people.recovery_keys if key.key_id == key_id), None)
         return people.signing_key(person, key_id, item.seq)
 
-    signers, recovery, digests = set[str](), set[str](), set[str]()
+    signers, recovery, digests, keys = set[str](), set[str](), set[str](), set[tuple[str, str]]()
     seen = item.seq
     for envelope in envelopes:
         predicate = read_act(item, envelope, origin, find)
@@ -164,10 +196,12 @@ def act_of(
             raise SignatureError(f"{name} signed twice; different people have to sign")
         into.add(name)
         digests.add(digest)
+        keys.add((person, key_id))
         seen = min(seen, _seen(predicate, item.seq))
     if not digests:
         raise SignatureError("nobody signed it")
-    return Act(item.seq, item.time_us, item.leaf, frozenset(signers), frozenset(recovery), seen), digests
+    act = Act(item.seq, item.time_us, item.leaf, frozenset(signers), frozenset(recovery), seen, frozenset(keys))
+    return act, digests
 
 
 def _seen(predicate: Mapping[str, object], seq: int) -> int:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from cognify_dagster.governance.errors import GovernanceError, SignatureError
+from cognify_dagster.governance.errors import GovernanceError
 from cognify_dagster.governance.people.authority import ADMIN, RECOVERY, PolicyInForce
-from cognify_dagster.governance.people.directory import apply, directory, rule_problem
+from cognify_dagster.governance.people.directory import directory, effect_problem, rule_problem
 from cognify_dagster.governance.policy.adoption import (
     adopt_gate_set,
     adopt_policy,
@@ -21,7 +21,7 @@ from cognify_dagster.governance.signing.drafts import ActForm, perform_act, regi
 from cognify_dagster.governance.signing.keys import PersonalKey
 from cognify_dagster.ledger import Receipt
 from cognify_dagster.records import KeyRevoked, Person, PersonEnrolled, PublicKey, Record, Workload, WorkloadEnrolled
-from cognify_dagster.workspace import Reading, Recorded, Workspace
+from cognify_dagster.workspace import Reading, Workspace
 
 __all__ = [
     "PolicyInForce",
@@ -38,7 +38,6 @@ __all__ = [
     "rotate_key",
     "rotated",
 ]
-_UNSIGNED = UNSIGNED
 R = TypeVar("R", bound=Record)
 
 
@@ -141,24 +140,50 @@ def enrol_workload(workspace: Workspace, workload: Workload, by: PersonalKey) ->
     return perform_act(workspace, lambda reading: record, [by])
 
 
-def revoke_key(workspace: Workspace, holder: str, key_id: str, reason: str, by: PersonalKey) -> Receipt:
+def revoke_key(
+    workspace: Workspace, holder: str, key_id: str, reason: str, by: PersonalKey, *, effective_from: int | None = None
+) -> Receipt:
     """Revoke a key with effect from this entry on. The holder may do it, or a workspace admin.
+
+    Args:
+        workspace: where.
+        holder: whose key it is.
+        key_id: which one.
+        reason: why.
+        by: who revokes it.
+        effective_from: the earlier entry from which on a person's key was not to be trusted: what it signed from there on to
+            allow something counts no more. Also for a key that has ended already.
 
     Raises:
         GovernanceError: if the holder has no such valid key, or the signer may not revoke it.
     """
-    return perform_act(workspace, lambda reading: revocation(reading, holder, key_id, reason, by.person), [by])
+    return perform_act(
+        workspace,
+        lambda reading: revocation(reading, holder, key_id, reason, by.person, effective_from=effective_from),
+        [by],
+    )
 
 
-def revocation(reading: Reading, holder: str, key_id: str, reason: str, by: str) -> KeyRevoked:
+def revocation(
+    reading: Reading, holder: str, key_id: str, reason: str, by: str, *, effective_from: int | None = None
+) -> KeyRevoked:
     """Return the record of a revocation, for `propose_act`.
 
     Raises:
-        GovernanceError: if the holder has no such valid key.
+        GovernanceError: if the holder has no such key, or it has ended already and no earlier entry is named.
     """
-    if directory(reading).key_at(holder, key_id, reading.size) is None:
+    people = directory(reading)
+    had = effective_from is not None and any(span.key.key_id == key_id for span in people.keys.get(holder, ()))
+    if not had and people.key_at(holder, key_id, reading.size) is None:
         raise GovernanceError(f"{holder} has no valid key {key_id}; `cognify people list` shows the keys")
-    return KeyRevoked(holder=holder, key_id=key_id, reason=reason, revoked_by=by, envelope=UNSIGNED)
+    return KeyRevoked(
+        holder=holder,
+        key_id=key_id,
+        reason=reason,
+        revoked_by=by,
+        effective_from=effective_from,
+        envelope=UNSIGNED,
+    )
 
 
 # --- forms ---------------------------------------------------------------------------------------------------------------
@@ -175,17 +200,7 @@ def people_form(
         now = max(reading.view.entries[-1].entry.time_us, time.time_ns() // 1000)
         return rule_problem(reading, item, persons, keys, now)
 
-    def judge(reading: Reading, item: Recorded[R]) -> str | None:
-        plain: Recorded[Record] = Recorded(
-            item.seq, item.time_us, item.leaf, item.actor, item.key_id, item.record, item.entry
-        )
-        try:
-            apply(directory(reading).copy(), reading, plain)
-        except SignatureError as error:
-            return str(error)
-        return None
-
-    return ActForm(record, signers, lambda reading, item, person: roles, meaning, judge, check)
+    return ActForm(record, signers, lambda reading, item, person: roles, meaning, effect_problem, check)
 
 
 def _meaning(record: PersonEnrolled) -> str:
@@ -205,6 +220,10 @@ register_form(
     people_form(
         KeyRevoked,
         lambda record: (record.revoked_by,),
-        lambda record: f"The key {record.key_id} must not be trusted any more.",
+        lambda record: (
+            f"The key {record.key_id} must not be trusted any more."
+            if record.effective_from is None
+            else f"The key {record.key_id} was not to be trusted from entry {record.effective_from} on."
+        ),
     )
 )

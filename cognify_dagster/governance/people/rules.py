@@ -34,7 +34,10 @@ from cognify_dagster.records import (
 
 @dataclass(frozen=True)
 class Act:
-    """An act as it stands, or would stand, in the ledger: who signed it, and how many entries each of them saw at least."""
+    """An act as it stands, or would stand, in the ledger: who signed it, and how many entries each of them saw at least.
+
+    `keys` are the keys (person, key id) that signed it, none for an act that nobody signed yet.
+    """
 
     seq: int
     time_us: int
@@ -42,6 +45,7 @@ class Act:
     signers: frozenset[str]
     recovery: frozenset[str] = frozenset()
     seen: int = 0
+    keys: frozenset[tuple[str, str]] = frozenset()
 
 
 def key_problem(key: PublicKey) -> str | None:
@@ -115,11 +119,32 @@ def workload_enrolled(people: Directory, record: WorkloadEnrolled, act: Act) -> 
 
 
 def revoked(people: Directory, record: KeyRevoked, act: Act) -> None:
-    """The holder or a workspace admin ends a key."""
+    """The holder or a workspace admin ends a key, perhaps saying from which earlier entry on it was not to be trusted."""
     _named(people, act, (record.revoked_by,))
     if record.revoked_by != record.holder:
         _require_admin(people, record.revoked_by, act, f"revoke the key of {record.holder}")
+    since = record.effective_from
+    if since is not None and since > act.seq:
+        raise SignatureError(f"a revocation takes effect at the latest with its own entry {act.seq}, not {since}")
+    if since is not None and not record.holder.startswith("person/"):
+        raise SignatureError("only a person's key is revoked with effect from an earlier entry")
     close_keys(people, record.holder, act.seq, {record.key_id})
+    if since is not None:
+        _distrust(people, record.holder, record.key_id, since)
+
+
+def _distrust(people: Directory, holder: str, key_id: str, since: int) -> None:
+    """Note from which entry on a key was not to be trusted, and end the delegations that it signed from there on."""
+    people.keys[holder] = [
+        replace(span, distrusted=min(since, span.distrusted or since)) if span.key.key_id == key_id else span
+        for span in people.keys.get(holder, [])
+    ]
+    people.delegations = [
+        replace(item, distrusted=True)
+        if (item.delegator, item.key_id) == (holder, key_id) and item.seq >= since
+        else item
+        for item in people.delegations
+    ]
 
 
 # --- delegation and recertification --------------------------------------------------------------------------------------
@@ -146,7 +171,7 @@ def delegated(people: Directory, record: Delegated, act: Act) -> None:
     people.delegations.append(
         Delegation(
             act.seq, act.leaf, who, record.delegate, record.role, record.models, record.stages, record.starts,
-            record.expires, record.reason,
+            record.expires, record.reason, key_id=next((key_id for person, key_id in act.keys if person == who), ""),
         )
     )  # fmt: skip
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from cognify_dagster.governance.errors import PolicyError, SignatureError
 from cognify_dagster.governance.people.authority import Directory, PolicyInForce
-from cognify_dagster.governance.people.directory import apply, directory
+from cognify_dagster.governance.people.directory import directory, effect_problem
 from cognify_dagster.governance.policy.document import Policy
 from cognify_dagster.governance.signing.acts import UNSIGNED
 from cognify_dagster.governance.signing.drafts import ActForm, perform_act, register_form
 from cognify_dagster.governance.signing.keys import PersonalKey
 from cognify_dagster.governance.signing.statements import read_act
 from cognify_dagster.ledger import Receipt, canonical_json
-from cognify_dagster.records import GateRule, GateSetAdopted, PolicyAdopted, Record
+from cognify_dagster.records import GateRule, GateSetAdopted, PolicyAdopted
 from cognify_dagster.workspace import Reading, Recorded, Workspace
 
 
@@ -57,21 +57,13 @@ def _check_policy(reading: Reading, record: PolicyAdopted, signers: Sequence[str
     return None
 
 
-def _judge_policy(reading: Reading, item: Recorded[PolicyAdopted]) -> str | None:
-    try:
-        apply(directory(reading).copy(), reading, _plain(item))
-    except SignatureError as error:
-        return str(error)
-    return None
-
-
 register_form(
     ActForm(
         PolicyAdopted,
         signers=lambda record: (),
         roles=lambda reading, record, person: policy_in_force(reading).policy.adopters,
         meaning=lambda record: "I adopt this policy for this workspace.",
-        judge=_judge_policy,
+        judge=effect_problem,
         check=_check_policy,
     )
 )
@@ -106,15 +98,15 @@ def check_gate_set(reading: Reading, item: Recorded[GateSetAdopted], people: Dir
     """Say why a gate set does not count, or None."""
     record = item.record
     try:
-        predicate = read_act(
-            _plain(item), record.envelope, reading.origin, lambda p, k: people.signing_key(p, k, item.seq)
-        )
+        predicate = read_act(item, record.envelope, reading.origin, lambda p, k: people.signing_key(p, k, item.seq))
     except SignatureError as error:
         return f"gate set entry {item.seq}: {error}"
     signer = str(predicate["person"])
     roles = people.roles_at(signer, item.seq, item.time_us)
     if signer != record.adopted_by or not roles & set(policy.gate_set_adopters):
         return f"gate set entry {item.seq}: its signer may not adopt gate sets"
+    if not people.trusted(signer, str(predicate["key_id"]), item.seq):
+        return f"gate set entry {item.seq}: it was signed with a key that was not to be trusted then"
     if gate_digest(record.gates) != record.digest:
         return f"gate set entry {item.seq}: its digest is not that of its gates"
     return None
@@ -140,7 +132,3 @@ register_form(
         check=_check_adopter,
     )
 )
-
-
-def _plain(item: Recorded[GateSetAdopted] | Recorded[PolicyAdopted]) -> Recorded[Record]:
-    return Recorded(item.seq, item.time_us, item.leaf, item.actor, item.key_id, item.record, item.entry)

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from cognify_dagster.governance.errors import PolicyError
 from cognify_dagster.ledger import canonical_json
+from cognify_dagster.records import SECTION_PATTERN
 from cognify_dagster.records.base import PersonId, TargetName
 
 ROLES = (
@@ -71,7 +80,9 @@ class Tier(_Model):
 
     `review_days` is the interval of periodic reviews of what is live (none unless given); an overdue one is shown, and with
     `overdue_review: block` it holds back further releases and counts as a suspension. `change_plans` says whether a change
-    plan may stand in for sign-offs.
+    plan may stand in for sign-offs. `required_sections` are sections that people write, which this tier demands besides the
+    policy's `required_fields`; an empty one fails the gate `completeness`. `blocking_frameworks` are frameworks whose open mandatory
+    requirements fail their coverage check in Dagster as an error, which stops what comes after it; others only warn.
     """
 
     stages: tuple[str, ...] = Field(min_length=1)
@@ -79,20 +90,34 @@ class Tier(_Model):
     review_days: int | None = Field(None, ge=1, le=3650)
     overdue_review: Literal["show", "block"] = "show"
     change_plans: bool = True
+    required_sections: tuple[Annotated[str, Field(pattern=SECTION_PATTERN)], ...] = Field((), max_length=60)
+    blocking_frameworks: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,59}$")], ...] = Field(
+        (), max_length=60
+    )
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A tier that demands no sections and blocks on no framework has the form, and so the digest, that it had before."""
+        return _without_empty(_without_empty(handler(self), "required_sections"), "blocking_frameworks")
+
+
+def _without_empty(data: dict[str, Any], name: str) -> dict[str, Any]:
+    if not data.get(name):
+        data.pop(name, None)
+    return data
 
 
 class SeparationOfDuties(_Model):
     """Who may not sign off: everyone who had a hand in the version in one of these ways, and people with a conflict.
 
+    A `dataset_approver` attested something about a snapshot that the version was trained or evaluated on.
     `conflicts` are groups of people who may not judge each other's work: who shares a group with somebody who had a hand in
     the version may not sign it off.
     """
 
-    exclude: tuple[Literal["run_launcher", "commit_authors", "package_builder", "gate_set_adopter"], ...] = (
-        "run_launcher",
-        "commit_authors",
-        "package_builder",
-    )
+    exclude: tuple[
+        Literal["run_launcher", "commit_authors", "package_builder", "gate_set_adopter", "dataset_approver"], ...
+    ] = ("run_launcher", "commit_authors", "package_builder")
     distinct_people_across_stages: bool = True
     conflicts: tuple[tuple[PersonId, ...], ...] = ()
 
@@ -114,6 +139,24 @@ class Target(_Model):
 
     after: tuple[TargetName, ...] = ()
     min_hours: int = Field(default=0, ge=0, le=24 * 365)
+
+
+class RequiredAttestation(_Model):
+    """An attestation without which no release happens, such as an agreement with the vendor that serves the model.
+
+    It is demanded in the tiers, on the targets and for models under the frameworks that are named (each: all, unless named).
+    `about` says what it has to be about: the model, the version, or each data set that the version rests on. `party_fact` names a
+    fact of the model's registration that names the other side (a vendor, or several): each needs an attestation that names it,
+    and none is needed where the fact says false.
+    """
+
+    text_id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")
+    about: Literal["model", "version", "datasets"] = "model"
+    roles: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ()
+    targets: tuple[TargetName, ...] = ()
+    frameworks: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")], ...] = ()
+    party_fact: str = Field("", pattern=r"^([a-z][a-z0-9_]{0,59})?$")
 
 
 class Findings(_Model):
@@ -167,6 +210,12 @@ class Policy(_Model):
         "intended_use",
         "limitations",
     )
+    required_attestations: tuple[RequiredAttestation, ...] = Field((), max_length=50)
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A policy that demands no attestations has the form, and so the digest, that it had before there were any."""
+        return _without_empty(handler(self), "required_attestations")
 
     @model_validator(mode="after")
     def _known_names(self) -> Policy:
@@ -186,6 +235,10 @@ class Policy(_Model):
             for role in roles:
                 if role not in self.roles and role not in ROLES:
                     raise ValueError(f"{field}: role {role!r} is not in roles")
+        for number, wanted in enumerate(self.required_attestations):
+            unknown = [name for name in wanted.tiers if name not in self.tiers]
+            if unknown:
+                raise ValueError(f"required_attestations.{number}.tiers: there is no tier {unknown[0]!r}")
         if self.unclassified_tier and self.unclassified_tier not in self.tiers:
             raise ValueError(f"unclassified_tier: there is no tier {self.unclassified_tier!r}")
         return self
@@ -196,6 +249,8 @@ class Policy(_Model):
         found: dict[str, tuple[str, ...]] = {field: getattr(self, field) for field in top}
         for field in ("open_roles", "close_roles", "accept_roles"):
             found[f"findings.{field}"] = getattr(self.findings, field)
+        for number, wanted in enumerate(self.required_attestations):
+            found[f"required_attestations.{number}.roles"] = wanted.roles
         if self.break_glass.enabled:
             found["break_glass.roles"] = (*self.break_glass.roles, self.break_glass.extra_role)
         return found
@@ -263,86 +318,3 @@ def load_policy(path: Path) -> Policy:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from error
     return parse_policy(data, str(path))
-
-
-DEFAULT_POLICY_YAML = """\
-# Which sign-offs a model version needs before it may be deployed. This file is input: a policy counts only once it stands
-# in the ledger (at `cognify init`, or adopted later by signed entries). Check it with `cognify policy check`, read it in plain
-# sentences with `cognify policy explain`. Lines that are commented out show an option with its default.
-version: 1
-title: Model release policy
-tiers:
-  low:
-    stages: [automated]
-    approval_days: 365
-  medium:
-    stages: [automated, compliance]
-    approval_days: 365
-    # What is live is reviewed this often; an overdue review is shown, or (block) suspends it and holds back releases.
-    review_days: 365
-    # overdue_review: show
-    # change_plans: true           # whether a change plan may stand in for sign-offs
-  high:
-    stages: [automated, validation, compliance, business]
-    approval_days: 180
-    review_days: 365
-    overdue_review: block
-stages:
-  automated:
-    kind: automated
-    title: Automated gates
-    gates: [performance, fairness, data_quality, completeness]
-  validation:
-    kind: sign_off
-    title: Independent validation
-    role: model_validator
-    meaning: I validated this model version independently of its developers and found it fit for its intended use.
-    # quorum: 1                    # how many people of the role
-    # further_roles: {}            # people of other roles beside them, such as {auditor: 1}
-    # min_strength: S3             # S3 personal key, S4 passkey
-  compliance:
-    kind: sign_off
-    title: Compliance and legal review
-    role: compliance_officer
-    meaning: I reviewed this package against the regulations it names and have no objection to the release.
-  business:
-    kind: sign_off
-    title: Business sign-off
-    role: business_owner
-    meaning: I accept the use of this model version for its stated purpose and its remaining risks.
-separation_of_duties:
-  exclude: [run_launcher, commit_authors, package_builder]
-  distinct_people_across_stages: true
-  # conflicts: []                  # groups that do not judge each other's work, such as [[person/ada, person/ben]]
-# What happens when a launcher or commit author maps to no enrolled person: block or warn.
-unattributed: block
-# How many sign an enrolment, after how many days a role must be confirmed anew (none: never), how long a role may be delegated.
-# people:
-#   vouchers: 2
-#   recertify_days: null
-#   max_delegation_days: 30
-# What a deployment target demands: targets that the version was live on before, such as {production: {after: [canary], min_hours: 24}}.
-# targets: {}
-# Which open findings hold a release back, who raises and closes them, who may accept their risk and for how long.
-# findings:
-#   blocking: [high, critical]
-#   open_roles: [model_validator, compliance_officer, auditor, business_owner]
-#   close_roles: [model_validator, compliance_officer]
-#   accept_roles: [compliance_officer, business_owner]
-#   max_acceptance_days: 180
-# Emergency releases without some sign-offs; gates, blocks and findings are never waived.
-# break_glass:
-#   enabled: false
-#   roles: [business_owner, compliance_officer]
-#   extra_role: compliance_officer # at least one of the signers
-#   quorum: 2
-#   max_hours: 72
-# Events after which approvals count no more (also: data_change, policy_change), and what a block does to a model that is live.
-# voids: [base_model_change, drift_breach, incident, framework_change]
-# blocked_live: suspend            # or report
-# Who signs a model's tier, orders a rollback, reviews what is live; the tier of a model nobody classified (empty: the strictest).
-# classifiers: [compliance_officer, model_validator, business_owner]
-# rollback_roles: [ml_engineer, business_owner, compliance_officer]
-# review_roles: [model_validator]
-# unclassified_tier: ""
-"""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cognify_dagster.governance.policy.document import Policy, Stage
+from cognify_dagster.governance.policy.document import Policy, RequiredAttestation, Stage
 
 _HANDS = {
     "run_launcher": "who launched its training",
     "commit_authors": "who wrote its code",
     "package_builder": "who built its package",
     "gate_set_adopter": "who adopted its thresholds",
+    "dataset_approver": "who attested its data",
 }
 _EVENTS = {
     "data_change": "newer data of a dataset it was trained on",
@@ -55,7 +56,7 @@ def explain_policy(policy: Policy) -> list[tuple[str, list[str]]]:
         ("Who may not sign", _separation(policy)),
         ("What ends approvals and releases", _ends(policy)),
         ("Findings", _findings(policy)),
-        ("Documentation", [f"A model's registration says: {joined(policy.required_fields) or 'nothing is demanded'}."]),
+        ("Documentation", _documentation(policy)),
         ("Exceptions", _exceptions(policy)),
         ("Roles and people", _people(policy)),
     ]
@@ -136,6 +137,30 @@ def _findings(policy: Policy) -> list[str]:
     ]
 
 
+def _documentation(policy: Policy) -> list[str]:
+    lines = [f"People write about every model or version: {joined(policy.required_fields) or 'nothing is demanded'}."]
+    for name, tier in policy.tiers.items():
+        if tier.required_sections:
+            lines.append(f"In tier {name} also these are not empty: {joined(tier.required_sections)}.")
+        if tier.blocking_frameworks:
+            listed = ", ".join(tier.blocking_frameworks)
+            lines.append(
+                f"In tier {name} open mandatory requirements of these frameworks stop a run in Dagster: {listed}."
+            )
+    return lines + [_attestation(wanted) for wanted in policy.required_attestations]
+
+
+def _attestation(wanted: RequiredAttestation) -> str:
+    about = {"model": "the model", "version": "the version", "datasets": "each of its data sets"}[wanted.about]
+    by = f" by {one_of(wanted.roles)}" if wanted.roles else ""
+    where = [f"in tier {joined(wanted.tiers, 'or')}"] if wanted.tiers else []
+    where += [f"on {', '.join(wanted.targets)}"] if wanted.targets else []
+    where += [f"for models under {', '.join(wanted.frameworks)}"] if wanted.frameworks else []
+    party = f", with everyone whom the fact {wanted.party_fact} names" if wanted.party_fact else ""
+    scope = f" {' '.join(where)}" if where else ""
+    return f"No release{scope} without the attestation {wanted.text_id} about {about}{by}{party}."
+
+
 def _exceptions(policy: Policy) -> list[str]:
     rule = policy.break_glass
     lines = [f"{_begin(one_of(policy.rollback_roles))} may order that an earlier version goes live again."]
@@ -181,13 +206,14 @@ def policy_changes(before: Policy, after: Policy) -> list[str]:
         lines += _part(f"stage {name}", old["stages"].get(name), new["stages"].get(name), _STAGE)
     for name in sorted(set(old["targets"]) | set(new["targets"])):
         lines += _part(f"target {name}", old["targets"].get(name), new["targets"].get(name), {})
-    for key, value in new.items():
+    for key in dict.fromkeys((*old, *new)):  # what is empty may not stand there at all
         if key in ("tiers", "stages", "targets"):
             continue
+        before_, value = old.get(key, []), new.get(key, [])
         if isinstance(value, dict):
-            lines += _part(key.replace("_", " "), old[key], value, {})
-        elif value != old[key]:
-            lines.append(_changed(key.replace("_", " "), "", old[key], value))
+            lines += _part(key.replace("_", " "), before_, value, {})
+        elif value != before_:
+            lines.append(_changed(key.replace("_", " "), "", before_, value))
     return lines
 
 
@@ -210,9 +236,9 @@ def _part(name: str, old: dict[str, Any] | None, new: dict[str, Any] | None, wor
     if old is None:
         return [f"{name}: new: {_shown({key: value for key, value in new.items() if value not in (None, '', [], {})})}"]
     lines = []
-    for key, value in new.items():
-        if value != old.get(key):
-            lines.append(_changed(name, key, old.get(key), value, words.get(key)))
+    for key in dict.fromkeys((*old, *new)):
+        if new.get(key) != old.get(key):
+            lines.append(_changed(name, key, old.get(key), new.get(key), words.get(key)))
     return lines
 
 

@@ -17,6 +17,7 @@ from cognify_dagster.governance.oversight.exceptions import lifted_blocks
 from cognify_dagster.governance.oversight.voids import Void
 from cognify_dagster.governance.people.directory import Directory
 from cognify_dagster.governance.release.case import Case, Reason, Signed
+from cognify_dagster.governance.release.involvement import excluded_from
 from cognify_dagster.governance.signing.statements import SignOffPredicate, open_envelope, read_sign_off
 from cognify_dagster.records import Package, RecordError, SignOff, parse_utc
 from cognify_dagster.workspace import Reading, Recorded
@@ -63,7 +64,8 @@ def standing(valid: Sequence[Valid]) -> list[Valid]:
 
 def blocks(case: Case, valid: Sequence[Valid]) -> list[Valid]:
     """Return the blocks of a version that nobody withdrew or lifted."""
-    lifted, problems = lifted_blocks(case.reading, case.people, case.policy, case.subject)
+    excluded = excluded_from(case.reading, case.policy, case.model, case.version)
+    lifted, problems = lifted_blocks(case.reading, case.people, case.policy, case.subject, excluded)
     case.without_effect(problems)
     return [pair for pair in standing(valid) if pair[1].decision == "block" and pair[0].seq not in lifted]
 
@@ -107,9 +109,9 @@ def approval_problem(case: Case, terms: Terms, item: Recorded[SignOff], predicat
         return Reason("role_missing", f"{where}: {lacking}", "a workspace admin")
     if case.people.key_at(item.record.person, item.record.key_id, case.reading.size) is None:
         return Reason("key_revoked", f"{where}: the key was revoked since", name)
-    signers = {item.record.person} | ({predicate.on_behalf_of.person} if predicate.on_behalf_of else set())
-    if signers & terms.excluded:
-        who = " and ".join(sorted(case.people.name(person) for person in signers & terms.excluded))
+    hand = predicate.people & terms.excluded
+    if hand:
+        who = " and ".join(sorted(map(case.people.name, hand)))
         text = f"{where}: {who} had a hand in this version, or a conflict with somebody who had"
         return Reason("separation_of_duties", text, "another person with the role")
     if predicate.package.entry_seq != terms.package.seq or predicate.package.entry_leaf != terms.package.leaf:

@@ -11,7 +11,7 @@ from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.governance.people.enrol import PolicyInForce, policy_in_force
 from cognify_dagster.governance.policy.document import Policy, Stage
 from cognify_dagster.governance.signing.statements import SignOffPredicate
-from cognify_dagster.records import Evaluation, GateSetAdopted, Package, TrainingRun
+from cognify_dagster.records import Evaluation, GateSetAdopted, Package, ReviewCompleted, TrainingRun
 from cognify_dagster.workspace import Reading, Recorded
 
 
@@ -64,12 +64,13 @@ class StageState:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a version is made of, as far as the ledger holds it."""
+    """What a version is made of, as far as the ledger holds it. `data_approvers` are named only where the policy excludes them."""
 
     training: Recorded[TrainingRun] | None = None
     evaluation: Recorded[Evaluation] | None = None
     package: Recorded[Package] | None = None
     gate_set: Recorded[GateSetAdopted] | None = None
+    data_approvers: frozenset[str] = frozenset()
 
 
 class Case:
@@ -102,6 +103,13 @@ class Case:
     def block(self, code: str, text: str, resolved_by: str = "") -> None:
         """Add a reason why the release is refused."""
         self.reasons.append(Reason(code, text, resolved_by))
+
+    def retired(self, item: Recorded[ReviewCompleted] | None) -> None:
+        """Block if a review ended the use of the model."""
+        if item is not None:
+            name, roles = self.people.name(item.record.reviewed_by), ", ".join(self.policy.review_roles)
+            text = f"{name} reviewed version {item.record.version} and retired {self.model} (entry {item.seq}): {item.record.text}"
+            self.block("retired", text, f"one of the roles {roles} (`cognify model review`)")
 
     def without_effect(self, problems: Iterable[tuple[int, str]]) -> None:
         """Note entries that have no effect, with the reason."""

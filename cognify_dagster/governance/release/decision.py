@@ -14,14 +14,21 @@ from datetime import datetime
 
 from cognify_dagster.governance.changes.adopted import PlanCover, covering_plan
 from cognify_dagster.governance.oversight.classification import Classification, classification_of
-from cognify_dagster.governance.oversight.conditions import OpenCondition, conditions, unenforced
+from cognify_dagster.governance.oversight.conditions import OpenCondition, conditions, given_by, unenforced
 from cognify_dagster.governance.oversight.exceptions import broken_glass, rollback_order
-from cognify_dagster.governance.oversight.findings import Finding, findings_about
-from cognify_dagster.governance.oversight.reviews import Review, review
+from cognify_dagster.governance.oversight.findings import Finding, findings_about, freed_by
+from cognify_dagster.governance.oversight.reviews import Review, Reviews, restrictions, review, reviews_of
 from cognify_dagster.governance.oversight.voids import changed_data, voids
 from cognify_dagster.governance.release.approvals import Terms, counting_approvals
+from cognify_dagster.governance.release.attestation_terms import check_attestations
 from cognify_dagster.governance.release.case import Case, Lineage, Reason, StageState
-from cognify_dagster.governance.release.history import completed_on, live, requirement_problem, was_live
+from cognify_dagster.governance.release.history import (
+    completed_on,
+    live,
+    requirement_problem,
+    said_again,
+    was_live,
+)
 from cognify_dagster.governance.release.involvement import excluded_people
 from cognify_dagster.governance.release.lineage_checks import check_lineage
 from cognify_dagster.governance.release.provable import unproven
@@ -126,10 +133,12 @@ def decide(
     waived, plan, glass_seq = _waivers(case, classified.tier, lineage, excluded)
     counted = counting_approvals(case, _terms(case, classified.tier, lineage, excluded))
     stages, gate_seqs = judge_stages(case, classified.tier, lineage, counted, excluded, waived)
-    open_conditions = _conditions(case, stages, excluded)
+    reviews = reviews_of(reading, case.people, case.policy, model)
+    open_conditions = _conditions(case, stages, reviews, excluded)
     found = _findings(case)
-    reviewed = _review(case, classified.tier)
+    reviewed = _review(case, classified.tier, reviews)
     _target(case)
+    check_attestations(case, classified, lineage)
     relied_on = _relied_on(case, lineage, stages)
     current = live(reading, model, target)
     order = _order(case, current)
@@ -222,13 +231,15 @@ def _waivers(
     return {**dict.fromkeys(glass.item.record.waived, "break_glass"), **waived}, plan, glass.item.seq
 
 
-def _conditions(case: Case, stages: Sequence[StageState], excluded: frozenset[str]) -> list[OpenCondition]:
-    signed = [item for stage in stages for item in stage.signed]
-    found, problems = conditions(case.reading, case.people, case.subject, signed, excluded)
+def _conditions(
+    case: Case, stages: Sequence[StageState], reviews: Reviews, excluded: frozenset[str]
+) -> list[OpenCondition]:
+    limits = restrictions(reviews, case.people, case.policy, case.version)
+    given = [*given_by([item for stage in stages for item in stage.signed]), *limits]
+    found, problems = conditions(case.reading, case.people, case.subject, given, excluded)
     case.without_effect(problems)
     for item in found:
-        if item.overdue(case.now):
-            text = f"the condition {item.condition.text!r} of {item.name} (entry {item.sign_off_seq}) was due {item.condition.due}"
+        if text := item.against(case.now):
             case.block("condition_overdue", text, f"{item.name} (`cognify model close-condition`)")
     for item in unenforced(found, case.enforces):
         text = f"{item.name} approved with a {item.condition.kind} condition, which this deployment does not say it enforces"
@@ -240,24 +251,22 @@ def _findings(case: Case) -> list[Finding]:
     found = findings_about(case.reading, case.people, case.policy, case.model, case.version, case.now)
     case.without_effect(found.problems)
     for item in found.blocking(case.policy):
-        roles = ", ".join(sorted({*case.policy.findings.close_roles, *case.policy.findings.accept_roles}))
-        case.block(
-            "finding_open",
-            f"finding {item.seq} ({item.severity}) is open: {item.title}",
-            f"one of the roles {roles} (`cognify finding resolve {item.seq}`)",
-        )
+        text = f"finding {item.seq} ({item.severity}) is open: {item.title}"
+        case.block("finding_open", text, freed_by(item, case.policy))
     return [item for item in found.items if item.open or item.accepted_until]
 
 
-def _review(case: Case, tier: str) -> Review:
-    found = review(case.reading, case.people, case.policy, case.model, case.target, tier, case.now)
-    case.without_effect(found.problems)
+def _review(case: Case, tier: str, reviews: Reviews) -> Review:
+    case.without_effect(reviews.problems)
+    found = review(case.reading, case.policy, case.model, case.target, tier, case.now, reviews)
     if found.blocking:
         case.block("review_overdue", f"the periodic review of {case.model} was due {found.due}", "a model validator")
+    case.retired(reviews.retired)
     return found
 
 
 def _target(case: Case) -> None:
+    case.without_effect(said_again(case.reading, case.model, case.version, case.target))
     for code, text in requirement_problem(case.reading, case.policy, case.model, case.version, case.target, case.now):
         case.block(code, text, "the model's engineer")
 

@@ -7,7 +7,7 @@ a run; a retry of a started deployment continues under the same grant; the model
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -41,11 +41,29 @@ class ReleaseBlocked(GovernanceError):
         )
         super().__init__(
             f"{decision.model} {decision.version} may not be deployed to {decision.target}; "
-            f"the refusal is ledger entry {seq}. Reasons:\n{lines}"
+            f"the refusal is ledger entry {seq}. Reasons:\n{lines}{_outside(decision)}{_approve(decision)}"
         )
         self.decision = decision
         self.reasons = reasons
         self.seq = seq
+
+
+def _outside(decision: Decision) -> str:
+    """Say what lies outside the bounds of the change plan that could have covered the version; nothing if there is none."""
+    plan = decision.plan
+    if plan is None or plan.covered:
+        return ""
+    lines = "\n".join(f"- {line}" for line in plan.lines)
+    return f"\nThe change plan {plan.item.record.plan} (entry {plan.item.seq}) does not cover it:\n{lines}"
+
+
+def _approve(decision: Decision) -> str:
+    """Say where those who are waited for sign; nothing if nobody is."""
+    stage = decision.next_stage
+    if stage is None or not stage.waiting_for:
+        return ""
+    about = f"{decision.model} {decision.version}"
+    return f"\nWho is waited for signs with: cognify sign {about} (stage by stage: cognify status {about})"
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,7 @@ def request_release(
     requested_by: str,
     *,
     enforces: Collection[str] = (),
+    further: Callable[[Reading, Decision], tuple[Reason, ...]] | None = None,
 ) -> Grant:
     """Grant a release or refuse it; both leave an entry.
 
@@ -85,6 +104,7 @@ def request_release(
         run: root run id; a refusal is recorded once per run.
         requested_by: person id of the launcher, or "unattributed".
         enforces: kinds of condition that the deployment enforces; see `decide`.
+        further: asked for what else stands against a release that `decide` allows, on the very entries it decided on.
 
     Raises:
         ReleaseBlocked: with every reason.
@@ -95,7 +115,9 @@ def request_release(
     for _ in range(_RETRIES):
         reading = workspace.read()
         decision = decide(reading, model, version, target, _now(reading), enforces=enforces)
-        reasons = decision.reasons + (_model_bytes(workspace, decision) if decision.released else ())
+        reasons = decision.reasons
+        if decision.released:
+            reasons = _model_bytes(workspace, decision) + (further(reading, decision) if further is not None else ())
         if reasons:
             raise _refuse(workspace, decision, reasons, run, requested_by)
         if decision.grant is not None:

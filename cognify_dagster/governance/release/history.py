@@ -1,4 +1,8 @@
-"""What went live when: deployments that follow from a grant, on one target."""
+"""What went live when: deployments that follow from a grant, on one target.
+
+Invariants: a grant serves one deployment: only the first completion that fits it counts, a further one under the same grant never
+made anything live and is named as such; a completion that fits no grant counts for nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,22 @@ def live(reading: Reading, model: str, target: str) -> Recorded[DeploymentComple
     return None
 
 
+def completions(reading: Reading, model: str, target: str) -> list[Recorded[DeploymentCompleted]]:
+    """Return all deployments that made something live on a target, oldest first."""
+    done = reading.all(DeploymentCompleted, f"release/{model}.{target}")
+    return [item for item in done if grant_of(reading, item) is not None]
+
+
 def grant_of(reading: Reading, item: Recorded[DeploymentCompleted]) -> Recorded[ReleaseGranted] | None:
-    """Return the grant that a completed deployment follows from, None if it follows from none."""
-    found = reading.at(item.record.grant_seq)
-    if found is None or found.seq >= item.seq or not isinstance(found.record, ReleaseGranted):
+    """Return the grant that a completed deployment follows from; None if it follows from none, or is not the first under it."""
+    grant = _fitting(reading, item)
+    return None if grant is None or _first_under(reading, item) is not None else grant
+
+
+def _fitting(reading: Reading, item: Recorded[DeploymentCompleted]) -> Recorded[ReleaseGranted] | None:
+    """Return the grant that a completion names, if that is one for the same version, target and model bytes before it."""
+    found = reading.find(ReleaseGranted, item.record.grant_seq, item.seq)
+    if found is None:
         return None
     grant, done = found.record, item.record
     same = (grant.model, grant.version, grant.target, grant.model_digest) == (
@@ -30,9 +46,32 @@ def grant_of(reading: Reading, item: Recorded[DeploymentCompleted]) -> Recorded[
         done.target,
         done.model_digest,
     )
-    if not same:
-        return None
-    return Recorded(found.seq, found.time_us, found.leaf, found.actor, found.key_id, grant, found.entry)
+    return found if same else None
+
+
+def _first_under(reading: Reading, item: Recorded[DeploymentCompleted]) -> int | None:
+    """Return the entry before this completion that used its grant up, None if this one did."""
+    for other in reading.all(DeploymentCompleted, f"model/{item.record.model}@{item.record.version}"):
+        if other.seq >= item.seq:
+            return None
+        if other.record.grant_seq == item.record.grant_seq and _fitting(reading, other) is not None:
+            return other.seq
+    return None
+
+
+def said_again(reading: Reading, model: str, version: str, target: str) -> list[tuple[int, str]]:
+    """Return the completions of a version on a target that name a grant which an earlier one used up, with a sentence each."""
+    found = []
+    for item in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
+        if (item.record.model, item.record.version, item.record.target) != (model, version, target):
+            continue
+        first = _first_under(reading, item)
+        if first is not None:
+            text = (
+                f"the release of entry {item.record.grant_seq} was completed by entry {first}; it serves one deployment"
+            )
+            found.append((item.seq, text))
+    return found
 
 
 def completed_on(reading: Reading, subject: str, grants: Collection[int]) -> list[Recorded[DeploymentCompleted]]:

@@ -10,17 +10,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from cognify_dagster.governance.changes.adopted import base_lineage
 from cognify_dagster.governance.oversight.classification import classification_of
-from cognify_dagster.governance.oversight.conditions import OpenCondition, conditions, expired_by_condition
-from cognify_dagster.governance.oversight.findings import findings_about
-from cognify_dagster.governance.oversight.reviews import Review, review
+from cognify_dagster.governance.oversight.conditions import OpenCondition, conditions, expired_by_condition, given_by
+from cognify_dagster.governance.oversight.findings import findings_about, freed_by
+from cognify_dagster.governance.oversight.reviews import Review, Reviews, restrictions, review, reviews_of
 from cognify_dagster.governance.oversight.voids import voids
+from cognify_dagster.governance.people.directory import directory
+from cognify_dagster.governance.people.enrol import policy_in_force
 from cognify_dagster.governance.release.approvals import blocks, standing, valid_sign_offs
 from cognify_dagster.governance.release.case import Case, Reason, Signed
-from cognify_dagster.governance.release.history import grant_of, live
-from cognify_dagster.governance.release.involvement import excluded_people
-from cognify_dagster.records import BreakGlassOpened, DeploymentCompleted, ModelAdopted, ReleaseGranted, parse_utc
+from cognify_dagster.governance.release.history import grant_of, live, said_again
+from cognify_dagster.governance.release.involvement import excluded_from
+from cognify_dagster.governance.signing.acts import distrusted, distrusted_text
+from cognify_dagster.records import (
+    BreakGlassOpened,
+    ChangePlanAdopted,
+    DeploymentCompleted,
+    ModelAdopted,
+    ReleaseGranted,
+    RollbackOrdered,
+    parse_utc,
+)
 from cognify_dagster.workspace import Reading, Recorded
 
 
@@ -44,26 +54,25 @@ class LiveState:
 def live_state(reading: Reading, model: str, target: str, now: datetime) -> LiveState:
     """Judge what is live on a target at a moment."""
     completed = live(reading, model, target)
-    adopted = reading.latest(ModelAdopted, f"release/{model}.{target}")
     if completed is None:
-        if adopted is None:
-            return LiveState(model, target, "none")
-        note = "it was live before this ledger existed; nothing about it is attested"
-        return LiveState(model, target, "unattested", adopted.record.version, notes=(note,))
+        return _before_the_ledger(reading, model, target)
     grant = grant_of(reading, completed)
     assert grant is not None
     case = Case(reading, model, completed.record.version, now, target)
     tier = classification_of(reading, case.people, case.policy, model).tier
-    reviewed = review(reading, case.people, case.policy, model, target, tier, now)
+    reviews = reviews_of(reading, case.people, case.policy, model)
+    reviewed = review(reading, case.policy, model, target, tier, now, reviews)
     signed = _approvals(case, grant)
     for entry in (grant.entry.entry, completed.entry.entry):
         if problem := case.people.writer_problem(entry):
             case.block("unproven_writer", problem, "a workspace admin")
     _blocked(case)
     _voided(case, signed, grant)
-    found = _conditions(case, signed)
+    found = _conditions(case, signed, reviews)
     _findings(case, grant)
-    _broken_glass(case, grant)
+    _exceptions(case, grant)
+    case.retired(reviews.retired)
+    case.without_effect(said_again(reading, model, completed.record.version, target))
     if reviewed.blocking:
         case.block("review_overdue", f"the periodic review was due {reviewed.due}", "a model validator")
     return LiveState(
@@ -81,6 +90,18 @@ def live_state(reading: Reading, model: str, target: str, now: datetime) -> Live
     )
 
 
+def _before_the_ledger(reading: Reading, model: str, target: str) -> LiveState:
+    """What nothing was released of: perhaps it was live before the ledger existed."""
+    adopted = reading.latest(ModelAdopted, f"release/{model}.{target}")
+    if adopted is None:
+        return LiveState(model, target, "none")
+    notes = ["it was live before this ledger existed; nothing about it is attested"]
+    retired = reviews_of(reading, directory(reading), policy_in_force(reading).policy, model).retired
+    if retired is not None:
+        notes.insert(0, f"a review retired the model (entry {retired.seq}): {retired.record.text}")
+    return LiveState(model, target, "unattested", adopted.record.version, notes=tuple(notes))
+
+
 def _approvals(case: Case, grant: Recorded[ReleaseGranted]) -> list[Signed]:
     """Return the approvals that the grant relied on and that still stand; withdrawn ones and later rejections are reasons."""
     valid = valid_sign_offs(case)
@@ -90,6 +111,10 @@ def _approvals(case: Case, grant: Recorded[ReleaseGranted]) -> list[Signed]:
             case.block(
                 "withdrawn", f"the sign-off of entry {seq}, on which the release relied, was withdrawn", "a new release"
             )
+        elif not case.people.trusted(left[seq][0].record.person, left[seq][0].record.key_id, seq):
+            name = case.people.name(left[seq][0].record.person)
+            text = f"the sign-off of entry {seq}, on which the release relied: {distrusted_text(case.people, left[seq][0].record.person)}"
+            case.block("key_revoked", text, f"{name} (a new release)")
     for item, predicate in left.values():
         same = predicate.package.digest == grant.record.package_digest
         if predicate.decision == "reject" and same and item.seq > grant.seq:
@@ -125,12 +150,12 @@ def _voided(case: Case, signed: list[Signed], grant: Recorded[ReleaseGranted]) -
                 case.block("approval_expired", text, item.name)
 
 
-def _conditions(case: Case, signed: list[Signed]) -> list[OpenCondition]:
-    excluded = excluded_people(case.policy, base_lineage(case.reading, case.model, case.version))
-    found, _ = conditions(case.reading, case.people, case.subject, signed, excluded)
+def _conditions(case: Case, signed: list[Signed], reviews: Reviews) -> list[OpenCondition]:
+    excluded = excluded_from(case.reading, case.policy, case.model, case.version)
+    given = [*given_by(signed), *restrictions(reviews, case.people, case.policy, case.version)]
+    found, _ = conditions(case.reading, case.people, case.subject, given, excluded)
     for item in found:
-        if item.overdue(case.now):
-            text = f"the condition {item.condition.text!r} of {item.name} was due {item.condition.due}"
+        if text := item.against(case.now):
             case.block("condition_overdue", text, f"{item.name} (`cognify model close-condition`)")
     return [item for item in found if item.open]
 
@@ -139,12 +164,22 @@ def _findings(case: Case, grant: Recorded[ReleaseGranted]) -> None:
     found = findings_about(case.reading, case.people, case.policy, case.model, case.version, case.now)
     for item in found.blocking(case.policy):
         if item.seq > grant.seq or item.lapsed:
-            case.block(
-                "finding_open", f"finding {item.seq} ({item.severity}): {item.title}", "see `cognify finding list`"
-            )
+            text = f"finding {item.seq} ({item.severity}): {item.title}"
+            case.block("finding_open", text, freed_by(item, case.policy))
 
 
-def _broken_glass(case: Case, grant: Recorded[ReleaseGranted]) -> None:
+def _exceptions(case: Case, grant: Recorded[ReleaseGranted]) -> None:
+    """The change plan, broken glass or order that the release rests on: expired, or signed with a key that was not to be trusted."""
+    for seq in (grant.record.plan_seq, grant.record.order_seq):
+        found = case.reading.at(seq) if seq is not None else None
+        record = found.record if found is not None else None
+        if found is None or not isinstance(record, (ChangePlanAdopted, BreakGlassOpened, RollbackOrdered)):
+            continue
+        envelopes = (record.envelope,) if isinstance(record, RollbackOrdered) else record.envelopes
+        problem = distrusted(found, envelopes, case.people)
+        if problem:
+            text = f"entry {seq} ({record.kind}), on which the release relied, counts no more: {problem}"
+            case.block("key_revoked", text, "a new release")
     if grant.record.purpose != "break_glass" or grant.record.order_seq is None:
         return
     found = case.reading.at(grant.record.order_seq)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cognify_dagster.governance.people.enrol import check_gate_set
 from cognify_dagster.governance.release.case import Case, Lineage
+from cognify_dagster.governance.release.involvement import dataset_approvers
 from cognify_dagster.records import (
     DatasetSnapshot,
     Evaluation,
@@ -32,7 +33,8 @@ def check_lineage(case: Case, gate_set_name: str | None) -> Lineage:
     package = _package(case, training, evaluation)
     _datasets(case, training, evaluation)
     _attribution(case, training, package)
-    return Lineage(training, evaluation, package, gate_set)
+    approvers = dataset_approvers(case.reading, case.policy, training, evaluation)
+    return Lineage(training, evaluation, package, gate_set, approvers)
 
 
 def _training(case: Case) -> Recorded[TrainingRun] | None:
@@ -65,13 +67,12 @@ def _evaluation(
         case.block(
             "evaluation_of_other_model", f"evaluation entry {evaluation.seq} is about other model bytes", ENGINEER
         )
-    found = case.reading.at(record.gate_set_seq) if record.gate_set_seq < case.reading.size else None
-    if found is None or not isinstance(found.record, GateSetAdopted):
+    gate_set = case.reading.find(GateSetAdopted, record.gate_set_seq)
+    if gate_set is None:
         case.block("no_gate_set", f"evaluation entry {evaluation.seq} names no adopted gate set", "a validator")
         return evaluation, None
-    name = found.record.name
+    name = gate_set.record.name
     adopted = case.reading.all(GateSetAdopted, f"gates/{name}")
-    gate_set = next(item for item in adopted if item.seq == found.seq)
     _thresholds(case, training, evaluation, gate_set, adopted)
     if wanted is not None and name != wanted:
         text = f"the evaluation used the thresholds {name!r}; the model's classification names {wanted!r}"
@@ -130,8 +131,8 @@ def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Re
     uses = [(item, training.seq) for item in training.record.datasets] if training else []
     uses += [(evaluation.record.dataset, evaluation.seq)] if evaluation else []
     for ref, used_at in uses:
-        found = case.reading.at(ref.seq) if ref.seq < used_at else None
-        if found is None or not isinstance(found.record, DatasetSnapshot):
+        found = case.reading.find(DatasetSnapshot, ref.seq, used_at)
+        if found is None:
             case.block(
                 "dataset_unknown", f"dataset {ref.name} is not a snapshot in this ledger", "the model's engineer"
             )

@@ -1,7 +1,8 @@
 """Which entries about a subject cannot be read, or were written by somebody who may not write them.
 
-Invariants: every entry of the subject's verified history is judged by the directory at the end of the reading; what was judged once
-is not judged again only while neither `people` nor `policy` has a new entry, so that the directory is the same, and only by
+Invariants: every entry of the subject's verified history is judged by the directory at the end of the reading, but for those that
+only name the subject (an evaluation says nothing about the thresholds it used, nor a training run about its data): they are
+judged where they say something, in the history of their own version; what was judged once is not judged again only while neither `people` nor `policy` has a new entry, so that the directory is the same, and only by
 readings of one workspace, whose history can grow but not change.
 """
 
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 
 from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.workspace import Reading
+
+#: By the beginning of a subject: kinds of entry that name such a subject and say nothing about it.
+ONLY_NAMES = {"gates/": frozenset({"evaluation"}), "dataset/": frozenset({"training_run", "evaluation"})}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ def unproven(reading: Reading, people: Directory, subject: str) -> list[Unproven
 
 def _judge(reading: Reading, people: Directory, subject: str, after: int) -> list[Unproven]:
     found = []
+    silent = ONLY_NAMES.get(subject.partition("/")[0] + "/", frozenset())
     for item in reading.view.since(subject, after):
+        if item.entry.kind in silent:
+            continue
         seq = item.entry.seq
         if text := reading.problem(item):
             found.append(Unproven(seq, unreadable=text))

@@ -13,7 +13,7 @@ from typing import TypeVar
 from cognify_dagster.governance.errors import GovernanceError, SignatureError
 from cognify_dagster.governance.people.directory import ADMIN, Directory, directory
 from cognify_dagster.governance.signing.keys import PersonalKey
-from cognify_dagster.governance.signing.statements import read_act, sign_act, statement_digest
+from cognify_dagster.governance.signing.statements import act_predicate, read_act, sign_act, statement_digest
 from cognify_dagster.ledger import IdempotencyConflict, Receipt, SizeChanged
 from cognify_dagster.records import Envelope, EnvelopeSignature, Record
 from cognify_dagster.workspace import Reading, Recorded, Workspace
@@ -92,25 +92,52 @@ def act_problem(
     *,
     needed: int,
     claimed: Collection[str],
-    used: Collection[str] = (),
+    allows: bool = False,
 ) -> str | None:
-    """Say why an act in the ledger does not count, or None. `claimed` are the people whom the record names as signers."""
+    """Say why an act in the ledger does not count, or None. Whether its statements had their effect before: see `first_use`.
+
+    Args:
+        reading: verified entries.
+        item: the act.
+        envelopes: its signatures.
+        people: the directory of that reading.
+        roles: the roles of which each who counts needs one.
+        needed: how many different people have to sign.
+        claimed: the people whom the record names as signers.
+        allows: whether the act allows something. It then counts for nothing if a key that signed it was revoked later with effect
+            from an entry up to this one; what restrains something stands.
+    """
     signed: set[str] = set()
     everyone: set[str] = set()
     for envelope in envelopes:
         try:
             predicate = read_act(item, envelope, reading.origin, lambda p, k: people.signing_key(p, k, item.seq))
-            if statement_digest(envelope) in used:
-                return "the same signed statement had its effect in an earlier entry"
         except SignatureError as error:
             return str(error)
         everyone.add(str(predicate["person"]))
+        if allows and not people.trusted(str(predicate["person"]), str(predicate["key_id"]), item.seq):
+            return distrusted_text(people, str(predicate["person"]))
         if people.roles_at(str(predicate["person"]), item.seq, item.time_us) & set(roles):
             signed.add(str(predicate["person"]))
     if len(signed) < needed:
         return f"it is signed by {len(signed)} people with one of the roles {', '.join(sorted(roles))}; {needed} are needed"
     if everyone != set(claimed):
         return "it names other people than those who signed it"
+    return None
+
+
+def distrusted_text(people: Directory, person: str) -> str:
+    """Say that somebody signed with a key that was revoked with effect from an earlier entry."""
+    return f"{people.name(person)}'s key was revoked with effect from before it"
+
+
+def distrusted(item: Recorded[Record], envelopes: Sequence[Envelope], people: Directory) -> str | None:
+    """Say that an act was signed with a key that was revoked later with effect from before it, or None."""
+    for envelope in envelopes:
+        predicate = act_predicate(envelope)
+        person, key_id = str(predicate.get("person")), str(predicate.get("key_id"))
+        if not people.trusted(person, key_id, item.seq):
+            return distrusted_text(people, person)
     return None
 
 

@@ -173,11 +173,10 @@ def _by_decision(attempt: _Attempt) -> list[str]:
 
 def _withdrawal(attempt: _Attempt) -> list[str]:
     predicate = attempt.predicate
-    target = attempt.reading.at(predicate.reference.entry_seq) if predicate.reference else None
+    target = attempt.reading.find(SignOff, predicate.reference.entry_seq) if predicate.reference else None
     own = (
         target is not None
         and predicate.reference is not None
-        and isinstance(target.record, SignOff)
         and target.leaf == predicate.reference.entry_leaf
         and (target.record.person, target.record.model, target.record.version)
         == (predicate.person, predicate.model, predicate.version)
@@ -202,15 +201,10 @@ def _approval(attempt: _Attempt, state: StageState) -> list[str]:
     return reasons
 
 
-def _signers(predicate: SignOffPredicate) -> set[str]:
-    """Whose signatures this statement uses up: the signer's, and that of the one they sign for."""
-    return {predicate.person} | ({predicate.on_behalf_of.person} if predicate.on_behalf_of else set())
-
-
 def _duties(attempt: _Attempt, decision: Decision) -> list[str]:
-    hand = _signers(attempt.predicate) & excluded_people(attempt.policy, decision.lineage)
+    hand = attempt.predicate.people & excluded_people(attempt.policy, decision.lineage)
     return [
-        f"{attempt.people.name(person)} had a hand in this version (launched, wrote code for, or packaged it), or a conflict "
+        f"{attempt.people.name(person)} had a hand in this version (launched or packaged it, wrote its code, adopted its thresholds or attested its data), or a conflict "
         "with somebody who had, and cannot approve it, in any role"
         for person in sorted(hand)
     ]
@@ -224,7 +218,7 @@ def _order(attempt: _Attempt, decision: Decision, state: StageState) -> list[str
     for other in decision.stages:
         signers = {person for signed in other.signed for person in signed.people}
         distinct = attempt.policy.separation_of_duties.distinct_people_across_stages
-        if distinct and other is not state and _signers(attempt.predicate) & signers:
+        if distinct and other is not state and attempt.predicate.people & signers:
             reasons.append(f"the same person signed stage {other.name!r}; stages need different people")
     return reasons
 

@@ -128,6 +128,11 @@ class SignOffPredicate(Part):
     reference: EntryRef | None = None
     on_behalf_of: OnBehalf | None = None
 
+    @property
+    def people(self) -> frozenset[str]:
+        """Everyone whose signature this uses up: the signer, and for whom they sign."""
+        return frozenset({self.person} | ({self.on_behalf_of.person} if self.on_behalf_of else set()))
+
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without(handler(self), {"on_behalf_of": None})
