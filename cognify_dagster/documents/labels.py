@@ -36,6 +36,8 @@ STATUS_SIGNS = {
     "pass": "●",
     "fail": "○",
 }
+#: Sections that are fields of a model's registration.
+HUMAN_FIELDS = ("intended_use", "out_of_scope", "limitations", "failure_modes")
 SECTION_TITLES = {
     "intended_use": "Intended use",
     "out_of_scope": "Uses out of scope",
@@ -50,6 +52,19 @@ SECTION_TITLES = {
     "proxy_review": "Review of proxies",
     "record_retention": "Retention of records",
     "vendor_review": "Review of vendors",
+    "ab2013_scope": "AB 2013: does it apply",
+    "ecdis_scope": "External consumer data (ECDIS): does it apply",
+    "ce_marking": "CE marking",
+    "cbrn_risk": "CBRN risk",
+    "tdm_reservations": "Reservations of text and data mining",
+    "ai_systems_program": "AIS program",
+    "inclusion_exclusion": "Inclusion and exclusion",
+    "engineering_and_security": "Engineering and security",
+    "business_associate_contracts": "Contracts with business associates",
+    "reidentification_codes": "Codes for re-identification",
+    "metric_choice": "Choice of metrics",
+    "human_ai_team": "People and AI working together",
+    "human_ai_risk": "Risk in how people and AI interact",
 }
 STRENGTHS = {"S2": "single sign-on, signed in again", "S3": "personal software key", "S4": "passkey"}
 _ACRONYMS = {
@@ -101,7 +116,7 @@ def label(name: str) -> str:
     """Return a technical name for print: `eu_human_review` is "EU human review", `AGE_BAND` is "Age band"."""
     if name in _LABELS:
         return _LABELS[name]
-    if not re.fullmatch(r"[A-Za-z0-9_]*[A-Za-z0-9][A-Za-z0-9_]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or not name.strip("_"):
         return name  # a sentence or foreign script, and no technical name
     parts = [part for part in name.split("_") if part]
     shown = [_ACRONYMS.get(part.lower(), part.lower() if part.isupper() or part.islower() else part) for part in parts]

@@ -24,10 +24,10 @@ def frameworks() -> list[Any]:
     return [load_framework("sr26-2"), load_framework("fair-lending")]
 
 
-@pytest.fixture(scope="session")
-def two_versions(tmp_path_factory: pytest.TempPathFactory, frameworks: list[Any]) -> Story:
+def tell_two_versions(folder: Path) -> Story:
     """Version 1 released; version 2 trained on other data, packaged, not signed."""
-    story = Story(tmp_path_factory.mktemp("two"))
+    frameworks = [load_framework("sr26-2"), load_framework("fair-lending")]
+    story = Story(folder)
     story.prepare_version("1")
     story.package(frameworks, NOW)
     story.sign_all()
@@ -37,6 +37,12 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory, frameworks: list[Any]
     story.evaluate(auc=0.7841)
     story.content = story.package(frameworks, NOW)
     return story
+
+
+@pytest.fixture(scope="session")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Version 1 released; version 2 trained on other data, packaged, not signed."""
+    return tell_two_versions(tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="session")

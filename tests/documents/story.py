@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cognify_dagster.documents.package import build_package, package_digest
+from cognify_dagster.documents.package.building import build_package, package_digest
 from cognify_dagster.governance import (
     Choice,
     Founder,
@@ -410,7 +410,7 @@ class Story:
     def package(
         self, frameworks: Any, now: Any, *, review_copy: bytes | None = None, card: str = "# card\n"
     ) -> dict[str, Any]:
-        from cognify_dagster.documents.facts import collect
+        from cognify_dagster.documents.facts.version import collect
 
         facts = collect(self.ws.read(), self.model, self.version)
         package = build_package(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cognify_dagster.documents import DocumentError, export_bundle, record_final_copy
-from cognify_dagster.documents.bundle import closure
+from cognify_dagster.documents.package.bundle import closure
 from cognify_dagster.ledger import Entry, ProofFile, TrustFile, canonical_json, payload_commitment
 from cognify_dagster.records import BundleExported
 from tests.documents.story import Story

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cognify_dagster.documents import export_bundle
-from cognify_dagster.documents.recording import signature_rows, waived_stages
+from cognify_dagster.documents.package.recording import signature_rows, waived_stages
 from cognify_dagster.governance import (
     Choice,
     PersonalKey,

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cognify_dagster.documents import VersionFacts, coverage, load_framework
-from cognify_dagster.documents.coverage import Line
-from cognify_dagster.documents.frameworks import Condition, EvidenceNode
+from cognify_dagster.documents import VersionFacts, assess_coverage, load_framework
+from cognify_dagster.documents.coverage.engine import Line
+from cognify_dagster.documents.frameworks.loading import Condition, EvidenceNode
 from cognify_dagster.records.base import Record
 
 
 def lines(facts: VersionFacts, name: str, now: datetime) -> dict[str, Line]:
-    return {line.requirement.id: line for line in coverage(facts, load_framework(name), now).lines}
+    return {line.requirement.id: line for line in assess_coverage(facts, load_framework(name), now).lines}
 
 
 def bend(facts: VersionFacts, part: str, **change: Any) -> VersionFacts:
@@ -121,7 +121,7 @@ def test_not_applicable_carries_its_derivation(facts: VersionFacts, now: datetim
 
 
 def test_a_generative_model_is_outside_the_guidance(facts: VersionFacts, now: datetime) -> None:
-    report = coverage(stated(facts, generative_or_agentic=True), load_framework("sr26-2"), now)
+    report = assess_coverage(stated(facts, generative_or_agentic=True), load_framework("sr26-2"), now)
     assert report.scope == "out_of_scope"
     assert {line.status for line in report.lines[1:]} == {"not_applicable"}
     assert all(line.derivation for line in report.lines[1:])
@@ -129,15 +129,15 @@ def test_a_generative_model_is_outside_the_guidance(facts: VersionFacts, now: da
 
 
 def test_an_undetermined_scope_stays_open(facts: VersionFacts, now: datetime) -> None:
-    report = coverage(stated(facts, is_model=None), load_framework("sr26-2"), now)
+    report = assess_coverage(stated(facts, is_model=None), load_framework("sr26-2"), now)
     assert report.scope == "undetermined"
     assert any(line.status == "satisfied" for line in report.lines)
 
 
 def test_facts_under_the_frameworks_own_id_win(facts: VersionFacts, now: datetime) -> None:
     bent = stated(facts, **{"sr26-2": {"generative_or_agentic": True}})
-    assert coverage(bent, load_framework("sr26-2"), now).scope == "out_of_scope"
-    assert coverage(bent, load_framework("fair-lending"), now).scope == "in_scope"
+    assert assess_coverage(bent, load_framework("sr26-2"), now).scope == "out_of_scope"
+    assert assess_coverage(bent, load_framework("fair-lending"), now).scope == "in_scope"
 
 
 def test_approvals_count_from_sign_offs_alone(facts: VersionFacts, released: VersionFacts, now: datetime) -> None:
@@ -199,8 +199,8 @@ def test_old_evidence_is_stale(facts: VersionFacts, now: datetime) -> None:
     requirement = section.requirements[0].model_copy(update={"evidence": node, "judged_by": ""})
     bent = framework.model_copy(update={"sections": (section.model_copy(update={"requirements": (requirement,)}),)})
     taken = datetime.fromtimestamp(facts.datasets[0].snapshot.time_us / 1e6, tz=now.tzinfo)
-    assert coverage(facts, bent, taken + timedelta(days=30)).lines[0].status == "satisfied"
-    assert coverage(facts, bent, taken + timedelta(days=31)).lines[0].status == "stale"
+    assert assess_coverage(facts, bent, taken + timedelta(days=30)).lines[0].status == "satisfied"
+    assert assess_coverage(facts, bent, taken + timedelta(days=31)).lines[0].status == "stale"
 
 
 def test_thresholds_adopted_after_training_do_not_count(facts: VersionFacts, now: datetime) -> None:
@@ -240,13 +240,13 @@ def test_blank_text_is_not_a_section(facts: VersionFacts, now: datetime) -> None
 
 def test_law_and_guidance_are_counted_apart_and_drafts_never(facts: VersionFacts, now: datetime) -> None:
     framework = load_framework("fair-lending")
-    report = coverage(facts, framework, now)
+    report = assess_coverage(facts, framework, now)
     assert sum(report.counts("law").values()) == 11
     assert sum(report.counts("guidance").values()) == 2
     satisfied, applicable = report.score("law")
     assert 0 == satisfied < applicable < 11, "every row of law takes judgement"
     assert sum(report.counts("law", mandatory_only=True).values()) == 11
-    draft = coverage(facts, framework.model_copy(update={"status": "draft"}), now)
+    draft = assess_coverage(facts, framework.model_copy(update={"status": "draft"}), now)
     assert draft.counts("law") == draft.counts("guidance") == {}
     assert len(draft.lines) == len(report.lines), "listed all the same"
     assert report.summary().law == report.counts("law")
@@ -254,7 +254,7 @@ def test_law_and_guidance_are_counted_apart_and_drafts_never(facts: VersionFacts
 
 def test_coverage_is_pure(facts: VersionFacts, now: datetime) -> None:
     framework = load_framework("sr26-2")
-    assert coverage(facts, framework, now) == coverage(facts, framework, now)
+    assert assess_coverage(facts, framework, now) == assess_coverage(facts, framework, now)
 
 
 PARTS = ["registered", "opened", "training", "evaluation", "evaluation_data", "gate_set", "policy"]
@@ -298,7 +298,7 @@ def test_nothing_is_satisfied_without_an_existing_entry(
         )
         framework = framework.model_copy(update={"sections": sections})
     exist = entries_of(bent)
-    for line in coverage(bent, framework, now).lines:
+    for line in assess_coverage(bent, framework, now).lines:
         assert all(exist.get(ref.seq) == ref.leaf for ref in line.entries), line.requirement.id
         if line.status == "satisfied":
             assert line.entries, line.requirement.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cognify_dagster.documents import DocumentError, VersionFacts, collect
-from cognify_dagster.documents.coverage_people import counted_sign_offs
+from cognify_dagster.documents.coverage.people import counted_sign_offs
 from cognify_dagster.records import DatasetSnapshot, ModelRegistered, SignOff
 from cognify_dagster.workspace import idempotency_key
 from tests.documents.story import Story

@@ -10,15 +10,16 @@ import jsonschema
 import pytest
 
 from cognify_dagster.documents import package_schema, render_pdf
-from cognify_dagster.documents.changes import changes
-from cognify_dagster.documents.facts import VersionFacts
-from cognify_dagster.documents.findings_evaluation import change_findings, interval_findings
-from cognify_dagster.documents.package_registers import lineage_part
-from cognify_dagster.documents.pdf_data import data_blocks
-from cognify_dagster.documents.pdf_evaluation import evaluation_blocks
-from cognify_dagster.documents.pdf_sections import event_blocks, evidence_blocks, section_blocks
-from cognify_dagster.documents.pdf_signatures import accepting, approvals_end, asked_for, first_end, sign_offs
-from cognify_dagster.documents.recording import refusal_rows, signature_rows
+from cognify_dagster.documents.facts.version import VersionFacts
+from cognify_dagster.documents.package.changes import changes
+from cognify_dagster.documents.package.findings_evaluation import change_findings, interval_findings
+from cognify_dagster.documents.package.recording import refusal_rows, signature_rows
+from cognify_dagster.documents.package.registers import lineage_part
+from cognify_dagster.documents.view.data import data_blocks
+from cognify_dagster.documents.view.evaluation import evaluation_blocks
+from cognify_dagster.documents.view.registers import event_blocks, evidence_blocks
+from cognify_dagster.documents.view.signatures import accepting, approvals_end, asked_for, first_end, sign_offs
+from cognify_dagster.documents.view.written import section_blocks
 from cognify_dagster.governance import Choice, ReleaseBlocked, SignOffDenied, directory, request_release, sign_off
 from cognify_dagster.records import GateOutcome, SignOff
 from tests.documents.story import Story
@@ -201,9 +202,12 @@ def test_who_launched_and_who_wrote_are_told_apart_and_authors_are_named_or_said
     assert "Launched by" in text
     assert "evaluation, written by workload/pipeline" in "\n".join(lines_of({"blocks": evidence_blocks(package)}))
     package["sections"][0]["author"] = {"id": "person/ben", "name": "Ben Okafor"}
-    lines = [line for line in lines_of({"blocks": section_blocks(package)}) if "recorded by the pipeline" in line]
-    assert lines[0].endswith("; author stated: Ben Okafor")
-    assert lines[1].endswith("; author not stated")
+    lines = [line for line in lines_of({"blocks": section_blocks(package)}) if "by the pipeline" in line]
+    assert lines[0].endswith("that entry states no author for them."), "said once, for all of them"
+    assert [line.partition(";")[0] for line in lines[1:]] == [
+        "Author stated: Ben Okafor",
+        "Author stated: Carl Jönsson",
+    ]
 
 
 def test_data_recorded_again_unchanged_is_no_change(facts: VersionFacts) -> None:

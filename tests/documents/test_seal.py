@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from pyhanko.pdf_utils.reader import PdfFileReader
 
-from cognify_dagster.documents import pdf as pdf_module
 from cognify_dagster.documents import record_final_copy
 from cognify_dagster.documents.errors import SealError
-from cognify_dagster.documents.seal import Seal, check_seal, create_seal, read_certificate, seal_pdf
+from cognify_dagster.documents.pdf import rendering as pdf_module
+from cognify_dagster.documents.pdf.seal import Seal, check_seal, create_seal, read_certificate, seal_pdf
 from cognify_dagster.workspace.config import SealConfig
 from tests.documents.story import Story
 

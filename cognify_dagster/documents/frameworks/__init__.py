@@ -1,0 +1,1 @@
+"""Frameworks: regulations as data files, shipped ones and the organisation's own."""

@@ -1,0 +1,291 @@
+"""The page of six questions about a data set: who collected it, where it comes from, when, on which basis, what was done, who used it.
+
+Invariants: every answer names the ledger entry it rests on; an answer that nobody gave is "Not recorded", with who has to give it and
+where; a use is one of exactly this snapshot, by its root; an attestation is shown with whether it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cognify_dagster.documents.errors import DocumentError
+from cognify_dagster.documents.facts.version import collect
+from cognify_dagster.documents.labels import words
+from cognify_dagster.documents.outputs.common import cite, ledger_rows, listed, name_of, preamble
+from cognify_dagster.documents.outputs.content import Block, Cell, Code, Document, Heading, Paragraph, facts, table
+from cognify_dagster.documents.package.parts import when
+from cognify_dagster.documents.view.blocks import number
+from cognify_dagster.governance import attestations_about, directory, snapshot_digest
+from cognify_dagster.governance.release.history import grant_of
+from cognify_dagster.records import DatasetSnapshot, DeploymentCompleted, Evaluation, OverlapChecked, TrainingRun
+from cognify_dagster.workspace import Reading, Recorded
+
+Snapshot = Recorded[DatasetSnapshot]
+Row = tuple[Cell, Cell, Cell]
+QUESTIONS = (
+    "Who collected it, and who answers for it?",
+    "Where does it come from?",
+    "When was it collected, and when was it recorded?",
+    "On which basis may it be used?",
+    "What was done to it?",
+    "Who used it, and for what?",
+)
+
+
+def find_snapshot(reading: Reading, name: str, root: str | None = None) -> Snapshot:
+    """Return a snapshot of a data set.
+
+    Args:
+        reading: verified entries.
+        name: name of the data set.
+        root: the snapshot's root in hex, or its first digits (at least 8); the newest snapshot if left out.
+
+    Raises:
+        DocumentError: if the ledger holds no such snapshot, or several begin with these digits.
+    """
+    held = reading.all(DatasetSnapshot, f"dataset/{name}")
+    if not held:
+        raise DocumentError(f"the ledger knows no data set {name}; see `cognify ledger show --kind dataset_snapshot`")
+    if root is None:
+        return held[-1]
+    found = {item.record.root: item for item in held if item.record.root.startswith(root)}
+    if len(found) != 1:
+        what = "several snapshots whose roots begin" if found else "no snapshot whose root begins"
+        raise DocumentError(f"dataset/{name}: the ledger holds {what} with {root}")
+    return next(iter(found.values()))
+
+
+def snapshots_of(reading: Reading, model: str, version: str) -> list[Snapshot]:
+    """Return the snapshots that a model version was trained and evaluated on, each once.
+
+    Raises:
+        DocumentError: if the ledger knows no such version, or it has no training run yet.
+    """
+    known = collect(reading, model, version)
+    found = [item.snapshot for item in known.all_datasets() if item.snapshot is not None]
+    if not found:
+        raise DocumentError(f"{model} {version} has no sealed training run, so no data set belongs to it yet")
+    return found
+
+
+def provenance_page(reading: Reading, snapshots: Sequence[Snapshot], *, now: datetime, about: str = "") -> Document:
+    """Return the six questions and answers of one or more snapshots.
+
+    Args:
+        reading: verified entries.
+        snapshots: from `find_snapshot` or `snapshots_of`.
+        now: the moment for which attestations are judged, with time zone.
+        about: what the page is about, where that is more than one data set.
+    """
+    title = about or f"data set {snapshots[0].record.name}"
+    blocks: list[Block] = preamble(reading, now, "Six questions that are asked about data, answered from the record.")
+    blocks.append(facts(*ledger_rows(reading)))
+    for item in snapshots:
+        blocks += _answers(reading, item, now)
+    return Document("data_provenance", f"Where the data comes from: {title}", tuple(blocks))
+
+
+def _answers(reading: Reading, item: Snapshot, now: datetime) -> list[Block]:
+    record = item.record
+    personal = record.provenance.get("contains_personal_data") or record.provenance.get("contains_phi")
+    blocks: list[Block] = [
+        Heading(f"Data set {record.name}"),
+        facts(
+            ("Root", Code(record.root)),
+            ("Records", number(record.record_count) if record.record_count is not None else "not a table"),
+            ("Files", f"{number(record.file_count)}, {number(record.total_bytes)} bytes"),
+            ("Personal data", "yes, by its owner's word" if personal else "none declared"),
+            ("Snapshot", f"{cite(item)}, written by {item.actor}"),
+        ),
+    ]
+    answers = (
+        _who(item),
+        _where(item),
+        _when(item),
+        _basis(reading, item, now),
+        _done(reading, item),
+        _used(reading, item),
+    )
+    for place, (question, rows) in enumerate(zip(QUESTIONS, answers, strict=True), 1):
+        blocks += [Heading(f"{place}. {question}", 3), table(["About", "Answer", "Evidence"], rows)]
+    if record.provenance.get("notes"):
+        blocks.append(Paragraph(f"Further notes by the owner (entry {item.seq}): {record.provenance['notes']}"))
+    return blocks
+
+
+def _stated(item: Snapshot, label: str, field: str, *, optional: str = "") -> Row:
+    """One field of the provenance that the owner stated; where it is empty, who has to say it and where."""
+    value = item.record.provenance.get(field)
+    if isinstance(value, str) and value.strip():
+        return (label, value, f"entry {item.seq}")
+    if optional:
+        return (label, optional, f"entry {item.seq}")
+    return (label, f"Not recorded. {_teller(item)} says it, as {field} in the provenance of the snapshot.", "–")
+
+
+def _teller(item: Snapshot) -> str:
+    owner = item.record.provenance.get("owner")
+    return (
+        f"The owner of the data ({owner})"
+        if isinstance(owner, str) and owner.strip()
+        else "Whoever answers for the data"
+    )
+
+
+def _who(item: Snapshot) -> list[Row]:
+    return [
+        _stated(item, "Answers for the data", "owner"),
+        _stated(item, "Collected how, and by whom", "collected_how"),
+        _stated(item, "To be named", "attribution", optional="no attribution was stated as required"),
+        ("Recorded here by", item.actor, f"entry {item.seq}"),
+    ]
+
+
+def _where(item: Snapshot) -> list[Row]:
+    return [
+        _stated(item, "Source", "source"),
+        _stated(item, "Address", "source_url"),
+        _stated(item, "Place", "jurisdiction"),
+    ]
+
+
+def _when(item: Snapshot) -> list[Row]:
+    stated = item.record.provenance
+    start, end, unknown = (stated.get(name) for name in ("collected_from", "collected_to", "collected_unknown"))
+    if start and end:
+        period: Row = ("Period", f"{start} to {end}", f"entry {item.seq}")
+    elif unknown:
+        period = ("Period", f"Not known, and why: {unknown}", f"entry {item.seq}")
+    else:
+        period = (
+            "Period",
+            f"Not recorded. {_teller(item)} says it, as collected_from and collected_to, or why it is not known.",
+            "–",
+        )
+    return [period, ("Recorded here", when(item), f"entry {item.seq}")]
+
+
+def _basis(reading: Reading, item: Snapshot, now: datetime) -> list[Row]:
+    stated = item.record.provenance
+    personal = bool(stated.get("contains_personal_data") or stated.get("contains_phi"))
+    health = bool(stated.get("contains_phi"))
+    rows = [
+        _stated(item, "Licence or terms", "licence"),
+        _stated(item, "Agreement", "agreement_ref", optional="none stated"),
+        _stated(item, "Reviewed by", "agreement_reviewed_by", optional="nobody stated"),
+        _stated(
+            item,
+            "Legal ground or consent",
+            "consent",
+            optional="" if personal else "none stated; no personal data declared",
+        ),
+        _stated(item, "Classified by its owner as", "classification", optional="" if personal else "nothing stated"),
+        _stated(item, "De-identified by", "deidentification_method", optional="" if health else "nothing stated"),
+    ]
+    people = directory(reading)
+    attested, _ = attestations_about(reading, people, f"dataset/{item.record.name}", now)
+    for one in attested:
+        made = one.item.record
+        if made.about_digest != snapshot_digest(item.record.root):
+            continue
+        until = f", until {made.expires}" if made.expires else ""
+        counts = "" if one.counts else f"; it does not count: {one.why}"
+        text = f"{people.name(made.attested_by)} ({words(made.role)}) attested it{until}{counts}"
+        rows.append((f"Attested: {words(made.text_id)}", text, f"entry {one.item.seq}"))
+    if not any(one.item.record.about_digest == snapshot_digest(item.record.root) for one in attested):
+        text = "Not recorded. One of the roles that may attest it signs it (cognify attest make)."
+        rows.append(("Attested by a person", text, "–"))
+    return rows
+
+
+def _done(reading: Reading, item: Snapshot) -> list[Row]:
+    record, entry = item.record, f"entry {item.seq}"
+    rows: list[Row] = [
+        (
+            rule.rule,
+            f"{number(rule.rows_before)} records before, {number(rule.rows_after)} after, {number(rule.rows_before - rule.rows_after)} "
+            f"left out: {rule.description or 'no reason stated'}",
+            entry,
+        )
+        for rule in record.exclusions
+    ]
+    if not rows:
+        rows.append(
+            (
+                "Left out",
+                "Not recorded: no step that left records out was stated. " + _teller(item) + " says it, as processing.",
+                "–",
+            )
+        )
+    rows.append(("Label", record.label or "no label column", entry))
+    rows.append(_purposes(item))
+    if record.parent_root is None:
+        rows.append(("Changed since", "the first snapshot of this data set here", entry))
+        return rows
+    parent = next(
+        (p for p in reading.all(DatasetSnapshot, f"dataset/{record.name}") if p.record.root == record.parent_root), None
+    )
+    same = " (the same data)" if record.parent_root == record.root else ""
+    reason = record.change_reason or f"Not recorded. {_teller(item)} says it, as change_reason of the snapshot"
+    where = f"{entry}, after {parent.seq}" if parent is not None and parent.seq != item.seq else entry
+    rows.append(("Changed since", f"the snapshot with root {record.parent_root[:16]}…{same}. Why: {reason}.", where))
+    return rows
+
+
+def _purposes(item: Snapshot) -> Row:
+    stated = item.record.provenance.get("column_purposes") or {}
+    known = [name for name, text in sorted(stated.items()) if str(text).strip()] if isinstance(stated, dict) else []
+    if not known:
+        return ("Why each column is needed", f"Not recorded. {_teller(item)} says it, as column_purposes.", "–")
+    columns: dict[str, list[str]] = {}
+    for name in known:
+        columns.setdefault(" ".join(str(stated[name]).split()), []).append(name)
+    text = ". ".join(f"{listed(names)}: {why}" for why, names in columns.items())
+    return ("Why each column is needed", f"{text}.", f"entry {item.seq}")
+
+
+def _used(reading: Reading, item: Snapshot) -> list[Row]:
+    name, root = item.record.name, item.record.root
+    people = directory(reading)
+    rows: list[Row] = []
+    versions: list[tuple[str, str]] = []
+    for run in reading.all(TrainingRun, f"dataset/{name}"):
+        roles = sorted({ref.role for ref in run.record.datasets if (ref.name, ref.root) == (name, root)})
+        if roles:
+            versions.append((run.record.model, run.record.version))
+            who = name_of(people, run.record.launched_by)
+            rows.append(
+                (
+                    f"{run.record.model} {run.record.version}",
+                    f"trained on it ({', '.join(roles)}), launched by {who}",
+                    _at(run),
+                )
+            )
+    for result in reading.all(Evaluation, f"dataset/{name}"):
+        if result.record.dataset.root == root:
+            who = f"by {name_of(people, result.record.evaluator)}"
+            rows.append((f"{result.record.model} {result.record.version}", f"evaluated on it {who}", _at(result)))
+    for check in reading.all(OverlapChecked, f"dataset/{name}"):
+        if root in (check.record.train.root, check.record.holdout.root):
+            other = check.record.holdout if check.record.train.root == root else check.record.train
+            shared = number(check.record.overlapping_records)
+            rows.append(
+                (
+                    f"Compared with {other.name}",
+                    f"{shared} records shared, compared by {check.record.level}",
+                    _at(check),
+                )
+            )
+    for model, version in versions:
+        for live in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
+            if grant_of(reading, live) is not None:
+                rows.append((f"{model} {version}", f"went live on {live.record.target}", _at(live)))
+    if not rows:
+        rows.append(("Used", "No training, evaluation or comparison of exactly this snapshot is on record.", "–"))
+    return rows
+
+
+def _at(item: Recorded[Any]) -> str:
+    return f"entry {item.seq}, {when(item)}"

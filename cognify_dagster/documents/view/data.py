@@ -1,0 +1,278 @@
+"""Training run and data as printed: where they come from, what was left out, what the columns hold. Pure."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from cognify_dagster.documents.charts import Pair, pairs
+from cognify_dagster.documents.labels import label, with_name, words
+from cognify_dagster.documents.view.blocks import (
+    Block,
+    Cell,
+    digest_text,
+    entry,
+    heading,
+    image,
+    key_values,
+    mono,
+    number,
+    paragraph,
+    small,
+    table,
+)
+from cognify_dagster.documents.view.fairness import Charts
+
+Json = dict[str, Any]
+
+
+def data_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
+    """Training run and data: where they come from, what was left out, what the columns hold."""
+    blocks = [heading("Training and data")]
+    blocks += _training(package["training"])
+    rows: list[list[Cell]] = [
+        [
+            f"{o['train']['name']} and {o['holdout']['name']}",
+            o["level"],
+            number(o["overlapping_records"]),
+            "● none shared" if o["passed"] else "○ shared",
+            f"compared {len(o['compared_columns'])} columns; left out: {', '.join(o['ignored_columns']) or 'none'}; {entry(o['entry'])}",
+        ]
+        for o in package["overlap"]
+    ]
+    blocks += table(
+        ["Data sets", "Level", "Shared", "Result", "How"],
+        [26, 12, 10, 16, 36],
+        rows,
+        caption="Do training and evaluation share records?",
+        right=(2,),
+    )
+    blocks += _distributions(package["data"], {} if charts is None else charts)
+    declared = package["model"]["framework_facts"].get("value_labels")
+    for item in package["data"]:
+        blocks += _snapshot(item, declared if isinstance(declared, dict) else {})
+    return blocks
+
+
+def _distributions(data: list[Json], charts: Charts) -> list[Block]:
+    """Shares of classes and groups in the training data beside those in the evaluation data."""
+    recorded = [item for item in data if item["recorded"]]
+    train = next((item for item in recorded if "train" in item["roles"]), None)
+    other = next((item for item in recorded if item is not train and "train" not in item["roles"]), None)
+    if train is None or other is None:
+        return []
+    before, after = shares_of(train["profile"]), shares_of(other["profile"])
+    items = [Pair(name, before.get(name), after.get(name)) for name in dict.fromkeys((*before, *after))]
+    if not items:
+        return []
+    title = "Shares of classes and groups in training and evaluation data"
+    charts["shares.svg"] = partial(pairs, title, train["name"], other["name"], items)
+    rows: list[list[Cell]] = [
+        [
+            item.label,
+            number(item.before),
+            number(item.after),
+            number(item.after - item.before) if item.before is not None and item.after is not None else "–",
+        ]
+        for item in items
+    ]
+    return [
+        image("shares.svg", title, f"{title}, two bars a row; the numbers are in the table below."),
+        *table(
+            ["What", f"Share in {train['name']}", f"Share in {other['name']}", "Difference"],
+            [40, 20, 20, 20],
+            rows,
+            right=(1, 2, 3),
+        ),
+    ]
+
+
+def shares_of(profile: Json) -> dict[str, float]:
+    """Return the share of each class and group of a profile, by a name for print."""
+    found: dict[str, float] = {}
+    target = profile.get("label")
+    if isinstance(target, dict):
+        for item in target.get("classes") or ():
+            share = item.get("fraction")
+            if isinstance(share, (int, float)) and not isinstance(share, bool):
+                found[f"{target.get('column')} = {item.get('value')}"] = float(share)
+    groups = profile.get("groups")
+    for name, members in groups.items() if isinstance(groups, dict) else ():
+        counts = [m.get("count") for m in members]
+        total = sum(c for c in counts if isinstance(c, int))
+        for member, count in zip(members, counts, strict=True):
+            if isinstance(count, int) and total:
+                found[f"{label(str(name))} = {member.get('value')}"] = count / total
+    return found
+
+
+def _training(run: Json | None) -> list[Block]:
+    if run is None:
+        return [heading("Training run", 2), paragraph("No sealed training run is on record.")]
+    code, environment = run["code"], run["environment"]
+    people = ", ".join(person["name"] for person in run["touched_by"]) or "nobody on record"
+    blocks = [
+        heading("Training run", 2),
+        key_values(
+            [
+                ("Recorded", f"{entry(run['entry'])}, {run['entry']['time']}"),
+                ("Launched by", run["launched_by"]["name"]),
+                (
+                    "Worked on by",
+                    people + (f"; not identified: {', '.join(run['unattributed'])}" if run["unattributed"] else ""),
+                ),
+                ("Code", _code(code)),
+                (
+                    "Environment",
+                    f"Python {environment['python']}, {environment['platform']}, GPU {environment['gpu'] or 'none'}",
+                ),
+                ("Packages", [mono(digest_text(environment["packages_digest"]))]),
+                ("Seed", "–" if run["seed"] is None else str(run["seed"])),
+                (
+                    "Model file",
+                    [
+                        mono(digest_text(run["model_file"]["digest"])),
+                        small(f"{number(run['model_file']['size'])} bytes", n=True),
+                    ],
+                ),
+                ("Why this model", run["selection_note"] or "not stated"),
+            ]
+        ),
+    ]
+    rows: list[list[Cell]] = [
+        [key, value] for area in ("architecture", "base_model", "config") for key, value in _flat(run[area], f"{area}.")
+    ]
+    blocks += table(["Setting", "Value"], [40, 60], rows, caption="Configuration")
+    blocks += extra_blocks(run)
+    if run["metrics"]:
+        found: list[list[Cell]] = [[label(key), number(value)] for key, value in run["metrics"].items()]
+        blocks += table(["Metric in training", "Value"], [40, 60], found)
+    return blocks
+
+
+def _code(code: Json) -> Cell:
+    """The commit that ran, or that none was recorded."""
+    if not code["commit"] or code["vcs"] == "none":
+        return "no commit was recorded: the code was not under version control"
+    dirty = {True: "with local changes", False: "clean", None: "not known to be clean"}[code["dirty"]]
+    return [mono(code["commit"]), {"v": f" ({code['vcs']}, {dirty})"}]
+
+
+def extra_blocks(part: Json) -> list[Block]:
+    """Fields that the record's schema does not know; they are shown, never dropped."""
+    if not part.get("extra"):
+        return []
+    rows: list[list[Cell]] = [[key, value] for key, value in _flat(part["extra"], "")]
+    return table(["Further recorded field", "Value"], [40, 60], rows)
+
+
+def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            found += _flat(item, f"{prefix}{key}.")
+        else:
+            shown = (
+                item
+                if isinstance(item, str)
+                else number(item)
+                if isinstance(item, (int, float))
+                else json.dumps(item, sort_keys=True)
+            )
+            found.append(
+                (f"{prefix}{key}", shown if isinstance(item, (str, bool, list, dict)) or item is None else str(item))
+            )
+    return found
+
+
+def _coded(value: Any, declared: Json) -> str:
+    """A value with the label that the model's registration declares for it; without any, as it is."""
+    if not declared:
+        return str(value)
+    return f"{value}: {declared.get(str(value)) or 'no label declared'}"
+
+
+def _snapshot(item: Json, labels: Json) -> list[Block]:
+    blocks = [heading(f"Data set {item['name']}", 2)]
+    if not item["recorded"]:
+        return [*blocks, paragraph("The snapshot that was referred to is not on record.")]
+    source = item["provenance"]
+    period = (
+        " to ".join(str(source[key]) for key in ("collected_from", "collected_to") if source.get(key))
+        or source.get("collected_unknown")
+        or "not stated"
+    )
+    blocks.append(
+        key_values(
+            [
+                ("Used as", ", ".join(words(role) for role in item["roles"])),
+                ("Root", [mono(digest_text(item["root"]))]),
+                ("Recorded", f"{entry(item['entry'])}, {item['entry']['time']}"),
+                (
+                    "Size",
+                    f"{number(item['rows'])} records, {number(item['files'])} files, {number(item['bytes'])} bytes",
+                ),
+                ("Source", f"{source.get('source') or 'not stated'}; owner: {source.get('owner') or 'not stated'}"),
+                ("Licence", str(source.get("licence") or "not stated")),
+                ("Period, place", f"{period}; {source.get('jurisdiction') or 'place not stated'}"),
+                (
+                    "Not stated",
+                    ", ".join(words(name) for name in item["missing_provenance"]) or "nothing mandatory is missing",
+                ),
+            ]
+        )
+    )
+    if item["exclusions"]:
+        rows: list[list[Cell]] = [
+            [
+                e["rule"],
+                e["description"] or "–",
+                number(e["rows_before"]),
+                number(e["rows_after"]),
+                number(e["rows_before"] - e["rows_after"]),
+            ]
+            for e in item["exclusions"]
+        ]
+        blocks += table(
+            ["Left out by", "Description", "Before", "After", "Left out"], [22, 42, 12, 12, 12], rows, right=(2, 3, 4)
+        )
+    blocks += extra_blocks(item)
+    profile = item["profile"]
+    rows = [
+        [
+            c["name"],
+            str(c.get("type", "–")),
+            number(c.get("nulls", 0) + c.get("nans", 0)),
+            number(c.get("distinct")),
+            f"{number(c.get('min'))} to {number(c.get('max'))}" if "min" in c else "–",
+            number(c.get("mean")),
+        ]
+        for c in profile["columns"]
+    ]
+    blocks += table(
+        ["Column", "Type", "Missing", "Distinct", "Range", "Mean"],
+        [24, 16, 12, 12, 22, 14],
+        rows,
+        caption="Columns",
+        right=(2, 3, 5),
+        empty="no columns on record",
+    )
+    shares: list[list[Cell]] = []
+    target = profile["label"]
+    if target:
+        shares += [
+            [f"label {target['column']}", str(c["value"]), number(c["count"]), number(c.get("fraction"))]
+            for c in target["classes"]
+        ]
+    for name, found in profile["groups"].items():
+        stated = labels.get(str(name))
+        declared = stated if isinstance(stated, dict) else {}
+        shares += [
+            [f"group {with_name(str(name))}", _coded(g["value"], declared), number(g["count"]), "–"] for g in found
+        ]
+    if shares:
+        blocks += table(
+            ["What", "Value", "Records", "Share"], [30, 34, 18, 18], shares, caption="Classes and groups", right=(2, 3)
+        )
+    return blocks
