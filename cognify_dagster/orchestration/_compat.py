@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +133,19 @@ def check_evaluations(
         if len(records) < limit:
             return
         cursor = records[-1].id
+
+
+class _NoValues:
+    """Stands in where an instance has no key-value table: nothing is found again."""
+
+    def get_cursor_values(self, keys: set[str]) -> Mapping[str, str]:
+        return {}
+
+    def set_cursor_values(self, pairs: Mapping[str, str]) -> None:
+        return
+
+
+def value_store(instance: dg.DagsterInstance) -> Any:
+    """Return the key-value table in which Dagster's daemons keep their cursors."""
+    storage = getattr(instance, "daemon_cursor_storage", None)
+    return storage if storage is not None else _NoValues()

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.orchestration.metadata import PREFIX, REBUILT, data_version
+from cognify_dagster.orchestration.metadata import LEDGER, PREFIX, REBUILT, data_version
 from cognify_dagster.records import DatasetSnapshot, DeploymentCompleted, Evaluation, Package, TrainingRun
 from cognify_dagster.workspace import Reading
 
@@ -52,6 +52,12 @@ def unaccounted(
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
     if not record.run_id and getattr(metadata.get(REBUILT), "value", None) is not True:
         return "it was reported without a run (by hand in the UI or through the REST interface)"
+    ledger = getattr(metadata.get(LEDGER), "value", None)
+    if ledger is not None and ledger != reading.origin:
+        return (
+            f"it names an entry of the ledger {ledger}, not of {reading.origin}: workspaces that share a Dagster instance need a "
+            "space each, see GovernedModel(space=…)"
+        )
     seq, leaf = metadata.get(f"{PREFIX}ledger_entry"), metadata.get(f"{PREFIX}entry_leaf")
     if seq is None or leaf is None:
         return "it names no ledger entry"

@@ -7,6 +7,7 @@ import dagster as dg
 
 from cognify_dagster.orchestration.accounting import Watched
 from cognify_dagster.orchestration.calls import UsageError
+from cognify_dagster.orchestration.coverage_check import coverage_checks
 from cognify_dagster.orchestration.deployment import TARGET_METADATA
 from cognify_dagster.orchestration.lanes import Lane, lanes_of, sign_off_key
 from cognify_dagster.orchestration.model import GovernedModel
@@ -14,7 +15,9 @@ from cognify_dagster.orchestration.names import AUTOMATION, SENSOR_ROLE, sensor_
 from cognify_dagster.orchestration.notifying import notification_sensor
 from cognify_dagster.orchestration.package import package_asset, sign_off_check
 from cognify_dagster.orchestration.reconciling import reconciliation_sensor
+from cognify_dagster.orchestration.registry import registry_is_set, registry_sensor
 from cognify_dagster.orchestration.sensors import approval_sensor
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA
 
 ReleaseBy = Literal["sensor", "automation"]
@@ -34,13 +37,16 @@ def build_definitions(
     first = lanes[0] if lanes else Lane(model.target, package_key, sign_off_key(package_key))
     package = package_asset(model, [asset.key for asset in upstream], first.target, first.enforces)
     guards = [sign_off_check(model, package, lane) for lane in lanes or [first]]
+    guards += coverage_checks(model, lenient=release_by == "automation")
     checks = [key for item in (*assets, *guards) for key in item.check_keys]
     sensors: list[dg.SensorDefinition] = [
-        reconciliation_sensor(model, watched(by_role, package.key), checks, lanes or [first])
+        reconciliation_sensor(model, watched(by_role, package.key, model.where), checks, lanes or [first])
     ]
     if lanes:
         sensors.append(approval_sensor(model, lanes, request_releases=release_by == "sensor"))
     sensors.append(notification_sensor(model, lanes or [first]))
+    if registry_is_set():
+        sensors.append(registry_sensor(model, lanes or [first]))
     governed = list(assets)
     if release_by == "automation":
         governed = _automated(model, governed, lanes)
@@ -105,7 +111,7 @@ def _automated(
 def _automation_sensor(model: GovernedModel, lanes: Sequence[Lane]) -> dg.SensorDefinition:
     """Dagster's own automation sensor is stopped by default, so the model brings one that runs."""
     return dg.AutomationConditionSensorDefinition(
-        name=sensor_name(model.key, AUTOMATION),
+        name=sensor_name(model.name, AUTOMATION),
         target=dg.AssetSelection.assets(*[lane.deployment for lane in lanes]),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=model.sensor_interval_seconds,
@@ -114,7 +120,9 @@ def _automation_sensor(model: GovernedModel, lanes: Sequence[Lane]) -> dg.Sensor
     )
 
 
-def watched(by_role: Mapping[str, Sequence[dg.AssetsDefinition]], package: dg.AssetKey) -> dict[dg.AssetKey, Watched]:
+def watched(
+    by_role: Mapping[str, Sequence[dg.AssetsDefinition]], package: dg.AssetKey, space: Space
+) -> dict[dg.AssetKey, Watched]:
     """Return the assets whose materializations the ledger must account for, with their roles: the datasets too."""
     found = {package: Watched("package")}
     for role, assets in by_role.items():
@@ -123,5 +131,5 @@ def watched(by_role: Mapping[str, Sequence[dg.AssetsDefinition]], package: dg.As
             target = spec.metadata.get(TARGET_METADATA)
             found[spec.key] = Watched(role, str(target) if target else None)
             for name in spec.metadata.get(DATASETS_METADATA, ()):
-                found[dg.AssetKey([name])] = Watched("dataset")
+                found[space.key(name)] = Watched("dataset")
     return found

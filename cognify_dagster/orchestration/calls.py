@@ -9,13 +9,11 @@ from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.orchestration.names import UsageError
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.spaces import RESOURCE, Space
 
-LEDGER = "ledger"
-
-
-class UsageError(Exception):
-    """A governed function or model is declared wrongly; the message names it and says what to do."""
+__all__ = ["UsageError", "UserFunction", "compute_function", "read_function"]
 
 
 @dataclass(frozen=True)
@@ -96,22 +94,31 @@ def _is_resource_or_config(hint: Any) -> bool:
 
 
 def compute_function(
-    user: UserFunction, body: Callable[[Any, LedgerResource, Mapping[str, Any]], Any], *, name: str
+    user: UserFunction,
+    body: Callable[[Any, LedgerResource, Mapping[str, Any]], Any],
+    *,
+    name: str,
+    space: Space | None = None,
 ) -> Callable[..., Any]:
-    """Return a generator function `(context, ledger, <the user's resources and config>)` for Dagster."""
+    """Return a generator function `(context, <the space's ledger>, <the user's resources and config>)` for Dagster.
 
-    def compute(context: dg.AssetExecutionContext, ledger: LedgerResource, **passed: Any) -> Any:
+    A user's function that asks for `ledger` gets that of its space.
+    """
+    where = space or Space()
+
+    def compute(context: dg.AssetExecutionContext, **passed: Any) -> Any:
         given = {key: value for key, value in passed.items() if key in user.passed_through}
-        if LEDGER in user.passed_through:
-            given[LEDGER] = ledger
+        ledger = where.checked(passed[where.ledger])
+        if RESOURCE in user.passed_through:
+            given[RESOURCE] = ledger
         yield from body(context, ledger, given)
 
     parameters = [
         inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext),
-        inspect.Parameter(LEDGER, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=LedgerResource),
+        inspect.Parameter(where.ledger, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=LedgerResource),
     ]
     for key, hint in user.passed_through.items():
-        if key != LEDGER:
+        if key not in (RESOURCE, where.ledger):
             parameters.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=hint))
     compute.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     compute.__annotations__ = {item.name: item.annotation for item in parameters}

@@ -14,6 +14,7 @@ from cognify_dagster.orchestration.inputs import Snapshot
 from cognify_dagster.orchestration.metadata import PREFIX, command, entry_metadata, table
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
 from cognify_dagster.records import DatasetSnapshot
 from cognify_dagster.workspace import Recorded, Workspace
@@ -57,6 +58,7 @@ def dataset_snapshot(
     kinds: set[str] | None = None,
     name: str | None = None,
     translator: GovernedModelTranslator | None = None,
+    space: str = "",
 ) -> Any:
     """Make an asset of a function that returns a dataset: a path, an fsspec URL or a table (pandas, polars, Arrow).
 
@@ -72,7 +74,9 @@ def dataset_snapshot(
         group_name, owners, kinds: as for `dagster.asset`.
         name: dataset and asset name; the function's name unless given.
         translator: override point for the asset's spec.
+        space: where several workspaces share a Dagster instance, the one that the dataset belongs to; see `GovernedModel`.
     """
+    place = Space(space)
 
     def wrap(target: Callable[..., Any]) -> dg.AssetsDefinition:
         user = read_function(target, {})
@@ -91,10 +95,11 @@ def dataset_snapshot(
                 role="dataset",
                 name=dataset,
                 owner=owners[0] if owners else None,
-                group=group_name or "datasets",
+                group=group_name or place.group("datasets"),
+                space=space,
                 description=user.description,
                 code_version=user.code_version,
-                deps=[_asset_key(item) for item in deps],
+                deps=[place.upstream(item) for item in deps],
                 kinds=frozenset(kinds or ()),
             )
         )
@@ -104,7 +109,8 @@ def dataset_snapshot(
                 source = user.call(context, passed, {})
                 yield snapshot_result(context, ledger.open(), source, options)
 
-        return dg.multi_asset(name=dataset, specs=[spec])(compute_function(user, body, name=dataset))
+        step = place.named(dataset)
+        return dg.multi_asset(name=step, specs=[spec])(compute_function(user, body, name=step, space=place))
 
     return wrap(function) if function is not None else wrap
 
@@ -180,7 +186,7 @@ def _changed(record: DatasetSnapshot) -> str:
 
 
 def overlap_check(
-    *, train: str, holdout: str, ignore: Sequence[str] = (), name: str = "no_overlap"
+    *, train: str, holdout: str, ignore: Sequence[str] = (), name: str = "no_overlap", space: str = ""
 ) -> dg.AssetChecksDefinition:
     """Return a blocking check on the holdout asset: no record of it may also be in the training data.
 
@@ -189,18 +195,21 @@ def overlap_check(
         holdout: name of the holdout dataset.
         ignore: columns left out of the comparison, usually key and label.
         name: the check's name.
+        space: the space of both datasets.
     """
+    place = Space(space)
 
     @dg.asset_check(
-        asset=dg.AssetKey([holdout]),
-        additional_deps=[dg.AssetKey([train])],
+        asset=place.key(holdout),
+        additional_deps=[place.key(train)],
         name=name,
         blocking=True,
+        required_resource_keys={place.ledger},
         description=f"No record of {holdout} also stands in {train}, compared {_columns(ignore)}.",
     )
-    def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with refuse_on(context, DatasetError):
-            return _compare(context, ledger.open(), train, holdout, tuple(ignore))
+            return _compare(context, place.resource(context).open(), train, holdout, tuple(ignore))
 
     return check
 
@@ -235,11 +244,3 @@ def _compare(
             f"{PREFIX}holdout_rows": dg.MetadataValue.json(list(report.holdout_rows[:100])),
         },
     )
-
-
-def _asset_key(item: Any) -> dg.AssetKey:
-    if isinstance(item, dg.AssetsDefinition):
-        return item.key
-    if isinstance(item, dg.AssetSpec):
-        return item.key
-    return item if isinstance(item, dg.AssetKey) else dg.AssetKey(item.split("/"))

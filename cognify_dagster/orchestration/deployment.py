@@ -1,6 +1,7 @@
 """`@governed_deployment`: the asset whose body is entered only behind a verified release.
 
-Invariants: nothing but `request_release` lets the body run, whatever launched it; a refusal leaves an entry and is repeated
+Invariants: nothing but `request_release` lets the body run, whatever launched it, and that only where no framework which the
+policy lets block a release has open work; a refusal leaves an entry and is repeated
 by neither op retries nor run retries; in a run that has just built the package the step ends without materializing, because
 people have not had the chance to sign; a retry continues under the same grant; on one host one run at a time deploys a model
 to a target.
@@ -38,7 +39,15 @@ from cognify_dagster.orchestration.names import POOL
 from cognify_dagster.orchestration.notices import refused_notice
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
-from cognify_dagster.orchestration.standing import Board, approved, conditions_of, due, final_copy_path, moment
+from cognify_dagster.orchestration.standing import (
+    Board,
+    approved,
+    conditions_of,
+    due,
+    final_copy_path,
+    held_back,
+    moment,
+)
 from cognify_dagster.orchestration.training import MODEL_METADATA
 from cognify_dagster.orchestration.workflow import release_fields
 from cognify_dagster.records import DeploymentCompleted, Package, ReleaseGranted, ReleaseRefused, SignOff, TrainingRun
@@ -83,7 +92,7 @@ def governed_deployment(
         user = read_function(function, dict.fromkeys(("release", "version")))
         asset = name or user.name
         where = target or model.target
-        queue = pool or pool_name(model.key, where)
+        queue = pool or pool_name(model.name, where)
         spec = model.spec(
             "deployment",
             asset,
@@ -111,8 +120,9 @@ def governed_deployment(
             if result is not None:
                 yield result
 
-        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy, pool=queue)(
-            compute_function(user, body, name=asset)
+        step = model.where.named(asset)
+        return dg.multi_asset(name=step, specs=[spec], retry_policy=retry_policy, pool=queue)(
+            compute_function(user, body, name=step, space=model.where)
         )
 
     return wrap
@@ -176,7 +186,16 @@ def _deploy_alone(
         )
         return None
     who = launcher(context, directory(reading))
-    grant = request_release(workspace, model.key, version, target, run, who, enforces=enforces)
+    grant = request_release(
+        workspace,
+        model.key,
+        version,
+        target,
+        run,
+        who,
+        enforces=enforces,
+        further=lambda size, decision: held_back(workspace, size, decision),
+    )
     training = workspace.read().latest(TrainingRun, f"model/{model.key}@{version}")
     assert training is not None  # a grant exists only for a sealed run
     with ModelVersion(workspace, training) as released:

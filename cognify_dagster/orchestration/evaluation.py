@@ -26,6 +26,7 @@ from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.security import FAMILY as SECURITY
 from cognify_dagster.orchestration.security import TITLE as SECURITY_TITLE
 from cognify_dagster.orchestration.security import judge_dependencies, security_check, security_metadata
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import capture_code
@@ -78,7 +79,7 @@ def eval_suite(
             asset,
             description=user.description,
             code_version=user.code_version,
-            deps=[dg.AssetKey([training_asset]), dg.AssetKey([dataset])],
+            deps=[model.where.key(training_asset), model.where.key(dataset)],
             partitions_def=model.partitions,
             metadata={MODEL_METADATA: model.key, DATASETS_METADATA: [dataset]},
         )
@@ -103,14 +104,15 @@ def eval_suite(
             yield dg.MaterializeResult(
                 data_version=dg.DataVersion(recorded.leaf),
                 metadata={
-                    **evaluation_metadata(workspace, recorded),
+                    **evaluation_metadata(workspace, recorded, model.where),
                     **(security_metadata(judged) if judged is not None else {}),
                 },
                 check_results=results,
             )
 
-        return dg.multi_asset(name=asset, specs=[spec], check_specs=checks, retry_policy=retry_policy)(
-            compute_function(user, body, name=asset)
+        step = model.where.named(asset)
+        return dg.multi_asset(name=step, specs=[spec], check_specs=checks, retry_policy=retry_policy)(
+            compute_function(user, body, name=step, space=model.where)
         )
 
     return wrap
@@ -207,8 +209,10 @@ def _check(key: dg.AssetKey, recorded: Recorded[Evaluation], family: str) -> dg.
     )
 
 
-def evaluation_metadata(workspace: Workspace, recorded: Recorded[Evaluation]) -> dict[str, Any]:
-    """What the UI shows about an evaluation."""
+def evaluation_metadata(
+    workspace: Workspace, recorded: Recorded[Evaluation], space: Space | None = None
+) -> dict[str, Any]:
+    """What the UI shows about an evaluation. `space`: where its dataset's asset is."""
     record = recorded.record
     return {
         f"{PREFIX}status": record.status,
@@ -220,7 +224,7 @@ def evaluation_metadata(workspace: Workspace, recorded: Recorded[Evaluation]) ->
         ),
         f"{PREFIX}groups": table(_groups(record)),
         f"{PREFIX}gate_set": f"{record.gate_set}, adopted in entry {record.gate_set_seq}",
-        **dataset_links(workspace, "evaluated_on", [record.dataset]),
+        **dataset_links(workspace, "evaluated_on", [record.dataset], space),
         f"{PREFIX}model_digest": record.model_digest,
         **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.orchestration.names import POOL, SENSOR_ROLE, looks_like_ours
+from cognify_dagster.orchestration.names import POOL, SENSOR_ROLE, SPACE_METADATA, looks_like_ours
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -101,18 +101,16 @@ def location_checks(location: Mapping[str, Any]) -> list[HealthCheck]:
         return [HealthCheck("definitions", status, str(location["error"]), "see `dagster definitions validate`")]
     checks = [HealthCheck("definitions", "ok", f"{location['source']} loads")]
     found = [name for name, kind in location["resources"].items() if kind == "LedgerResource"]
-    if "ledger" in found:
-        checks.append(HealthCheck("ledger resource", "ok", 'resource "ledger" is a LedgerResource'))
-    else:
+    spaces = sorted({item["space"] for item in location.get("assets", ()) if item.get("role")}) or [""]
+    for space in spaces:
+        name = f"ledger_{space}" if space else "ledger"
+        if name in found:
+            checks.append(HealthCheck("ledger resource", "ok", f'resource "{name}" is a LedgerResource'))
+            continue
         detail = f"only under {', '.join(found)}" if found else "missing"
-        checks.append(
-            HealthCheck(
-                "ledger resource",
-                "fail",
-                f'resource "ledger" is {detail}',
-                'dg.Definitions(resources={"ledger": cg.LedgerResource(workspace=".cognify")})',
-            )
-        )
+        given = f'space="{space}", workspace=…' if space else 'workspace=".cognify"'
+        do = f'dg.Definitions(resources={{"{name}": cg.LedgerResource({given})}})'
+        checks.append(HealthCheck("ledger resource", "fail", f'resource "{name}" is {detail}', do))
     return checks
 
 
@@ -208,6 +206,7 @@ def describe_location(project: Path) -> dict[str, Any]:
         if defs is None:
             return {"error": f"{source}: holds no Definitions object"}
         repository = defs.get_repository_def()
+        ledgers = {str(item.space): _config(item) for item in (defs.resources or {}).values() if _is_ledger(item)}
         return {
             "source": source,
             "resources": {key: _kind(item) for key, item in (defs.resources or {}).items()},
@@ -219,18 +218,23 @@ def describe_location(project: Path) -> dict[str, Any]:
             "pools": sorted(
                 {str(spec.metadata[POOL]) for spec in defs.resolve_all_asset_specs() if POOL in spec.metadata}
             ),
-            "assets": [_asset(spec) for spec in defs.resolve_all_asset_specs()],
+            "assets": [_asset(spec, ledgers) for spec in defs.resolve_all_asset_specs()],
         }
     except BaseException as error:  # user code may raise anything, SystemExit included
         return {"error": f"{source} does not load: {_line(error)}"}
 
 
-def _asset(spec: dg.AssetSpec) -> dict[str, Any]:
-    """What `resync` has to know of an asset."""
+def _asset(spec: dg.AssetSpec, ledgers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `resync` has to know of an asset. `ledgers`: the workspace of each space."""
     import dagster as dg
 
     versions = spec.partitions_def
+    ledgers = ledgers or {}
+    first = spec.key.path[0]  # an asset of the user's own that records to a space bears its name too
+    space = str(spec.metadata.get(SPACE_METADATA, first if first in ledgers and len(spec.key.path) > 1 else ""))
     return {
+        "space": space,
+        "workspace": ledgers.get(space, ""),
         "key": list(spec.key.path),
         "role": str(spec.metadata.get("cognify/role", "")),
         "model": str(spec.metadata.get("cognify/model", "")),
@@ -245,8 +249,22 @@ def _asset(spec: dg.AssetSpec) -> dict[str, Any]:
 
 def _kind(resource: object) -> str:
     """The class of a resource; a subclass of ours counts as ours."""
-    names = [base.__name__ for base in type(resource).__mro__]
-    return "LedgerResource" if "LedgerResource" in names else names[0]
+    return "LedgerResource" if _is_ledger(resource) else type(resource).__name__
+
+
+def _is_ledger(resource: object) -> bool:
+    return "LedgerResource" in [base.__name__ for base in type(resource).__mro__]
+
+
+def _config(resource: Any) -> str:
+    """The configuration file of a resource's workspace; empty where there is none."""
+    from cognify_dagster.workspace import WorkspaceError
+    from cognify_dagster.workspace.config import find_config
+
+    try:
+        return str(find_config(resource.place).resolve())
+    except (WorkspaceError, OSError):
+        return ""
 
 
 def _target(project: Path) -> tuple[str, str, str, list[Path]] | None:

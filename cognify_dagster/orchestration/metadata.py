@@ -9,6 +9,7 @@ import dagster as dg
 
 from cognify_dagster.governance import Directory, Reason
 from cognify_dagster.ledger import Checkpoint, NoteError, parse_note
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.standing import Approval, Standing, due, moment
 from cognify_dagster.records import (
     DatasetRef,
@@ -24,6 +25,7 @@ from cognify_dagster.records import (
 from cognify_dagster.workspace import Recorded, Workspace
 
 PREFIX = "cognify/"
+LEDGER = f"{PREFIX}ledger"
 CHECKPOINT = f"{PREFIX}checkpoint"
 REBUILT = f"{PREFIX}rebuilt_from_ledger"
 LINE = 80
@@ -35,6 +37,7 @@ def entry_metadata(workspace: Workspace, seq: int, leaf: str) -> dict[str, Any]:
     So every run remembers, outside the ledger, how large it was: see `heads.run_heads`.
     """
     return {
+        LEDGER: workspace.origin,
         f"{PREFIX}ledger_entry": seq,
         f"{PREFIX}entry_leaf": leaf,
         f"{PREFIX}show_entry": command(workspace, f"ledger show --seq {seq}"),
@@ -68,7 +71,9 @@ def data_version(recorded: Recorded[Record]) -> str | None:
     return recorded.leaf if isinstance(record, Evaluation) else None
 
 
-def dataset_links(workspace: Workspace, label: str, used: Sequence[DatasetRef]) -> dict[str, Any]:
+def dataset_links(
+    workspace: Workspace, label: str, used: Sequence[DatasetRef], space: Space | None = None
+) -> dict[str, Any]:
     """Metadata that says which snapshots a step used, and leads to each one's asset and to the run that took it.
 
     The UI cuts labels after some 30 characters, and widens the whole table for a long word, so both are kept short.
@@ -87,7 +92,7 @@ def dataset_links(workspace: Workspace, label: str, used: Sequence[DatasetRef]) 
                 "ledger entry": item.seq,
             }
         )
-        links[f"{PREFIX}{item.name}"] = dg.MetadataValue.asset(dg.AssetKey([item.name]))
+        links[f"{PREFIX}{item.name}"] = dg.MetadataValue.asset((space or Space()).key(item.name))
         links[f"{PREFIX}{item.name}/root"] = item.root
         run = snapshot.observed.get("dagster_run") if snapshot else None
         if isinstance(run, str):

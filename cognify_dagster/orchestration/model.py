@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from cognify_dagster.orchestration.calls import UsageError
+from cognify_dagster.orchestration.names import UsageError
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
 from cognify_dagster.records import ModelRegistered
 
@@ -26,11 +27,15 @@ class GovernedModel:
         intended_use: what the model is for; most policies demand it.
         title: name for people.
         out_of_scope, limitations, failure_modes: further human-authored sections of package and model card.
+        sections: folder of Markdown files, one a section, relative to the folder of `cognify.toml`; the package asset records them for
+            the version that it builds.
         protected_attributes: attributes whose groups are compared.
         framework_facts: facts that decide which requirements apply, such as `{"jurisdiction": "US"}`.
         target: deployment target that the approval sensor releases to.
         translator: override point for names, groups, tags and descriptions of the assets.
         sensor_interval_seconds: how often the approval sensor looks.
+        space: where several workspaces share a Dagster instance, the short name of this model's. Asset keys, groups, partitions,
+            sensors and pools then carry it, and the ledger is that of the resource `ledger_<space>`.
 
     Examples:
         .. code-block:: python
@@ -48,27 +53,45 @@ class GovernedModel:
     out_of_scope: str = ""
     limitations: str = ""
     failure_modes: str = ""
+    sections: str = ""
     protected_attributes: Sequence[str] = ()
     framework_facts: dict[str, Any] = field(default_factory=dict)
     target: str = "production"
     translator: GovernedModelTranslator = field(default_factory=GovernedModelTranslator)
     sensor_interval_seconds: int = 30
+    space: str = ""
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise UsageError(
                 f"model key {self.key!r}: use letters, digits and underscores, beginning with a letter, at most 80"
             )
+        Space(self.space)
+
+    @property
+    def where(self) -> Space:
+        """The space, which names everything in Dagster."""
+        return Space(self.space)
+
+    @property
+    def name(self) -> str:
+        """What partitions and sensors are named after: the key, and before it the space if there is one."""
+        return self.where.named(self.key)
+
+    @property
+    def ledger(self) -> str:
+        """The key of the resource that holds the workspace."""
+        return self.where.ledger
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
         """The versions as Dagster partitions: a projection of the ledger, rebuilt by `cognify dagster resync`."""
-        return dg.DynamicPartitionsDefinition(name=f"{self.key}_versions")
+        return dg.DynamicPartitionsDefinition(name=f"{self.name}_versions")
 
     @property
     def group(self) -> str:
         """The asset group."""
-        return self.key
+        return self.where.group(self.key)
 
     @property
     def package_key(self) -> dg.AssetKey:
@@ -94,7 +117,12 @@ class GovernedModel:
     def spec(self, role: str, name: str, **defaults: Any) -> dg.AssetSpec:
         """Return the asset spec of one of the model's assets, after the translator had its say."""
         data = GovernedAssetData(
-            model_key=self.key, owner=self.owner, group=self.group, role=role, name=name, **defaults
+            model_key=self.key,
+            owner=self.owner,
+            group=self.group,
+            role=role,
+            name=name,
+            **{**defaults, "space": self.space},
         )
         return self.translator.get_asset_spec(data)
 

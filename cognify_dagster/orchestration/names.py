@@ -5,12 +5,19 @@ that is left are the names in the instance.
 """
 
 POOL = "cognify/pool"
+SPACE_METADATA = "cognify/space"
+LEDGER_TAG = "cognify/ledger"
 SENSOR_ROLE = "cognify/sensor"
 APPROVAL = "approval"
 RECONCILIATION = "reconciliation"
 NOTIFICATION = "notification"
 AUTOMATION = "automation"
+REGISTRY = "registry"
 _SUFFIXES = tuple(f"_{role}_sensor" for role in (APPROVAL, RECONCILIATION))
+
+
+class UsageError(Exception):
+    """A governed function or model is declared wrongly; the message names it and says what to do."""
 
 
 def sensor_name(model: str, role: str) -> str:

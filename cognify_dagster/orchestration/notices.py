@@ -21,7 +21,7 @@ from cognify_dagster.orchestration.metadata import (
     refusal_table,
 )
 from cognify_dagster.orchestration.standing import FAILED, LIVE, READY, SUPERSEDED, SUSPENDED, Board, Standing
-from cognify_dagster.orchestration.workflow import released_fields, stage_table, workflow_fields
+from cognify_dagster.orchestration.workflow import plan_field, released_fields, stage_table, workflow_fields
 from cognify_dagster.workspace import Workspace
 
 RELEASED = (LIVE, SUSPENDED, SUPERSEDED)
@@ -70,6 +70,7 @@ def refused_notice(
     metadata: dict[str, Any] = {f"{PREFIX}state": dg.MetadataValue.md(found.markdown)}
     if found.state not in RELEASED:
         metadata[f"{PREFIX}waiting_for"] = dg.MetadataValue.md(reasons_markdown(found.reasons))
+        metadata |= plan_field(found.decision) if found.decision is not None else {}
     metadata[f"{PREFIX}refused"] = refusal_table(found.refusals, board.people)
     if launched_by:
         metadata[f"{PREFIX}launched_by"] = launched_by
@@ -100,7 +101,7 @@ def package_now(board: Board, found: Standing, others: Sequence[Standing] = ()) 
     }
     if found.decision is not None and found.state not in RELEASED:
         metadata[f"{PREFIX}stages"] = stage_table(found.decision)
-        metadata |= workflow_fields(found.decision)
+        metadata |= workflow_fields(found.decision) | plan_field(found.decision)
     else:
         metadata[f"{PREFIX}stages"] = "all done when it was released; see signed_by"
         metadata |= released_fields(found, grant_of(board.reading, found.deployed) if found.deployed else None)

@@ -38,7 +38,8 @@ from cognify_dagster.orchestration.metadata import (
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.notices import PURPOSE, REPORT, sign_off_now, sign_off_text
 from cognify_dagster.orchestration.refusal import refuse_on
-from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.sections import record_sections
+from cognify_dagster.orchestration.spaces import ledger_of
 from cognify_dagster.orchestration.standing import SUSPENDED, Board
 from cognify_dagster.orchestration.training import MODEL_METADATA
 from cognify_dagster.orchestration.workflow import stage_table, workflow_fields
@@ -70,11 +71,12 @@ def package_asset(
         },
     )
 
-    @dg.multi_asset(name=f"{model.key}_package", specs=[spec])
-    def compute(context: dg.AssetExecutionContext, ledger: LedgerResource) -> Any:
+    @dg.multi_asset(name=f"{model.name}_package", specs=[spec], required_resource_keys={model.ledger})
+    def compute(context: dg.AssetExecutionContext) -> Any:
         with refuse_on(context):
-            workspace = ledger.open()
+            workspace = ledger_of(context, model).open()
             version = _version(context, model)
+            record_sections(workspace, model.key, version, model.sections, context.log.info)
             built = build_and_record(
                 workspace,
                 model.key,
@@ -184,13 +186,14 @@ def sign_off_check(model: GovernedModel, package: dg.AssetsDefinition, lane: Lan
             name=lane.check.name,
             blocking=True,
             partitions_def=model.partitions,
+            required_resource_keys={model.ledger},
             description=(
                 f"Every stage that the model's risk tier demands is met by signatures on exactly this package, for {target}."
             ),
         )
-        def check(context: dg.AssetCheckExecutionContext, ledger: LedgerResource) -> dg.AssetCheckResult:
+        def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
             with refuse_on(context):
-                workspace = ledger.open()
+                workspace = ledger_of(context, model).open()
                 version = _version(context, model)
                 reading = workspace.read()
                 now = datetime.now(timezone.utc)

@@ -21,21 +21,23 @@ from cognify_dagster.orchestration.lanes import Lane
 from cognify_dagster.orchestration.metadata import PREFIX
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.names import RECONCILIATION, SENSOR_ROLE, sensor_name
-from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.sensors import read_cursor
+from cognify_dagster.orchestration.spaces import ledger_of
+from cognify_dagster.orchestration.watching import catching_up
 from cognify_dagster.records import (
     DeploymentCompleted,
     Evaluation,
     Package,
     Reconciliation,
+    Record,
     RecordError,
     TrainingRun,
     parse_utc,
 )
-from cognify_dagster.workspace import Reading, Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
 EVENTS_A_TICK = 100
-VERSIONS_LOOKED_AT = 200
+ENTRIES_LOOKED_AT = 800
 # a replayed decision is compared only while nothing but time can have come between: an erased payload or another release of
 # this package may judge an old one differently
 REPLAYED_WITHIN_S = 86_400.0
@@ -61,47 +63,63 @@ def reconciliation_sensor(
     guards = {lane.check: lane for lane in lanes}
 
     @dg.sensor(
-        name=sensor_name(model.key, RECONCILIATION),
+        name=sensor_name(model.name, RECONCILIATION),
         minimum_interval_seconds=max(model.sensor_interval_seconds, 30),
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={model.ledger},
         tags={SENSOR_ROLE: RECONCILIATION},
         description=f"Reports materializations and checks of {model.key}'s assets that the ledger does not account for.",
     )
-    def sensor(context: dg.SensorEvaluationContext, ledger: LedgerResource) -> dg.SkipReason:
-        workspace = ledger.open()
-        cursor = read_cursor(context.cursor)
-        events = [
-            (key.to_user_string(), item, record)
-            for key, item in watched.items()
-            for record in _new_events(context.instance, key, cursor.get(key.to_user_string()))
-        ]
-        judged: dict[str, list[str]] = {}
-        stored = cursor.get(_CHECKS)
-        evaluations = [
-            (key, record)
-            for key in checks
-            for record in _new_evaluations(context.instance, key, stored if isinstance(stored, dict) else {}, judged)
-        ]
-        # after the events: a step appends its entry before Dagster stores the materialization
-        reading = workspace.read()
-        found = 0
-        for name, item, record in events:
-            problem = _unaccounted(context.instance, reading, model, name, item, record)
-            if problem is not None:
-                _record_materialization(workspace, model, name, record, problem)
-                found += 1
-            cursor[name] = [record.storage_id, record.timestamp]
-        for key, record in evaluations:
-            problem = _unattested_check(workspace, reading, model, guards.get(key), record)
-            if problem is not None:
-                _record_check(workspace, model, key, record, problem)
-                found += 1
-        cursor[_CHECKS] = judged
-        context.update_cursor(json.dumps(cursor))
-        lost = _no_longer_shown(context.instance, reading, model, watched)
-        return dg.SkipReason("; ".join([_said(found), *([lost] if lost else [])]))
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        with ledger_of(context, model).resident() as place:
+            return dg.SkipReason(_evaluate(context, place.workspace, model, watched, checks, guards))
 
     return sensor
+
+
+def _evaluate(
+    context: dg.SensorEvaluationContext,
+    workspace: Workspace,
+    model: GovernedModel,
+    watched: Mapping[dg.AssetKey, Watched],
+    checks: Sequence[dg.AssetCheckKey],
+    guards: Mapping[dg.AssetCheckKey, Lane],
+) -> str:
+    behind = catching_up(workspace)
+    if behind is not None:
+        return behind
+    cursor: dict[str, Any] = {"ledger": workspace.origin, **read_cursor(context.cursor, workspace.origin)}
+    events = [
+        (key, item, record)
+        for key, item in watched.items()
+        for record in _new_events(context.instance, key, cursor.get(key.to_user_string()))
+    ]
+    judged: dict[str, list[str]] = {}
+    stored = cursor.get(_CHECKS)
+    evaluations = [
+        (key, record)
+        for key in checks
+        for record in _new_evaluations(context.instance, key, stored if isinstance(stored, dict) else {}, judged)
+    ]
+    # after the events: a step appends its entry before Dagster stores the materialization
+    reading = workspace.read()
+    found = 0
+    for key, item, record in events:
+        name = key.to_user_string()
+        problem = _unaccounted(context.instance, reading, model, key, item, record)
+        if problem is not None:
+            _record_materialization(workspace, model, name, record, problem)
+            found += 1
+        cursor[name] = [record.storage_id, record.timestamp]
+    for check, record in evaluations:
+        problem = _unattested_check(workspace, reading, model, guards.get(check), record)
+        if problem is not None:
+            _record_check(workspace, model, check, record, problem)
+            found += 1
+    cursor[_CHECKS] = judged
+    context.update_cursor(json.dumps(cursor))
+    lost = _no_longer_shown(context.instance, reading, model, watched)
+    return "; ".join([_said(found), *([lost] if lost else [])])
 
 
 def _said(found: int) -> str:
@@ -111,9 +129,9 @@ def _said(found: int) -> str:
 
 
 def _unaccounted(
-    instance: dg.DagsterInstance, reading: Reading, model: GovernedModel, name: str, item: Watched, record: Any
+    instance: dg.DagsterInstance, reading: Reading, model: GovernedModel, key: dg.AssetKey, item: Watched, record: Any
 ) -> str | None:
-    subject = subject_of(item.role, model.key, name, record.partition_key)
+    subject = subject_of(item.role, model.key, key.path[-1], record.partition_key)
     release = (model.key, item.target) if item.target is not None else None
     problem = unaccounted(reading, item.role, subject, record, release)
     if problem is None and not record.run_id:
@@ -237,11 +255,14 @@ def _no_longer_shown(
     instance: dg.DagsterInstance, reading: Reading, model: GovernedModel, watched: Mapping[dg.AssetKey, Watched]
 ) -> str | None:
     """Say what the ledger records and Dagster does not show any more: assets were wiped, or runs deleted."""
+    kinds = {KIND_OF_ROLE[item.role] for item in watched.values() if item.role != "dataset"}
+    newest = reading.recent(f"model/{model.key}", ENTRIES_LOOKED_AT, kinds)
     lost = []
     for key, item in watched.items():
-        versions = _recorded(instance, reading, model, item)
-        shown = instance.get_materialized_partitions(key) if versions else set()
-        missing = [version for version in versions if version not in shown]
+        recorded = _recorded(newest, item)
+        shown = instance.get_materialized_partitions(key) if recorded else set()
+        # a run that has not ended tells of its entry itself
+        missing = [version for version, run in recorded.items() if version not in shown and run_is_over(instance, run)]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             lost.append(f"{', '.join(missing[:3])}{more} of {key.to_user_string()}")
@@ -250,21 +271,17 @@ def _no_longer_shown(
     return f"Dagster no longer shows {'; '.join(lost)} (`cognify dagster resync` rebuilds what the ledger records)"
 
 
-def _recorded(instance: dg.DagsterInstance, reading: Reading, model: GovernedModel, item: Watched) -> list[str]:
-    """Return the newest versions with an entry for an asset, save those whose run has not ended and tells of them itself."""
-    if item.role == "dataset":
-        return []
-    kinds: dict[str, type[TrainingRun | Evaluation | Package | DeploymentCompleted]] = {
-        kind.kind: kind for kind in (TrainingRun, Evaluation, Package, DeploymentCompleted)
-    }
-    entries = reading.all(kinds[KIND_OF_ROLE[item.role]], f"model/{model.key}")[-VERSIONS_LOOKED_AT:]
-    found: dict[str, None] = {}
-    for entry in entries:
+def _recorded(newest: Sequence[Recorded[Record]], item: Watched) -> dict[str, str]:
+    """Return the versions among the newest entries that have one for an asset, each with the run that wrote it last."""
+    found: dict[str, str] = {}
+    for entry in newest:
         record = entry.record
+        if not isinstance(record, (TrainingRun, Evaluation, Package, DeploymentCompleted)):
+            continue
+        if record.kind != KIND_OF_ROLE.get(item.role):
+            continue
         if isinstance(record, DeploymentCompleted) and record.target != item.target:
             continue
         told = record.detail if isinstance(record, DeploymentCompleted) else record.observed
-        run = str(told.get("dagster_run") or told.get("run") or "")
-        if run_is_over(instance, run):
-            found[record.version] = None
-    return list(found)
+        found[record.version] = str(told.get("dagster_run") or told.get("run") or "")
+    return found

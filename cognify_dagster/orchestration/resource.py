@@ -6,13 +6,15 @@ retries and forks never share a connection.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from cognify_dagster.workspace import Workspace
+from cognify_dagster.workspace import Resident, Workspace, WorkspaceError, resident
+from cognify_dagster.workspace.workspace import ENVIRONMENT_VARIABLE
 
 
 class LedgerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -28,17 +30,50 @@ class LedgerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=".cognify",
         description=(
             "The project folder, its .cognify folder or its cognify.toml. A relative path is looked up from the working "
-            "directory of the code location. The environment variable COGNIFY_WORKSPACE overrides it."
+            "directory of the code location. The environment variable COGNIFY_WORKSPACE overrides it (of a space, see there)."
         ),
     )
+
+    space: str = Field(
+        default="",
+        description=(
+            "Where a code location has several workspaces: the name of the space that this one serves, as in "
+            'GovernedModel(space="emea"). Its resource key is then ledger_emea, and the environment variable is COGNIFY_WORKSPACE_EMEA.'
+        ),
+    )
+    origin: str = Field(
+        default="",
+        description="The ledger's origin. If it is given, a workspace with any other ledger is refused.",
+    )
+
+    @property
+    def place(self) -> Path:
+        """Where the workspace is looked up."""
+        variable = f"{ENVIRONMENT_VARIABLE}_{self.space.upper()}" if self.space else ENVIRONMENT_VARIABLE
+        return Path(os.environ.get(variable) or self.workspace)
 
     def open(self) -> Workspace:
         """Open the workspace.
 
         Raises:
-            WorkspaceError: if there is none; the message says how to create one.
+            WorkspaceError: if there is none, or its ledger is not the one that `origin` names; the message says what to do.
         """
-        return Workspace.open(Path(os.environ.get("COGNIFY_WORKSPACE") or self.workspace))
+        return self._required(Workspace.open(self.place))
+
+    @contextmanager
+    def resident(self) -> Iterator[Resident]:
+        """Lend the workspace as this process keeps it open between the ticks of its sensors; raises as `open`."""
+        with resident(self.place) as found:
+            self._required(found.workspace)
+            yield found
+
+    def _required(self, workspace: Workspace) -> Workspace:
+        if self.origin and workspace.origin != self.origin:
+            raise WorkspaceError(
+                f"{workspace.config.path}: this is the ledger {workspace.origin}, but the resource is for {self.origin}. Set its "
+                "workspace, or the environment variable that overrides it, to the right folder"
+            )
+        return workspace
 
     def record(
         self,

@@ -135,7 +135,7 @@ def resync(
     with contextlib.nullcontext() if dry_run else _alone(workspace.home):
         _require_sound(workspace, instance)
         reading = workspace.read()
-        catalogue = Catalogue(assets)
+        catalogue = Catalogue(assets, workspace.config.path)
         done = Resync(reading.size)
         _partitions(instance, reading, catalogue, done, dry_run)
         told = _Told(instance, reading)
@@ -182,6 +182,8 @@ def _partitions(
             versions.setdefault(found.record.model, {})[found.record.version] = None
     for model, known in versions.items():
         name = catalogue.versions(model)
+        if name is None:
+            continue
         there = set(instance.get_dynamic_partitions(name))
         lacking = [version for version in known if version not in there]
         if lacking:

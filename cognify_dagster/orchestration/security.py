@@ -7,7 +7,7 @@ import dagster as dg
 
 from cognify_dagster.evaluation import EvaluationError
 from cognify_dagster.evaluation.security_recording import has_snapshot, record_security
-from cognify_dagster.governance import PolicyError, policy_in_force
+from cognify_dagster.governance import PolicyError, classification_of, directory, policy_in_force
 from cognify_dagster.orchestration.metadata import PREFIX, table
 from cognify_dagster.records import Evaluation, GateResult, ModelRegistered, TrainingRun
 from cognify_dagster.workspace import Reading, Recorded, Workspace
@@ -17,12 +17,12 @@ TITLE = "No package that the model was trained with has a known vulnerability th
 
 
 def policy_asks(reading: Reading, model: str) -> bool:
-    """Whether the policy in force demands gate `security` of the model's tier."""
-    registered = reading.latest(ModelRegistered, f"model/{model}")
-    if registered is None:
+    """Whether the policy in force demands gate `security` of the tier that applies to the model, as the release decision takes it."""
+    if reading.latest(ModelRegistered, f"model/{model}") is None:
         return False
+    policy = policy_in_force(reading).policy
     try:
-        stages = policy_in_force(reading).policy.stages_of(registered.record.risk_tier)
+        stages = policy.stages_of(classification_of(reading, directory(reading), policy, model).tier)
     except PolicyError:  # no such tier: the decision blocks on it, and says so
         return False
     return any(FAMILY in stage.gates for _, stage in stages)

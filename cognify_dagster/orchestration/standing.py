@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from cognify_dagster.documents.coverage import blocking
 from cognify_dagster.governance import (
     Condition,
     Decision,
@@ -28,6 +29,7 @@ from cognify_dagster.governance import (
 from cognify_dagster.governance.oversight.exceptions import rollback_order
 from cognify_dagster.governance.release.history import grant_of
 from cognify_dagster.governance.signing.statements import envelope_statement
+from cognify_dagster.orchestration.releases import Releases
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
@@ -53,29 +55,6 @@ def moment(time_us: int) -> str:
 def final_copy_path(workspace: Workspace, model: str, version: str) -> Path:
     """Where the copy with the signature page lies under a name that people can open, once it was rendered."""
     return workspace.home / "packages" / model / version / f"{model}-{version}-final-copy.pdf"
-
-
-@dataclass(frozen=True)
-class Releases:
-    """The completed deployments of a model to a target that follow from a grant, oldest first. The last one is live."""
-
-    done: tuple[Recorded[DeploymentCompleted], ...]
-
-    def last(self, version: str) -> Recorded[DeploymentCompleted] | None:
-        """The newest deployment of a version."""
-        return next((item for item in reversed(self.done) if item.record.version == version), None)
-
-    def successor(self, item: Recorded[DeploymentCompleted]) -> Recorded[DeploymentCompleted] | None:
-        """What went live after it."""
-        return next((other for other in self.done if other.seq > item.seq), None)
-
-
-def releases(reading: Reading, model: str, target: str) -> Releases:
-    """Return what went live on a target; the last one is what `governance.live` says too."""
-    done = tuple(
-        item for item in reading.all(DeploymentCompleted, f"release/{model}.{target}") if grant_of(reading, item)
-    )
-    return Releases(done)
 
 
 @dataclass(frozen=True)
@@ -184,28 +163,35 @@ class Standing:
         return not self.approvals and all(reason.code.startswith("stage_") for reason in self.reasons)
 
 
+def held_back(workspace: Workspace, reading: Reading, decision: Decision) -> tuple[Reason, ...]:
+    """Return what the policy's blocking frameworks hold against a release that the decision allows."""
+    return blocking.held_back(reading, decision, workspace.config.frameworks)
+
+
 def _mark(*facts: object) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
 class Board:
-    """Where the versions of a model stand on a target, by one reading of the ledger. `enforces`: see `decide`."""
+    """Where the versions of a model stand on a target, by one reading of the ledger.
+
+    `enforces`: see `decide`. `gone` are the releases known from an earlier reading, which are brought up to this one.
+    """
 
     def __init__(
-        self, workspace: Workspace, reading: Reading, model: str, target: str, enforces: Collection[str] = ()
+        self,
+        workspace: Workspace,
+        reading: Reading,
+        model: str,
+        target: str,
+        enforces: Collection[str] = (),
+        gone: Releases | None = None,
     ) -> None:
         self.workspace, self.reading, self.model, self.target = workspace, reading, model, target
         self.enforces = frozenset(enforces)
         self.people: Directory = directory(reading)
-        self.gone = releases(reading, model, target)
+        self.gone = (gone or Releases(model, target)).update(reading)
         self.titles = {name: stage.title for name, stage in policy_in_force(reading).policy.stages.items()}
-
-    def versions(self) -> list[str]:
-        """Return the versions that have a package, newest first."""
-        found: dict[str, None] = {}
-        for item in reversed(self.reading.all(Package, f"model/{self.model}")):
-            found.setdefault(item.record.version)
-        return list(found)
 
     def settled(self, version: str) -> bool:
         """Whether a version went live and neither a signature nor a package of it is newer."""
@@ -239,6 +225,8 @@ class Board:
         live = live_state(reading, self.model, self.target, now) if is_live else None
         decision = None if settled and not is_live else self._decide(version, now)
         reasons = tuple(reason for reason in decision.reasons if reason.code != _AFTER_RELEASE) if decision else ()
+        held = held_back(self.workspace, reading, decision) if decision is not None and decision.released else ()
+        reasons += held
         used_up = settled or (decision is not None and decision.completed is not None and decision.rollback is None)
         if done is not None and used_up:
             state, lead, rest = _released(version, self.target, done, self.gone.successor(done), reasons, live)
@@ -266,7 +254,7 @@ class Board:
             refusals=tuple(item for item in refusals if item.record.target == self.target),
             deployed=done,
             final_copy=path if reading.all(FinalCopy, subject) and path.is_file() else None,
-            releasable=decision is not None and decision.released and not settled,
+            releasable=decision is not None and decision.released and not held and not settled,
             live=live,
         )
 
@@ -332,7 +320,7 @@ def _earlier(target: str, done: Recorded[DeploymentCompleted], live: LiveState |
 def _open(reading: Reading, decision: Decision, reasons: tuple[Reason, ...]) -> tuple[str, str, str]:
     """Return the state of a version that may still be released and how to say it: who has to do what next."""
     version, order = decision.version, decision.rollback
-    if decision.released:
+    if decision.released and not reasons:
         failed = _failure(reading, decision)
         if failed is not None:
             rest = f" (entry {failed.seq}): {failed.record.reason}. Launch it again; the release still holds"

@@ -17,6 +17,7 @@ from cognify_dagster.orchestration.metadata import NOT_KEPT, PREFIX, command, da
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import FINAL, refusal, refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.records import CodeRef, TrainingRun
 from cognify_dagster.training import TrainingRecorder, capture_code, capture_environment
 from cognify_dagster.training.recording import open_version, record_failure, register_model, seal_training
@@ -58,7 +59,7 @@ def training_run(
             asset,
             description=user.description,
             code_version=user.code_version,
-            deps=[dg.AssetKey([item]) for item in datasets] + [dg.AssetKey([item]) for item in deps],
+            deps=[model.where.upstream(item) for item in (*datasets, *deps)],
             partitions_def=model.partitions,
             metadata={MODEL_METADATA: model.key, DATASETS_METADATA: list(datasets)},
         )
@@ -72,11 +73,12 @@ def training_run(
                 how = identified(context, directory(workspace.read()))
             yield dg.MaterializeResult(
                 data_version=dg.DataVersion(recorded.record.model_file.digest),
-                metadata=training_metadata(workspace, recorded, how),
+                metadata=training_metadata(workspace, recorded, how, model.where),
             )
 
-        return dg.multi_asset(name=asset, specs=[spec], retry_policy=retry_policy)(
-            compute_function(user, body, name=asset)
+        step = model.where.named(asset)
+        return dg.multi_asset(name=step, specs=[spec], retry_policy=retry_policy)(
+            compute_function(user, body, name=step, space=model.where)
         )
 
     return wrap
@@ -177,13 +179,13 @@ def _model_path(returned: Any, recorder: TrainingRecorder, name: str) -> Path:
 
 
 def training_metadata(
-    workspace: Workspace, recorded: Recorded[TrainingRun], identified_by: str = NOT_KEPT
+    workspace: Workspace, recorded: Recorded[TrainingRun], identified_by: str = NOT_KEPT, space: Space | None = None
 ) -> dict[str, Any]:
-    """What the UI shows about a sealed run. `identified_by` says how its launcher was told."""
+    """What the UI shows about a sealed run. `identified_by` says how its launcher was told, `space` where its datasets' assets are."""
     record = recorded.record
     code = record.code
     return {
-        **dataset_links(workspace, "trained_on", record.datasets),
+        **dataset_links(workspace, "trained_on", record.datasets, space),
         f"{PREFIX}launched_by": person(directory(workspace.read()), record.launched_by),
         f"{PREFIX}identified_by": identified_by,
         f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",

@@ -6,6 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.orchestration.names import SPACE_METADATA
+from cognify_dagster.orchestration.spaces import Space
+
 KINDS = {
     "dataset": {"dataset"},
     "training": {"python", "model"},
@@ -32,6 +35,12 @@ class GovernedAssetData:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset()
     tags: Mapping[str, str] = field(default_factory=dict)
+    space: str = ""
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset's key: its name, and before it the space if there is one."""
+        return Space(self.space).key(self.name)
 
 
 class GovernedModelTranslator:
@@ -48,7 +57,7 @@ class GovernedModelTranslator:
     def get_asset_spec(self, data: GovernedAssetData) -> dg.AssetSpec:
         """Return the spec. Keep `deps`, `partitions_def` and `skippable`: the gate relies on them."""
         return dg.AssetSpec(
-            key=dg.AssetKey([data.name]),
+            key=data.key,
             deps=list(data.deps),
             description=data.description,
             group_name=data.group,
@@ -57,6 +66,10 @@ class GovernedModelTranslator:
             kinds=set(data.kinds) or KINDS.get(data.role, set()),
             partitions_def=data.partitions_def,
             skippable=data.skippable,
-            metadata={"cognify/role": data.role, **data.metadata},
+            metadata={
+                "cognify/role": data.role,
+                **({SPACE_METADATA: data.space} if data.space else {}),
+                **data.metadata,
+            },
             tags={"cognify/role": data.role, **data.tags},
         )

@@ -70,6 +70,17 @@ def workflow_fields(decision: Decision) -> dict[str, str]:
     return fields
 
 
+def plan_field(decision: Decision) -> dict[str, dg.MarkdownMetadataValue]:
+    """What a change plan says of the version: that it covers it, or what lies outside its bounds. Nothing without a plan."""
+    plan = decision.plan
+    if plan is None:
+        return {}
+    said = "covers" if plan.covered else "does not cover"
+    lines = "\n".join(f"- {line}" for line in plan.lines)
+    lead = f"Change plan {plan.item.record.plan} (entry {plan.item.seq}) {said} {decision.version}"
+    return {f"{PREFIX}change_plan": dg.MetadataValue.md(f"**{lead}**\n\n{lines}")}
+
+
 def _field(decision: Decision, role: str) -> str:
     """Whether everybody of a role signed whom the stages want, in words."""
     states = [state for state in decision.stages if role in state.stage.wanted]

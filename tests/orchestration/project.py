@@ -36,7 +36,9 @@ tiny = cg.GovernedModel(
     frameworks=["sr26-2"],
     framework_facts=FACTS,
     intended_use="Show that the gate works",
+    out_of_scope="Anything that is not a test",
     limitations="200 made-up rows",
+    failure_modes="The mean says little about a record",
     protected_attributes=["SEX"],
     sensor_interval_seconds=5,
 )
@@ -106,7 +108,10 @@ no_overlap = cg.overlap_check(train="tiny_train", holdout="tiny_holdout", ignore
 def tiny_model(run: cg.TrainingRecorder, tiny_train: cg.Snapshot, version: str) -> Path:
     """The mean amount, which is a model of sorts."""
     enter("training")
-    run.log_config({"seed": 7, "version": version})
+    seed = int(switch("seed").read_text()) if switch("seed").exists() else 7
+    run.log_config({"seed": seed, "version": version})
+    if switch("mlflow").exists():
+        run.log_extra("mlflow", json.loads(switch("mlflow").read_text()))
     amounts = tiny_train.table()["amount"].to_pylist()
     path = place() / "models" / f"tiny-{version}.json"
     path.parent.mkdir(exist_ok=True)

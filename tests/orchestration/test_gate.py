@@ -148,7 +148,7 @@ def test_the_sensor_waits_then_asks_for_one_run_and_then_for_none_even_if_dagste
     (request,) = tick(desk, own_instance).run_requests
     (repeated,) = tick(desk, own_instance).run_requests
     assert request.run_key == repeated.run_key  # the daemon launches a key once
-    assert request.run_key.startswith("tiny/v1/production/")
+    assert request.run_key.startswith(f"{desk.workspace.origin}/tiny/v1/production/")
     assert request.asset_check_keys == [dg.AssetCheckKey(dg.AssetKey("tiny_package"), "sign_off")]
 
     ran = follow(desk, own_instance, request)

@@ -274,16 +274,16 @@ def test_an_automation_condition_asks_only_after_the_check_passed(desk: Desk, ow
     assert own.run_requests == []
     desk.approve("vera")
     (report,) = evaluate(defs, own_instance, own.cursor).run_requests
-    assert desk.run([], checks=[("tiny_package", "sign_off")], tags=dict(report.tags), definitions=defs).success
+    guards = [("tiny_package", "sign_off"), ("tiny_package", "coverage_sr26_2")]
+    assert [(key.asset_key.to_user_string(), key.name) for key in report.asset_check_keys] == guards
+    assert desk.run([], checks=guards, tags=dict(report.tags), definitions=defs).success
     assert ask() == set()
     desk.approve("carl", "olga")
     ready = evaluate(defs, own_instance, own.cursor)
     assert [(item.asset_selection, item.tags["cognify/purpose"]) for item in ready.run_requests] == [
         ([], "report_sign_off")
     ]
-    assert desk.run(
-        [], checks=[("tiny_package", "sign_off")], tags=dict(ready.run_requests[0].tags), definitions=defs
-    ).success
+    assert desk.run([], checks=guards, tags=dict(ready.run_requests[0].tags), definitions=defs).success
     assert ask() == {"v1"}
     assert ask() == set()
     ran = desk.run(["tiny_auto"], definitions=defs)

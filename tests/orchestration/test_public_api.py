@@ -79,10 +79,11 @@ def test_the_printed_example_runs_from_data_to_release(
         )
 
     run(None, "loans_train", "loans_holdout")
-    run("1", "credit_model", "credit_eval", "credit_default_package")
+    run("1", "credit_model")
     signers = [founded.keys["carl"], founded.keys["olga"]]
     facts = {"model": "credit_default", "tier": "low", "owner": "person/olga", "rationale": "nothing depends on it"}
     classify_model(cg.Workspace.open(folder), signers, **facts)
+    run("1", "credit_eval", "credit_default_package")  # the tier in force says which sections must be written
     released = run("1", "credit_service")  # a low tier needs no signatures
     assert [event.asset_key.to_user_string() for event in released.get_asset_materialization_events()] == [
         "credit_service"
@@ -114,7 +115,7 @@ def test_build_defs_adds_package_check_and_running_sensors():
     sensors = {sensor.name: sensor for sensor in built.sensors or ()}
     assert set(sensors) == {"tiny_approval_sensor", "tiny_reconciliation_sensor", "tiny_notification_sensor"}
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
-    assert [check.check_key.name for check in built.asset_checks or ()] == ["sign_off"]
+    assert [check.check_key.name for check in built.asset_checks or ()] == ["sign_off", "coverage_sr26_2"]
     names = {spec.key.to_user_string() for asset in built.assets or () for spec in asset.specs}
     assert "tiny_package" in names
     without = project.tiny.build_defs(assets=[project.tiny_model, project.tiny_eval])
@@ -161,7 +162,7 @@ def test_the_target_of_the_deployment_is_the_one_that_check_and_sensor_ask_for(d
         resources={"ledger": cg.LedgerResource()},
     )
     (request,) = defs.resolve_sensor_def("tiny_approval_sensor").evaluate_tick(context).run_requests
-    assert request.run_key.startswith("tiny/v1/staging/")
+    assert request.run_key.startswith(f"{desk.workspace.origin}/tiny/v1/staging/")
     ran = desk.run([project.SERVICE], definitions=defs, checks=[("tiny_package", "sign_off")])
     assert ran.success, ran.failure
     assert ran.checks["sign_off"].passed

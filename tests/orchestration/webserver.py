@@ -112,7 +112,7 @@ def serve(home: Path, workspace: Path) -> Iterator[Webserver]:
     )
     try:
         found = Webserver(f"http://127.0.0.1:{port}", module)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # a busy machine
         while True:
             try:
                 urllib.request.urlopen(found.url + "/server_info", timeout=2).read()
