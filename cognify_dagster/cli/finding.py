@@ -10,7 +10,7 @@ from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.inputs import MODEL, PERSON, TIME, VERSION, json_option, open_workspace
 from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, table, trial_banner
-from cognify_dagster.cli.overseeing import now, reason_option, said, signer
+from cognify_dagster.cli.overseeing import alone, now, reason_option, said
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,7 +64,6 @@ def open_(
       cognify finding open credit_default 3 --severity high --title "holdout overlaps with train" --as vera.key.json
     """
     from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import FindingOpened
 
     blocking = severity in policy_in_force(open_workspace(ctx).read()).policy.findings.blocking
@@ -80,7 +79,7 @@ def open_(
     }
     carry_out(
         ctx,
-        lambda _, signers: FindingOpened.model_validate({**value, "raised_by": signer(signers), "envelope": UNSIGNED}),
+        alone(FindingOpened, value, "raised_by"),
         signing,
         title="This finding is raised:",
         rows=[
@@ -212,13 +211,14 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
       cognify finding show 42
     """
     from cognify_dagster.governance import directory, policy_in_force
-    from cognify_dagster.governance.oversight.findings import resolution_problem
+    from cognify_dagster.governance.oversight.findings import resolution_problem, who_may_not
     from cognify_dagster.records import FindingOpened, FindingResolved
 
     reading = open_workspace(ctx).read()
     raised = _raised(reading, entry)
     item = next(x for x in findings_of_model(reading, raised.record.model, raised.record.version)[0] if x.seq == entry)
     people, policy = directory(reading), policy_in_force(reading).policy
+    excluded = who_may_not(reading, policy, str(raised.record.model), item.version)
     given = [
         {
             "entry": answer.seq,
@@ -228,7 +228,7 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
             "accepted_until": answer.record.accepted_until,
             "by": people.name(answer.record.resolved_by),
             "time": moment(answer.time_us),
-            "problem": resolution_problem(reading, answer, people, policy),
+            "problem": resolution_problem(reading, answer, people, policy, excluded),
         }
         for answer in reading.all(FindingResolved, f"model/{raised.record.model}")
         if answer.record.finding_seq == entry
@@ -261,7 +261,10 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
             ("Owner", owner or "nobody"),
             ("Due", item.due or "undated"),
             *((("Link", link)) for link in (record.links if record else ())),
-            ("May close it", ", ".join(rules.close_roles)),
+            (
+                "May close it",
+                f"{', '.join(rules.close_roles)}; nobody with a hand in {'it' if item.version else 'a version'}",
+            ),
             ("May accept it", f"{', '.join(rules.accept_roles)}, for at most {rules.max_acceptance_days} days"),
         ]
     )
@@ -316,12 +319,13 @@ def resolve(
 ) -> None:
     """Close a finding with evidence, or accept its risk until a date. The policy says which roles may do which.
 
+    Nobody with a hand in the version resolves a finding about it (for one about all versions: with a hand in any of them).
+
     \b
     Example:
       cognify finding resolve 42 --close --reason "rows removed, evaluated again" --link https://tracker/42 --as carl.key.json
       cognify finding resolve 42 --accept-until 2027-01-31 --reason "tiny group" --as olga.key.json
     """
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import FindingResolved
 
     if closed == (accept_until is not None):
@@ -344,9 +348,7 @@ def resolve(
     }
     carry_out(
         ctx,
-        lambda _, signers: FindingResolved.model_validate(
-            {**value, "resolved_by": signer(signers), "envelope": UNSIGNED}
-        ),
+        alone(FindingResolved, value, "resolved_by"),
         signing,
         title="This finding is closed:" if closed else "The risk of this finding is accepted:",
         rows=[

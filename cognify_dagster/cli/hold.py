@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.inputs import (
     IN_FILE,
-    confirm,
     json_option,
     open_workspace,
     signature_options,
     signing_options,
     unlock,
-    unlock_all,
 )
-from cognify_dagster.cli.output import as_json, clean, pairs, say, table, trial_banner
+from cognify_dagster.cli.joint import ask, recorded, unlocked
+from cognify_dagster.cli.output import as_json, clean, say, table, trial_banner
 
 
 @click.group(cls=Group, name="hold")
@@ -49,9 +49,7 @@ def place(
     seqs: tuple[int, ...],
     reason: str,
     key_file: Path,
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Place a legal hold. One compliance officer or workspace admin signs.
 
@@ -61,24 +59,12 @@ def place(
     """
     from cognify_dagster.governance import place_hold
 
-    key = unlock(key_file, passphrase_files)
+    key = unlock(key_file, signing["passphrase_files"])
     workspace = open_workspace(ctx)
-    if not json_:
-        trial_banner(workspace.read().trial)
-        pairs(
-            [
-                ("Hold", name),
-                ("Covers", ", ".join((*subjects, *(f"entry {seq}" for seq in seqs)))),
-                ("Reason", reason),
-                ("Placed by", key.person),
-            ]
-        )
-    confirm("Place this hold?", yes)
-    receipt = place_hold(workspace, name, by=key, reason=reason, subjects=subjects, seqs=seqs)
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "duplicate": receipt.duplicate})
-        return
-    say(f"{'It stands already, since' if receipt.duplicate else 'Recorded as'} entry {receipt.seq}")
+    covers = ", ".join((*subjects, *(f"entry {seq}" for seq in seqs)))
+    rows = [("Hold", name), ("Covers", covers), ("Reason", reason)]
+    ask(signing, workspace.read(), rows, [key], "Place this hold?")
+    recorded(signing, place_hold(workspace, name, by=key, reason=reason, subjects=subjects, seqs=seqs))
 
 
 @command.command("lift")
@@ -90,10 +76,7 @@ def lift(
     ctx: click.Context,
     name: str,
     reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Lift a legal hold. Two different compliance officers or workspace admins sign: things can be destroyed again.
 
@@ -103,17 +86,10 @@ def lift(
     """
     from cognify_dagster.governance import lift_hold
 
-    keys = unlock_all(key_files, passphrase_files)
+    keys = unlocked(signing)
     workspace = open_workspace(ctx)
-    if not json_:
-        trial_banner(workspace.read().trial)
-        pairs([("Hold", name), ("Reason", reason), ("Signed by", ", ".join(key.person for key in keys))])
-    confirm("Lift this hold?", yes)
-    receipt = lift_hold(workspace, name, signers=keys, reason=reason)
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex()})
-        return
-    say(f"Recorded as entry {receipt.seq}")
+    ask(signing, workspace.read(), [("Hold", name), ("Reason", reason)], keys, "Lift this hold?")
+    recorded(signing, lift_hold(workspace, name, signers=keys, reason=reason))
 
 
 @command.command("list")

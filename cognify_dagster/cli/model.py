@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cognify_dagster.cli import model_emergency, model_known, model_plan
+from cognify_dagster.cli import model_emergency, model_in_use, model_known, model_plan
 from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.inputs import (
@@ -23,12 +23,12 @@ from cognify_dagster.cli.inputs import (
     open_workspace,
     signature_options,
 )
-from cognify_dagster.cli.overseeing import assigned, reason_option, said, signer
+from cognify_dagster.cli.overseeing import alone, assigned, reason_option, said, together
+from cognify_dagster.cli.people_acts import delegate_, delegation_options
 from cognify_dagster.cli.sign import command as sign_command
 
 if TYPE_CHECKING:
-    from cognify_dagster.records import ModelClassified
-    from cognify_dagster.workspace import Reading
+    from cognify_dagster.workspace import Reading, Workspace
 
 
 @click.group(cls=Group, name="model")
@@ -81,18 +81,21 @@ def classify(
       cognify model classify credit_default --tier high --owner person/olga --rationale "decides on credit" --as carl.key.json
       cognify model classify credit_default --responsible monitoring=person/ben --rationale "yearly review" --as carl.key.json
     """
-    reading = open_workspace(ctx).read()
+    from cognify_dagster.records import ModelClassified
+
+    workspace = open_workspace(ctx)
+    reading = workspace.read()
     given = {
         "tier": tier,
         "owner": owner,
         "rationale": rationale,
-        "frameworks": _known_frameworks(frameworks) or None,
+        "frameworks": _known_frameworks(workspace, model, frameworks) or None,
         "gate_set": gate_set,
     }
     facts = _classified(reading, model, given, assigned(responsible, "--responsible"))
     carry_out(
         ctx,
-        lambda now, signers: _classification(facts, signers),
+        together(ModelClassified, facts),
         signing,
         title="The model is classified:",
         rows=[
@@ -108,13 +111,20 @@ def classify(
     )
 
 
-def _known_frameworks(names: tuple[str, ...]) -> tuple[str, ...]:
-    from cognify_dagster.documents.frameworks import framework_ids
+def _known_frameworks(workspace: Workspace, model: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names against the shipped frameworks, those of the workspace's own folder, and those the model's code registered."""
+    from cognify_dagster.documents.frameworks.loading import framework_ids
+    from cognify_dagster.records import ModelRegistered
 
-    known = framework_ids() if names else []
+    if not names:
+        return names
+    registered = workspace.read().latest(ModelRegistered, f"model/{model}")
+    own = getattr(workspace.config, "frameworks", None)
+    known = {*framework_ids(own), *(registered.record.frameworks if registered else ())}
     for name in names:
         if name not in known:
-            raise click.UsageError(f"--framework {name[:60]!r}: there is no such framework; known: {', '.join(known)}")
+            listed = ", ".join(sorted(known))
+            raise click.UsageError(f"--framework {name[:60]!r}: there is no such framework; known: {listed}")
     return names
 
 
@@ -136,12 +146,6 @@ def _classified(reading: Reading, model: str, given: dict[str, Any], responsible
         if people.person_at(str(person), reading.size) is None:
             raise click.UsageError(f"{what}: {person} is not enrolled here; see `cognify people list`")
     return {**facts, "responsible": {**old["responsible"], **responsible}}
-
-
-def _classification(facts: dict[str, Any], signers: tuple[str, ...]) -> ModelClassified:
-    from cognify_dagster.records import ModelClassified
-
-    return ModelClassified.model_validate({**facts, "signers": tuple(sorted(set(signers))), "envelopes": ()})
 
 
 def _tier_change(reading: Reading, model: str, tier: str) -> str:
@@ -181,7 +185,7 @@ def adopt(
 ) -> None:
     """Record a model that was live before this ledger existed, as unattested, with what is known about it.
 
-    Anybody with a role signs. Nothing is registered and nothing approved: `cognify status` shows it as unattested until a version
+    Anybody with a role but the auditor's signs. Nothing is registered and nothing approved: `cognify status` shows it as unattested until a version
     of it is released through this ledger.
 
     \b
@@ -189,14 +193,13 @@ def adopt(
       cognify model adopt fraud_score --version 2023-04 --live-since 2023-04-11 --known algorithm=xgboost \\
           --known "training data=transactions of 2022" --unknown "who approved it" --as ben.key.json
     """
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ModelAdopted
 
     facts = model_known.merged(facts_file, live_since, known, unknown)
-    value = {"model": model, "version": version, "target": target, **facts, "envelope": UNSIGNED}
+    value = {"model": model, "version": version, "target": target, **facts}
     carry_out(
         ctx,
-        lambda now, signers: ModelAdopted.model_validate({**value, "adopted_by": signer(signers)}),
+        alone(ModelAdopted, value, "adopted_by"),
         signing,
         title="This model is recorded as live without attestation:",
         rows=[
@@ -206,6 +209,23 @@ def adopt(
         ],
         question="Record this?",
     )
+
+
+@command.command("delegate")
+@click.argument("model", type=MODEL)
+@click.argument("delegate", type=PERSON)
+@delegation_options
+@act_options
+@click.pass_context
+def delegate(ctx: click.Context, model: str, **given: Any) -> None:
+    """Let another person sign in your role for this model, for a while: `cognify people delegate` with `--model`.
+
+    \b
+    Example:
+      cognify model delegate credit_default person/mia --role compliance_officer --until 2026-12-24 \\
+          --reason "on leave" --as carl.key.json
+    """
+    ctx.invoke(delegate_, models=(model,), **given)
 
 
 def _sign_off_options(function: Any) -> Any:
@@ -265,105 +285,6 @@ def withdraw(ctx: click.Context, reason: str | None, **given: Any) -> None:
     _sign_off(ctx, "withdraw", given, reason)
 
 
-@command.command("review")
-@click.argument("model", type=MODEL)
-@click.argument("version", type=VERSION, required=False)
-@click.option(
-    "--target", type=TARGET, default="production", show_default=True, help="Where the version reviewed is live."
-)
-@click.option("--outcome", type=click.Choice(["confirmed", "restricted", "retire"]), required=True)
-@click.option("--text", required=True, help="What was looked at and found.")
-@click.option(
-    "--next-due", type=TIME, metavar="UTC", help="When the next one is due, if not after the tier's interval."
-)
-@act_options
-@click.pass_context
-def review(
-    ctx: click.Context,
-    model: str,
-    version: str | None,
-    target: str,
-    outcome: str,
-    text: str,
-    next_due: str | None,
-    **signing: Any,
-) -> None:
-    """Sign the periodic review of what is live. Without VERSION it is about the version that is live on the target.
-
-    \b
-    Example:
-      cognify model review credit_default --outcome confirmed --text "outcomes of 2026 as expected" --as vera.key.json
-    """
-    from cognify_dagster.governance import live
-    from cognify_dagster.governance.signing.acts import UNSIGNED
-    from cognify_dagster.records import ReviewCompleted
-
-    if version is None:
-        current = live(open_workspace(ctx).read(), model, target)
-        if current is None:
-            raise click.ClickException(f"nothing of {model} is live on {target} through this ledger: name the VERSION")
-        version = current.record.version
-    value = {"model": model, "version": version, "outcome": outcome, "text": text, "next_due": next_due}
-    carry_out(
-        ctx,
-        lambda now, signers: ReviewCompleted.model_validate(
-            {**value, "reviewed_by": signer(signers), "envelope": UNSIGNED}
-        ),
-        signing,
-        title="This review is signed:",
-        rows=[
-            ("Model", f"{model}, version {version}"),
-            ("Outcome", outcome),
-            ("Text", text),
-            ("Next due", next_due or "after the tier's interval"),
-        ],
-        question="Sign this review?",
-    )
-
-
-@command.command("report-event")
-@click.argument("model", type=MODEL)
-@click.argument("version", type=VERSION, required=False)
-@click.option(
-    "--event",
-    type=click.Choice(["data_change", "base_model_change", "drift_breach", "incident", "framework_change"]),
-    required=True,
-)
-@click.option("--text", required=True, help="What happened.")
-@click.option("--link", "links", multiple=True, help="A link to supporting material. May be repeated.")
-@act_options
-@click.pass_context
-def report_event(
-    ctx: click.Context, model: str, version: str | None, event: str, text: str, links: tuple[str, ...], **signing: Any
-) -> None:
-    """Report what may void approvals. Without VERSION it concerns all versions. Anybody with a role may report.
-
-    \b
-    Example:
-      cognify model report-event credit_default 3 --event incident --text "wrong refusals on 2026-11-20" --as ben.key.json
-    """
-    from cognify_dagster.governance import policy_in_force
-    from cognify_dagster.governance.signing.acts import UNSIGNED
-    from cognify_dagster.records import ModelEvent
-
-    voids = event in policy_in_force(open_workspace(ctx).read()).policy.voids
-    value = {"model": model, "version": version, "event": event, "text": text, "links": links}
-    carry_out(
-        ctx,
-        lambda now, signers: ModelEvent.model_validate({**value, "reported_by": signer(signers), "envelope": UNSIGNED}),
-        signing,
-        title="This event is reported:",
-        rows=[
-            ("Model", f"{model}, {f'version {version}' if version else 'all versions'}"),
-            ("Event", event),
-            ("Text", text),
-            *(("Link", link) for link in links),
-            ("Effect", "approvals given before it count no more" if voids else "none: the policy does not list it"),
-        ],
-        question="Report this event?",
-        more={"voids_approvals": voids},
-    )
-
-
+model_in_use.add_to(command)
 model_emergency.add_to(command)
 command.add_command(model_plan.command)

@@ -11,7 +11,7 @@ import click
 from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Command
 from cognify_dagster.cli.inputs import MODEL, TARGET, TIME, VERSION, open_workspace
-from cognify_dagster.cli.overseeing import now, reason_option, said, signer
+from cognify_dagster.cli.overseeing import alone, now, reason_option, said, together
 
 if TYPE_CHECKING:
     from cognify_dagster.governance.oversight.conditions import OpenCondition
@@ -46,10 +46,10 @@ def lift_block(
     reading = open_workspace(ctx).read()
     item, predicate, name = _block(reading, model, version, entry)
     why = said(reason, "Why is it lifted?")
-    value = {"model": model, "version": version, "sign_off_seq": item.seq, "reason": why, "envelopes": ()}
+    value = {"model": model, "version": version, "sign_off_seq": item.seq, "reason": why}
     carry_out(
         ctx,
-        lambda _, signers: BlockLifted.model_validate({**value, "lifted_by": tuple(sorted(set(signers)))}),
+        together(BlockLifted, value, "lifted_by"),
         signing,
         title="This block is lifted:",
         rows=[
@@ -99,7 +99,6 @@ def rollback(ctx: click.Context, model: str, version: str, target: str, reason: 
     """
     from cognify_dagster.governance import GovernanceError, decide, live
     from cognify_dagster.governance.oversight.conditions import ENFORCED
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import RollbackOrdered
 
     reading = open_workspace(ctx).read()
@@ -114,9 +113,7 @@ def rollback(ctx: click.Context, model: str, version: str, target: str, reason: 
     stand = [item.text for item in decision.reasons if item.code != "already_released"]
     carry_out(
         ctx,
-        lambda _, signers: RollbackOrdered.model_validate(
-            {**value, "ordered_by": signer(signers), "envelope": UNSIGNED}
-        ),
+        alone(RollbackOrdered, value, "ordered_by"),
         signing,
         title="This rollback is ordered:",
         rows=[
@@ -184,9 +181,7 @@ def break_glass(
     value = {"model": model, "version": version, "target": target, "waived": stages, "reason": why, "expires": expires}
     carry_out(
         ctx,
-        lambda _, signers: BreakGlassOpened.model_validate(
-            {**value, "signers": tuple(sorted(set(signers))), "envelopes": ()}
-        ),
+        together(BreakGlassOpened, value),
         signing,
         title="THE GLASS IS BROKEN: an emergency release without these sign-offs",
         rows=[
@@ -228,7 +223,6 @@ def close_condition(
     Example:
       cognify model close-condition credit_default 3 57.0 --reason "drift report of October, no breach" --as carl.key.json
     """
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ConditionClosed
 
     item = _condition(open_workspace(ctx).read(), model, version, target, which)
@@ -243,9 +237,7 @@ def close_condition(
     }
     carry_out(
         ctx,
-        lambda _, signers: ConditionClosed.model_validate(
-            {**value, "closed_by": signer(signers), "envelope": UNSIGNED}
-        ),
+        alone(ConditionClosed, value, "closed_by"),
         signing,
         title="This condition is met:",
         rows=[

@@ -22,12 +22,12 @@ from cognify_dagster.cli.inputs import (
     parse_time,
 )
 from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, trial_banner
-from cognify_dagster.cli.overseeing import now, reason_option, said, signer
+from cognify_dagster.cli.overseeing import alone, now, reason_option, said, together
 
 if TYPE_CHECKING:
     from cognify_dagster.governance.changes.adopted import PlanCover
     from cognify_dagster.governance.changes.compare import Coverage
-    from cognify_dagster.governance.release.case import Case, Lineage
+    from cognify_dagster.governance.release.case import Case
     from cognify_dagster.records import ChangePlanAdopted
     from cognify_dagster.workspace import Reading, Recorded
 
@@ -77,11 +77,10 @@ def adopt(ctx: click.Context, file: Path, stages: tuple[str, ...], expires: str 
         "stages": tuple(stages) or tuple(every),
         "reason": plan.reason,
         "expires": parse_time(until),
-        "envelopes": (),
     }
     carry_out(
         ctx,
-        lambda _, signers: ChangePlanAdopted.model_validate({**value, "signers": tuple(sorted(set(signers)))}),
+        together(ChangePlanAdopted, value),
         signing,
         title="This change plan is adopted:",
         rows=[
@@ -151,7 +150,7 @@ def _case(reading: Reading, model: str, version: str, target: str) -> tuple[Case
 
 
 def _plan_json(case: Case, tier: str, item: Recorded[ChangePlanAdopted]) -> dict[str, Any]:
-    from cognify_dagster.governance.changes.adopted import end_problem, plan_problem
+    from cognify_dagster.governance.changes.adopted import end_problem, plan_problem, stopped_by
     from cognify_dagster.records import ChangePlanEnded, parse_utc
 
     record = item.record
@@ -167,8 +166,11 @@ def _plan_json(case: Case, tier: str, item: Recorded[ChangePlanAdopted]) -> dict
         state = "no effect"
     elif ends:
         state = f"ended by entry {ends[0]}"
+    elif parse_utc(record.expires) <= case.now:
+        state = "expired"
     else:
-        state = "in force" if parse_utc(record.expires) > case.now else "expired"
+        stopped = stopped_by(case, item)
+        state = f"not used: {stopped}; adopt it anew if it still holds" if stopped else "in force"
     return {
         "plan": record.plan,
         "entry": item.seq,
@@ -200,7 +202,7 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
       cognify model plan check credit_default 4 --format md > coverage.md
     """
     from cognify_dagster.governance import decide
-    from cognify_dagster.governance.changes.adopted import base_lineage
+    from cognify_dagster.governance.release.involvement import base_lineage
 
     reading = open_workspace(ctx).read()
     case, tier = _case(reading, model, version, target)
@@ -220,7 +222,7 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
             say(f"{say_none}.")
         finish(BLOCKED)
     plan = found.item.record
-    lines = _lines(case, found, lineage)
+    lines = found.coverage
     if json_:
         as_json(
             {
@@ -238,23 +240,6 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
     else:
         _print_coverage(reading, found, lines, format_)
     finish(OK if found.covered else BLOCKED)
-
-
-def _lines(case: Case, found: PlanCover, lineage: Lineage) -> Coverage | None:
-    """Return the coverage with all its parts, if it says exactly what the decision says; else its lines have to do."""
-    from cognify_dagster.governance.changes.adopted import base_lineage
-    from cognify_dagster.governance.changes.plan import compare, facts_of, read_bounds
-
-    base = base_lineage(case.reading, case.model, found.item.record.base_version)
-    if not (base.training and base.evaluation and lineage.training and lineage.evaluation):
-        return None
-    try:
-        bounds = read_bounds(found.item.record.bounds)
-    except ValueError:
-        return None
-    facts = facts_of(lineage.training, lineage.evaluation)
-    coverage = compare(bounds, facts_of(base.training, base.evaluation), facts)
-    return coverage if tuple(line.text for line in coverage.lines) == found.lines else None
 
 
 def _print_coverage(reading: Reading, found: PlanCover, lines: Coverage | None, format_: str) -> None:
@@ -285,13 +270,12 @@ def _print_coverage(reading: Reading, found: PlanCover, lines: Coverage | None, 
 @act_options
 @click.pass_context
 def end(ctx: click.Context, model: str, plan: str, reason: str | None, **signing: Any) -> None:
-    """End a change plan, named as in the plan or by its entry. Anybody with a role may: it only asks for more sign-offs.
+    """End a change plan, named as in the plan or by its entry. Anybody with a role but the auditor's may: it only asks for more sign-offs.
 
     \b
     Example:
       cognify model plan end credit_default quarterly-refresh --reason "the population changed" --as vera.key.json
     """
-    from cognify_dagster.governance.signing.acts import UNSIGNED
     from cognify_dagster.records import ChangePlanAdopted, ChangePlanEnded
 
     reading = open_workspace(ctx).read()
@@ -307,7 +291,7 @@ def end(ctx: click.Context, model: str, plan: str, reason: str | None, **signing
     value = {"plan_seq": found.seq, "model": model, "reason": why}
     carry_out(
         ctx,
-        lambda _, signers: ChangePlanEnded.model_validate({**value, "ended_by": signer(signers), "envelope": UNSIGNED}),
+        alone(ChangePlanEnded, value, "ended_by"),
         signing,
         title="This change plan ends:",
         rows=[("Plan", f"{found.record.plan} (entry {found.seq}), for {model}"), ("Reason", why)],

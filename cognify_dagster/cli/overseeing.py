@@ -1,14 +1,18 @@
-"""What the commands that oversee models share: who signs alone, reasons, pairs of words."""
+"""What the commands that oversee models share: who signs alone or together, reasons, pairs of words."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from cognify_dagster.cli.act_away import Make
+    from cognify_dagster.records import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +28,18 @@ def signer(signers: Sequence[str]) -> str:
     if len(set(signers)) != 1:
         raise click.UsageError("one person signs this: give one --as, or one --signer")
     return signers[0]
+
+
+def alone(kind: type[Record], facts: Mapping[str, Any], field: str) -> Make:
+    """Return what makes an act that one person signs, for `carry_out`; `field` is the fact that names them."""
+    from cognify_dagster.governance.signing.acts import UNSIGNED
+
+    return lambda _, signers: kind.model_validate({**facts, field: signer(signers), "envelope": UNSIGNED})
+
+
+def together(kind: type[Record], facts: Mapping[str, Any], field: str = "signers") -> Make:
+    """Return what makes an act that several people sign, for `carry_out`; `field` is the fact that names them."""
+    return lambda _, signers: kind.model_validate({**facts, field: tuple(sorted(set(signers))), "envelopes": ()})
 
 
 def said(reason: str | None, question: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands of `cognify people` that people sign: enrol, rotate, revoke, delegate, recertify, recover, disregard."""
+"""The commands of `cognify people` that people sign: enrol, delegate, recertify, recover, disregard; keys see `people_keys`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import click
 
 from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Command
-from cognify_dagster.cli.inputs import HOLDER, IN_FILE, KEY_ID, MODEL, PERSON, TIME, open_workspace
+from cognify_dagster.cli.inputs import IN_FILE, KEY_ID, MODEL, PERSON, TIME, open_workspace
+from cognify_dagster.cli.overseeing import signer
+from cognify_dagster.cli.people_keys import person_rows, revoke, rotate
 
 if TYPE_CHECKING:
     from cognify_dagster.records import Person, PublicKey
@@ -90,76 +92,31 @@ def enrol(
         lambda now, signers: enrolment(now, record, signers),
         signing,
         title="This changes who counts in this workspace:" if before else "This person will be enrolled:",
-        rows=_rows(record),
+        rows=person_rows(record),
         question="Vouch that you know this person and that the keys are theirs?",
         more={"person": record.model_dump(mode="json")},
     )
 
 
-@click.command("rotate", cls=Command)
-@click.option("--public-key", "new", type=IN_FILE, required=True, help="The new key file, or its public half.")
-@click.option("--keep-others", is_flag=True, help="The older keys stay valid beside it.")
-@act_options
-@click.pass_context
-def rotate(ctx: click.Context, new: Path, keep_others: bool, **signing: Any) -> None:
-    """Give a person a new key; their older ones end. They sign with a key that is still valid, and an admin with theirs.
-
-    Without a valid key of their own two others sign, an admin among them.
-
-    \b
-    Example:
-      cognify people rotate --public-key vera2.pub.json --as vera.key.json --as ada.key.json
-    """
-    from cognify_dagster.governance import enrolment, read_public, rotated
-
-    who, key = read_public(new)
-    record = rotated(open_workspace(ctx).read(), who, key, not keep_others)
-    carry_out(
-        ctx,
-        lambda now, signers: enrolment(now, rotated(now, who, key, not keep_others), signers),
-        signing,
-        title="The person's keys are replaced:" if not keep_others else "The person gets a further key:",
-        rows=_rows(record),
-        question="Sign that this key is theirs?",
-        more={"person": record.model_dump(mode="json")},
-    )
-
-
-@click.command("revoke", cls=Command)
-@click.argument("holder", type=HOLDER)
-@click.argument("key_id", type=KEY_ID)
-@click.option("--reason", required=True, help="Why; it stands in the ledger.")
-@act_options(names=("--as", "--key"))
-@click.pass_context
-def revoke(ctx: click.Context, holder: str, key_id: str, reason: str, **signing: Any) -> None:
-    """Revoke the key of a person or workload from now on. Approvals made with it stop counting for releases.
-
-    The holder signs, or a workspace admin.
-
-    \b
-    Example:
-      cognify people revoke person/vera 0123456789abcdef --reason "laptop lost" --as ada.key.json
-    """
-    from cognify_dagster.governance import revocation
-
-    carry_out(
-        ctx,
-        lambda now, signers: revocation(now, holder, key_id, reason, _one(signers)),
-        signing,
-        title="This key is revoked:",
-        rows=[("Holder", holder), ("Key", key_id), ("Reason", reason)],
-        question="Revoke this key?",
-    )
+def delegation_options(function: Any) -> Any:
+    """What says which role is lent, and for how long."""
+    for option in (
+        click.option("--reason", required=True, help="Why; it stands in the ledger."),
+        click.option("--stage", "stages", multiple=True, help="Only for this stage. May be repeated."),
+        click.option("--from", "starts", type=TIME, help="When it begins; now unless given."),
+        click.option(
+            "--until", "expires", type=TIME, required=True, help="When it ends (UTC; a date means its last second)."
+        ),
+        click.option("--role", required=True, help="A role that you hold as your own."),
+    ):
+        function = option(function)
+    return function
 
 
 @click.command("delegate", cls=Command)
 @click.argument("delegate", type=PERSON)
-@click.option("--role", required=True, help="A role that you hold as your own.")
-@click.option("--until", "expires", type=TIME, required=True, help="When it ends (UTC; a date means its last second).")
-@click.option("--from", "starts", type=TIME, help="When it begins; now unless given.")
+@delegation_options
 @click.option("--model", "models", type=MODEL, multiple=True, help="Only for this model. May be repeated.")
-@click.option("--stage", "stages", multiple=True, help="Only for this stage. May be repeated.")
-@click.option("--reason", required=True, help="Why; it stands in the ledger.")
 @act_options
 @click.pass_context
 def delegate_(
@@ -187,7 +144,7 @@ def delegate_(
     carry_out(
         ctx,
         lambda now, signers: delegating(
-            _one(signers), delegate, role, parse_utc(expires), reason, starts=begins, models=models, stages=stages
+            signer(signers), delegate, role, parse_utc(expires), reason, starts=begins, models=models, stages=stages
         ),
         signing,
         title="This role is delegated:",
@@ -220,7 +177,7 @@ def end_delegation(ctx: click.Context, entry: int, reason: str, **signing: Any) 
 
     carry_out(
         ctx,
-        lambda now, signers: delegation_end(now, entry, reason, _one(signers)),
+        lambda now, signers: delegation_end(now, entry, reason, signer(signers)),
         signing,
         title="This delegation ends:",
         rows=[("Entry", entry), ("Reason", reason)],
@@ -244,7 +201,7 @@ def recertify(ctx: click.Context, person: str, **signing: Any) -> None:
     before = _before(open_workspace(ctx).read(), person)
     carry_out(
         ctx,
-        lambda now, signers: recertification(now, person, _one(signers)),
+        lambda now, signers: recertification(now, person, signer(signers)),
         signing,
         title="This person keeps their roles:",
         rows=[("Person", person), ("Roles", ", ".join(before.roles) if before else "none")],
@@ -288,7 +245,7 @@ def recover(
         lambda now, signers: recovery_record(now, record, reason, [item.partition(":")[2] for item in signers]),
         signing,
         title="This person is set anew; every older key of theirs ends:",
-        rows=[*_rows(record), ("Reason", reason)],
+        rows=[*person_rows(record), ("Reason", reason)],
         question="Recover this person?",
         recovery=True,
         more={"person": record.model_dump(mode="json")},
@@ -322,12 +279,6 @@ def disregard(ctx: click.Context, entry: int, reason: str, recovery: bool, **sig
         question="Disregard it?",
         recovery=recovery,
     )
-
-
-def _one(signers: tuple[str, ...]) -> str:
-    if len(signers) != 1:
-        raise click.UsageError("one person signs this: give one --as, or one --signer")
-    return signers[0]
 
 
 def _who(person: str | None, key_files: tuple[Path, ...]) -> tuple[str, list[PublicKey]]:
@@ -380,13 +331,3 @@ def _person(
         aliases=tuple(dict.fromkeys((*(before.aliases if before else ()), *aliases))),
         keys=tuple(keys.values()),
     )
-
-
-def _rows(record: Person) -> list[tuple[str, object]]:
-    return [
-        ("Person", record.person),
-        ("Name", record.name),
-        ("Roles", ", ".join(record.roles) or "none"),
-        ("Aliases", ", ".join(record.aliases) or "none"),
-        ("Keys", ", ".join(key.key_id for key in record.keys) or "none"),
-    ]

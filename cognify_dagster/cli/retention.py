@@ -14,13 +14,13 @@ from cognify_dagster.cli.inputs import (
     IN_FILE,
     TIME,
     check_yaml,
-    confirm,
     json_option,
     open_workspace,
     signing_options,
-    unlock_all,
 )
+from cognify_dagster.cli.joint import ask, recorded, unlocked
 from cognify_dagster.cli.output import as_json, clean, say, table, trial_banner
+from cognify_dagster.cli.retention_propose import propose
 
 if TYPE_CHECKING:
     from cognify_dagster.records import RetentionRule
@@ -88,14 +88,29 @@ def _held(holds: list[str]) -> str:
 
 
 def _day(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment:%Y-%m-%d}"
+    from cognify_dagster.governance.custody.use import OPEN
+
+    if moment is None:
+        return None
+    return "not before its use ends" if moment == OPEN else f"{moment:%Y-%m-%d}"
+
+
+_STARTS = {"recorded": "its entry", "first_live": "first going live", "use_ended": "the end of use"}
 
 
 def _print(rules: tuple[RetentionRule, ...]) -> None:
     table(
-        ("rule", "months", "kinds", "frameworks", "title", "source"),
+        ("rule", "months", "from", "kinds", "frameworks", "title", "source"),
         [
-            (r.id, r.months, ", ".join(r.kinds) or "all", ", ".join(r.frameworks) or "all", r.title, r.source)
+            (
+                r.id,
+                r.months,
+                _STARTS[r.starts],
+                ", ".join(r.kinds) or "all",
+                ", ".join(r.frameworks) or "all",
+                r.title,
+                r.source,
+            )
             for r in rules
         ],
     )
@@ -110,14 +125,12 @@ def adopt(
     ctx: click.Context,
     file: Path,
     reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Adopt retention rules from a YAML file; they replace all others. Two compliance officers or workspace admins sign.
 
-    The file: `rules:`, a list of {id, title, months, kinds, frameworks, source}; without kinds or frameworks a rule is about all.
+    The file: `rules:`, a list of {id, title, months, starts, kinds, frameworks, source}; without kinds or frameworks a rule is
+    about all; `starts` is recorded (the usual), first_live or use_ended. `cognify retention propose` writes one.
 
     \b
     Example:
@@ -126,17 +139,12 @@ def adopt(
     from cognify_dagster.governance import adopt_retention
 
     rules = _rules(file)
-    keys = unlock_all(key_files, passphrase_files)
+    keys = unlocked(signing)
     workspace = open_workspace(ctx)
-    if not json_:
-        trial_banner(workspace.read().trial)
+    if not signing["json_"]:
         _print(rules)
-    confirm("Adopt these rules?", yes)
-    receipt = adopt_retention(workspace, rules, reason, keys)
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "rules": [rule.id for rule in rules]})
-        return
-    say(f"Recorded as entry {receipt.seq}")
+    ask(signing, workspace.read(), [("Reason", reason)], keys, "Adopt these rules?")
+    recorded(signing, adopt_retention(workspace, rules, reason, keys), rules=[rule.id for rule in rules])
 
 
 def _rules(file: Path) -> tuple[RetentionRule, ...]:
@@ -210,3 +218,6 @@ def due(ctx: click.Context, at: str | None, json_: bool) -> None:
         ],
     )
     say("Nothing is deleted on its own: see `cognify erase --help` and `cognify ledger archive --help`.")
+
+
+command.add_command(propose)

@@ -46,7 +46,7 @@ def command(kind: str | None, list_: bool, json_: bool) -> None:
 
         as_json(Policy.model_json_schema())
     elif kind == "package":
-        from cognify_dagster.documents.package import package_schema
+        from cognify_dagster.documents.package.building import package_schema
 
         as_json(package_schema())
     elif kind in known:

@@ -43,7 +43,7 @@ def create(name: str, key_file: Path, certificate: Path, json_: bool) -> None:
     """
     from cryptography.hazmat.primitives import hashes
 
-    from cognify_dagster.documents.seal import create_seal
+    from cognify_dagster.documents.pdf.seal import create_seal
 
     fingerprint = create_seal(key_file, certificate, name).fingerprint(hashes.SHA256()).hex()
     if json_:
@@ -68,7 +68,7 @@ def check(pdf: Path, certificates: tuple[Path, ...], json_: bool) -> None:
     Example:
       cognify seal check final-copy.pdf --certificate seal.crt
     """
-    from cognify_dagster.documents.seal import check_seal, read_certificate
+    from cognify_dagster.documents.pdf.seal import check_seal, read_certificate
 
     if pdf.stat().st_size > MAX_PDF_BYTES:
         raise click.UsageError(f"{pdf}: larger than {MAX_PDF_BYTES} bytes")

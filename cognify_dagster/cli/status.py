@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,13 +25,17 @@ _AFTER_RELEASE = "already_released"
 
 @dataclass(frozen=True)
 class Standing:
-    """One version's state on a target in a word, and what else blocks it. `live` is set where this version is live."""
+    """One version's state on a target in a word, and what else blocks it. `live` is set where this version is live.
+
+    `to_resolve` are the open findings that block it or show an unattested event.
+    """
 
     state: str
     decision: Decision
     blocking: tuple[Reason, ...]
     superseded_by: Recorded[DeploymentCompleted] | None = None
     live: LiveState | None = None
+    to_resolve: frozenset[int] = frozenset()
 
     @property
     def superseded(self) -> str:
@@ -130,7 +135,7 @@ def command(
     reading, when = read_at(workspace, at)
     versions = _versions(reading, model)
     if version is None:
-        found = overview(reading, model, versions, target, when)
+        found = overview(reading, model, versions, target, when, workspace.config.frameworks)
         if json_:
             as_json(status_json.model_json(reading, found, at))
         else:
@@ -139,12 +144,14 @@ def command(
     if version not in versions and f"model/{model}@{version}" not in reading.view.heads:
         listed = f"there are {', '.join(versions)}" if versions else "none was opened yet"
         raise click.ClickException(f"{model} has no version {version!r}{_then(at)}; {listed}")
-    one = standing(reading, model, version, target or "production", when)
+    unattested = _unattested(reading, model, version, when)
+    one = standing(reading, model, version, target or "production", when, workspace.config.frameworks)
+    one = replace(one, to_resolve=unattested | _blocking(reading, one.decision))
     if json_:
         as_json(status_json.version_json(reading, one, at))
     else:
         status_show.show_version(workspace, reading, one, at)
-    finish(OK if one.holds and not _unattested(reading, model, version, when) else BLOCKED)
+    finish(OK if one.holds and not unattested else BLOCKED)
 
 
 def _then(at: str | None) -> str:
@@ -168,21 +175,27 @@ def _versions(reading: Reading, model: str) -> list[str]:
     return list(dict.fromkeys(version for _, version in sorted([*opened, *adopted])))
 
 
-def standing(reading: Reading, model: str, version: str, target: str, at: datetime) -> Standing:
-    """Work out the state of a version on a target at a moment."""
+def standing(
+    reading: Reading, model: str, version: str, target: str, at: datetime, folder: Path | None = None
+) -> Standing:
+    """Work out the state of a version on a target at a moment; `folder` holds the organisation's own framework files."""
+    from cognify_dagster.documents.coverage.blocking import held_back
     from cognify_dagster.governance import decide, live_state
     from cognify_dagster.governance.oversight.conditions import ENFORCED
-    from cognify_dagster.records import DeploymentCompleted
+    from cognify_dagster.governance.release.history import completions
 
     # what the deployment enforces only its code says: it is told as a condition, and refused by the deployment if it does not
     decision = decide(reading, model, version, target, at, enforces=ENFORCED)
     current = live_state(reading, model, target, at)
-    history = reading.all(DeploymentCompleted, f"release/{model}.{target}")
+    history = completions(reading, model, target)
     own = [item for item in history if item.record.version == version]
     later = next((item for item in history if own and item.seq > own[-1].seq), None)
     blocking = tuple(reason for reason in decision.reasons if reason.code != _AFTER_RELEASE)
     if current.version == version:
         return Standing(current.standing, decision, blocking, None, current)
+    held = held_back(reading, decision, folder) if decision.released else ()
+    if held:
+        return Standing("blocked", decision, held)
     if decision.released:
         return Standing("releasing" if decision.grant is not None else "ready", decision, blocking)
     if own:
@@ -190,12 +203,15 @@ def standing(reading: Reading, model: str, version: str, target: str, at: dateti
     return Standing("blocked", decision, blocking)
 
 
-def overview(reading: Reading, model: str, versions: list[str], target: str | None, at: datetime) -> Overview:
+def overview(
+    reading: Reading, model: str, versions: list[str], target: str | None, at: datetime, folder: Path | None = None
+) -> Overview:
     """Work out the state of a model. Without a target everything that is live counts; with one only what is live there."""
     from cognify_dagster.cli.finding import findings_of_model
     from cognify_dagster.governance import classification_of, directory, live_state, policy_in_force
-    from cognify_dagster.governance.oversight.reviews import review_problem
-    from cognify_dagster.records import DeploymentCompleted, ModelAdopted, Reconciliation, ReviewCompleted
+    from cognify_dagster.governance.oversight.reviews import reviews_of
+    from cognify_dagster.governance.release.history import said_again
+    from cognify_dagster.records import DeploymentCompleted, ModelAdopted, Reconciliation
 
     people, policy = directory(reading), policy_in_force(reading).policy
     chosen = target or "production"
@@ -206,9 +222,8 @@ def overview(reading: Reading, model: str, versions: list[str], target: str | No
     found, problems = findings_of_model(reading, model, None, at)
     classified = classification_of(reading, people, policy, model)
     problems += classified.problems
-    for item in reading.all(ReviewCompleted, f"oversight/{model}"):
-        if problem := review_problem(reading, item, people, policy):
-            problems.append((item.seq, f"the review does not count: {problem}"))
+    problems += reviews_of(reading, people, policy, model).problems
+    problems += [line for version in versions for line in said_again(reading, model, version, chosen)]
     left = tuple(item for item in found if item.closed_seq is None)
     events = {item.seq for item in reading.all(Reconciliation, f"model/{model}")}
     return Overview(
@@ -216,7 +231,7 @@ def overview(reading: Reading, model: str, versions: list[str], target: str | No
         chosen,
         at,
         classified,
-        {item: standing(reading, model, item, chosen, at) for item in versions},
+        {item: standing(reading, model, item, chosen, at, folder) for item in versions},
         tuple(live_state(reading, model, name, at) for name in sorted(targets)),
         left,
         tuple(item for item in left if item.open and item.seq in events),
@@ -225,10 +240,18 @@ def overview(reading: Reading, model: str, versions: list[str], target: str | No
     )
 
 
-def _unattested(reading: Reading, model: str, version: str, at: datetime) -> bool:
-    """Whether an unattested event about the version is unresolved, whatever severities the policy lets block."""
+def _blocking(reading: Reading, decision: Decision) -> frozenset[int]:
+    from cognify_dagster.governance import policy_in_force
+
+    severities = policy_in_force(reading).policy.findings.blocking
+    return frozenset(item.seq for item in decision.findings if item.open and item.severity in severities)
+
+
+def _unattested(reading: Reading, model: str, version: str, at: datetime) -> frozenset[int]:
+    """Return the unattested events about the version that are unresolved, whatever severities the policy lets block."""
     from cognify_dagster.cli.finding import findings_of_model
     from cognify_dagster.records import Reconciliation
 
     events = {item.seq for item in reading.all(Reconciliation, f"model/{model}")}
-    return any(item.open and item.seq in events for item in findings_of_model(reading, model, version, at)[0])
+    found, _ = findings_of_model(reading, model, version, at)
+    return frozenset(item.seq for item in found if item.open and item.seq in events)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cognify_dagster.cli.output import clean, heading, moment, pairs, say, table, trial_banner
 from cognify_dagster.cli.sign_choice import condition_words
+from cognify_dagster.cli.status_commands import resolve_commands, sign_commands
 from cognify_dagster.cli.status_json import refusals_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cognify_dagster.cli.status import Overview, Standing
     from cognify_dagster.governance import Classification, Directory, LiveState, Reason, Signed, StageState
@@ -44,9 +44,17 @@ def show_model(workspace: Workspace, reading: Reading, found: Overview, at: str 
         about = f"version {finding.version}" if finding.version else "all versions"
         state_word = f"accepted until {finding.accepted_until}" if finding.accepted_until else "open"
         say(f"Finding {finding.seq} ({finding.severity}, {about}) is {state_word}: {clean(finding.title)}")
+    _to_resolve([] if at else resolve_commands(workspace, reading, found.model, (*found.blocking, *found.unattested)))
     for seq, text in found.problems:
         say(f"Entry {seq} has no effect: {clean(text)}")
     say(f"Details: {program(workspace)} status {found.model} VERSION{f' --at {shlex.quote(at)}' if at else ''}")
+
+
+def _to_resolve(commands: Sequence[str]) -> None:
+    if commands:
+        say("To sign findings away, once it is clear what happened (or `--accept-until` for a risk that is accepted):")
+        for line in commands:
+            say(f"  {line}")
 
 
 def _then(reading: Reading, at: str | None) -> str:
@@ -123,6 +131,8 @@ def show_version(workspace: Workspace, reading: Reading, found: Standing, at: st
         say(f"{count} so far, last in entry {last['entry']} ({last['time']}): {call} ledger show --seq {last['entry']}")
     for note in (*decision.notes, *(found.live.notes if found.live else ())):
         say(f"Note: {clean(note)}")
+    held = [item for item in decision.findings if item.seq in found.to_resolve]
+    _to_resolve([] if at else resolve_commands(workspace, reading, decision.model, held))
     commands = [] if at else sign_commands(workspace, reading, found)
     if commands:
         say("To sign:")
@@ -243,45 +253,3 @@ def _signature(item: Signed, people: Directory) -> str:
     conditions = f", with {len(item.predicate.conditions)} conditions" if item.predicate.conditions else ""
     conditions = conditions.replace("with 1 conditions", "with 1 condition")
     return f"{clean(item.name)}{behalf}, {item.predicate.signed_at}, {item.strength} (entry {item.seq}){conditions}"
-
-
-def sign_commands(workspace: Workspace, reading: Reading, found: Standing) -> list[str]:
-    """Return the command of each person who can sign the next stage, delegates included."""
-    from cognify_dagster.cli.inputs import program
-    from cognify_dagster.governance import directory
-
-    decision, stage = found.decision, found.decision.next_stage
-    if (
-        found.state not in ("blocked", "suspended")
-        or stage is None
-        or stage.stage.kind != "sign_off"
-        or decision.package is None
-    ):
-        return []
-    people = directory(reading)
-    holders = {person.name: person.person for role in stage.stage.wanted for person in people.with_role(role)}
-    signers = [(holders.get(name), clean(name)) for name in stage.waiting_for]
-    waiting = {person for person, _ in signers}
-    for item in people.delegations:
-        runs = item.covers(decision.model, stage.name) and item.runs_at(reading.size, decision.at)
-        if runs and item.delegator in waiting and item.role in stage.stage.wanted:
-            words = f"{people.name(item.delegate)} on behalf of {people.name(item.delegator)}"
-            signers.append((item.delegate, clean(words)))
-    more = "" if decision.target == "production" else f" --target {decision.target}"
-    return [
-        f"{program(workspace)} sign {decision.model} {decision.version} "
-        f"--key {_key_file(workspace, person) if person else 'KEYFILE'}{more}    # {name}"
-        for person, name in signers
-    ]
-
-
-def _key_file(workspace: Workspace, person: str) -> str:
-    """Return a person's key file where people keep their keys in the workspace, as in the demo; else a word in its place."""
-    from cognify_dagster.governance import KeyFileError, read_public
-
-    folder = workspace.config.people_keys
-    for path in sorted(folder.glob("*.key.json")) if folder.is_dir() else ():
-        with suppress(KeyFileError, OSError):
-            if read_public(path)[0] == person:
-                return shlex.quote(str(path))
-    return "KEYFILE"

@@ -150,6 +150,18 @@ def test_a_role_is_delegated_shown_and_taken_back(founded: World, cognify: Cogni
     assert "within 30 days" in late.err
 
 
+def test_a_role_is_delegated_for_one_model(founded: World, cognify: Cognify) -> None:
+    until = (datetime.now(timezone.utc) + timedelta(days=5)).strftime("%Y-%m-%d")
+    words = ("model", "delegate", MODEL, "person/vera", "--role", ROLE, "--until", until, "--reason", "leave", "--yes")
+    shown = done(cognify(*words, *keys(founded, "carl"), at=founded)).out
+    assert MODEL in shown
+    assert "Let them sign" not in shown
+    (found,) = cognify("people", "list", "--json", at=founded).json["delegations"]
+    assert (found["delegator"], found["delegate"], found["models"]) == ("person/carl", "person/vera", [MODEL])
+    other = cognify(*words, *keys(founded, "olga"), at=founded)
+    assert "may not delegate compliance_officer" in other.err
+
+
 def test_roles_are_recertified_by_somebody_else(founded: World, cognify: Cognify) -> None:
     done(cognify("people", "recertify", "person/vera", "--yes", *keys(founded, "ada"), at=founded))
     own = cognify("people", "recertify", "person/ada", "--yes", *keys(founded, "ada"), at=founded)

@@ -13,8 +13,8 @@ from tests.documents.test_seal import SOURCE
 
 
 def test_a_seal_is_made_and_a_sealed_file_checked(cognify: Cognify, tmp_path: Path) -> None:
-    from cognify_dagster.documents.pdf import run_typst
-    from cognify_dagster.documents.seal import Seal, seal_pdf
+    from cognify_dagster.documents.pdf.rendering import run_typst
+    from cognify_dagster.documents.pdf.seal import Seal, seal_pdf
 
     key, certificate = tmp_path / "seal.pem", tmp_path / "seal.crt"
     words = ("seal", "create", "--name", "Example Bank", "--key", key, "--certificate", certificate)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cognify_dagster.cli.moments import _size_at
 from cognify_dagster.cli.output import moment
 from cognify_dagster.cli.package import exporter
-from cognify_dagster.governance import ReleaseBlocked, request_release
+from cognify_dagster.governance import ReleaseBlocked, adopt_policy, policy_in_force, request_release
 from cognify_dagster.records import DeploymentCompleted, Package, Reconciliation, kinds
 from tests.cli.conftest import Cognify, key_file
 from tests.governance.world import MODEL, World
@@ -212,16 +212,11 @@ def test_a_newer_version_supersedes(released: World, cognify: Cognify) -> None:
     assert f"superseded by 2 at {when}" in " ".join(cognify("status", MODEL, at=released).out.split())
 
 
-def test_package_show(ready: World, cognify: Cognify) -> None:
-    found = ready.workspace.read().all(Package)[-1]
-    result = cognify("package", "show", MODEL, "1", at=ready)
-    assert result.code == 0
-    assert found.record.package.digest in result.out
-    assert "person/ben" in result.out
-    assert cognify("package", "show", MODEL, "1", "--json", at=ready).json["entry"] == found.seq
+def test_a_package_that_is_none_or_not_there_is_an_error_without_a_traceback(ready: World, cognify: Cognify) -> None:
+    damaged = cognify("package", "show", MODEL, "1", at=ready)
+    assert (damaged.code, "this is no package of format" in damaged.err) == (1, True)
     missing = cognify("package", "show", MODEL, "5", at=ready)
-    assert missing.code == 1
-    assert "has no package yet" in missing.err
+    assert (missing.code, "has no package yet" in missing.err) == (1, True)
 
 
 def test_evidence_get(ready: World, cognify: Cognify, tmp_path: Path) -> None:
@@ -296,3 +291,19 @@ def test_the_exporter_is_whom_the_operating_system_knows_whatever_the_environmen
     done = cognify(*words, "--as", key_file(ready, "ada"), "--as", key_file(ready, "finn"), "--yes", at=ready)
     assert done.code == 0, done.err
     assert exporter(ready.workspace.read()) == "person/ben"
+
+
+def test_a_framework_that_the_policy_lets_block_is_told_before_anybody_tries_to_release(
+    cognify: Cognify, ready: World
+) -> None:
+    policy = policy_in_force(ready.workspace.read()).policy
+    high = policy.tiers["high"].model_copy(update={"blocking_frameworks": ("sr26-2",)})
+    changed = policy.model_copy(update={"tiers": {**policy.tiers, "high": high}})
+    adopt_policy(ready.workspace, changed, "for this test", [ready.key("ada"), ready.key("finn")])
+    ready.approve_all()
+    result = cognify("status", MODEL, "1", at=ready)
+    assert result.code == 1
+    assert "sr26-2, which the policy lets block a release" in result.out
+    value = cognify("status", MODEL, "1", "--json", at=ready).json
+    assert (value["state"], value["may_be_released"]) == ("blocked", False)
+    assert "blocked" in cognify("status", MODEL, at=ready).out

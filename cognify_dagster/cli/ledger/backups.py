@@ -41,13 +41,16 @@ def backup(ctx: click.Context, target: Path, json_: bool) -> None:
 
 def back_up(workspace: Workspace, target: Path) -> BackupReport:
     """Back a workspace's ledger up in the form that its store has."""
+    from cognify_dagster.governance import judge_acts
     from cognify_dagster.ledger.recovery.backup import backup_sqlite
 
     rows, archives = plain(workspace)
     if rows is None:
         return _dump(workspace, target)
     with Progress("Entries of the copy verified") as progress:
-        report = backup_sqlite(rows, target, trust=workspace.trust(), archives=archives, progress=progress)
+        report = backup_sqlite(
+            rows, target, trust=workspace.trust(), archives=archives, acts=judge_acts, progress=progress
+        )
     KEPT.append(str(target))
     return report
 

@@ -19,6 +19,7 @@ from cognify_dagster.cli.inputs import (
     signing_options,
     unlock_all,
 )
+from cognify_dagster.cli.joint import ask, recorded, unlocked
 from cognify_dagster.cli.ledger.group import command
 from cognify_dagster.cli.ledger.signing import with_signer
 from cognify_dagster.cli.output import as_json, clean, moment, pairs, say, trial_banner
@@ -234,10 +235,7 @@ def revoke_key(
     key: str,
     last_good_size: int,
     reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Record that a log key was stolen or lost: its signature counts only for heads of at most N entries.
 
@@ -252,7 +250,7 @@ def revoke_key(
     """
     from cognify_dagster.governance import check_admins, revoke_log_key
 
-    signers = unlock_all(key_files, passphrase_files)
+    signers = unlocked(signing)
     workspace = with_signer(open_workspace(ctx))
     _require_workload(workspace)
     logs = workspace.trust().logs
@@ -269,18 +267,11 @@ def revoke_key(
         raise click.UsageError(f"the ledger has {reading.size} entries; --last-good-size is not more")
     _acts(reading)
     check_admins(reading, signers)
-    if not json_:
-        trial_banner(reading.trial)
-        pairs([("Key", vkey), ("Counts for", f"heads of at most {last_good_size} entries"), ("Reason", reason)])
-        say(f"Signed by {', '.join(item.person for item in signers)}")
-    confirm("Revoke this log key? It cannot be taken back.", yes)
+    rows = [("Key", vkey), ("Counts for", f"heads of at most {last_good_size} entries"), ("Reason", reason)]
+    ask(signing, reading, rows, signers, "Revoke this log key? It cannot be taken back.")
     receipt = revoke_log_key(workspace, vkey, last_good_size=last_good_size, reason=reason, signers=signers)
-    if json_:
-        as_json({"entry": receipt.seq, "vkey": vkey, "last_good_size": last_good_size, "duplicate": receipt.duplicate})
-        return
-    say(
-        f"Recorded as entry {receipt.seq}. Drop the key with `cognify ledger rotate-key --finish --now`, and tell every auditor."
-    )
+    then = ". Drop the key with `cognify ledger rotate-key --finish --now`, and tell every auditor."
+    recorded(signing, receipt, then, vkey=vkey, last_good_size=last_good_size)
 
 
 @command.command("correct-clock")
@@ -290,10 +281,7 @@ def revoke_key(
 def correct_clock_(
     ctx: click.Context,
     reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Take the ledger's time back to this machine's, after a clock had run ahead and later entries were refused.
 
@@ -306,26 +294,19 @@ def correct_clock_(
     """
     from cognify_dagster.governance import check_admins, clock_correction, correct_clock
 
-    signers = unlock_all(key_files, passphrase_files)
+    signers = unlocked(signing)
     workspace = with_signer(open_workspace(ctx))
     _require_workload(workspace)
     reading = workspace.read()
     wrong, floor = clock_correction(reading, time.time_ns() // 1000)
     check_admins(reading, signers)
-    if not json_:
-        trial_banner(reading.trial)
-        pairs(
-            [
-                ("Newest entry", f"entry {reading.size - 1}, {moment(wrong)}"),
-                ("This clock", moment(time.time_ns() // 1000)),
-                ("No entry before", moment(floor)),
-                ("Reason", reason),
-                ("Signed by", ", ".join(key.person for key in signers)),
-            ]
-        )
-    confirm("Go on with the time of this clock?", yes)
+    rows = [
+        ("Newest entry", f"entry {reading.size - 1}, {moment(wrong)}"),
+        ("This clock", moment(time.time_ns() // 1000)),
+        ("No entry before", moment(floor)),
+        ("Reason", reason),
+    ]
+    ask(signing, reading, rows, signers, "Go on with the time of this clock?")
     receipt = correct_clock(workspace, reason=reason, signers=signers)
-    if json_:
-        as_json({"entry": receipt.seq, "time": moment(receipt.time_us), "wrong": moment(wrong), "floor": moment(floor)})
-        return
-    say(f"Recorded as entry {receipt.seq} at {moment(receipt.time_us)}; later entries follow it.")
+    at = moment(receipt.time_us)
+    recorded(signing, receipt, f" at {at}; later entries follow it.", time=at, wrong=moment(wrong), floor=moment(floor))

@@ -18,18 +18,17 @@ import click
 from cognify_dagster.cli.exits import KEPT, ROLLED_BACK, UNREADABLE, Failure, finish
 from cognify_dagster.cli.inputs import (
     IN_FILE,
-    confirm,
     json_option,
     load_trust,
     open_workspace,
     read_text,
     signing_options,
-    unlock_all,
 )
+from cognify_dagster.cli.joint import ask, recorded, unlocked
 from cognify_dagster.cli.ledger.backups import TARGET, discard, open_target
 from cognify_dagster.cli.ledger.group import Progress, command
 from cognify_dagster.cli.ledger.sources import Backup, Lost, lost_workspace, open_backup
-from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, trial_banner
+from cognify_dagster.cli.output import as_json, clean, heading, pairs, say
 
 if TYPE_CHECKING:
     from cognify_dagster.ledger import Store
@@ -139,6 +138,13 @@ def _archives(lost: Lost, source: Path) -> list[Archive]:
     return open_archives(lost.config, SqliteStore(source, read_only=True), lost.trust, lost.keys)
 
 
+def _known(lost: Lost, heads: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What a restored ledger is verified and compared with: as `cognify ledger verify` does it."""
+    from cognify_dagster.governance import judge_acts
+
+    return {"trust": lost.trust, "heads": heads, "signer_head": lost.signer_head, "acts": judge_acts}
+
+
 def _fill(
     lost: Lost,
     backup: Backup,
@@ -151,7 +157,7 @@ def _fill(
     from cognify_dagster.ledger.recovery.backup import restore_into, restore_sqlite
     from cognify_dagster.ledger.recovery.rollback import put_back, read_mark
 
-    known: dict[str, Any] = {"trust": lost.trust, "heads": heads, "signer_head": lost.signer_head}
+    known = _known(lost, heads)
     if backup.sqlite is not None and file is not None:
         with Progress("Entries restored and verified") as progress:
             report = restore_sqlite(backup.path, file, archives=archives, progress=progress, **known)
@@ -199,7 +205,7 @@ def _print(report: RestoreReport, place: str, own: bool, remarks: Sequence[str],
                 "compared_with": list(report.compared_with),
                 "findings": [str(finding) for finding in report.findings],
                 "unusable": list(report.unusable),
-                "notes": list(remarks),
+                "notes": [*report.notes, *remarks],
             }
         )
         return
@@ -216,7 +222,7 @@ def _print(report: RestoreReport, place: str, own: bool, remarks: Sequence[str],
     if report.lost:
         rows.append(("Lost", f"entries {report.lost[0]} to {report.lost[1] - 1}"))
     pairs(rows)
-    for text in (*map(str, report.findings), *report.unusable, *remarks):
+    for text in (*map(str, report.findings), *report.unusable, *report.notes, *remarks):
         say(f"Note: {clean(text)}")
     if report.rolled_back:
         say("Nothing is appended to it until that is resolved.")
@@ -277,7 +283,7 @@ def replay(
             f"{source}: begins at entry {backup.start}, the ledger ends at {first}: bring what lies between", UNREADABLE
         )
     heads, remarks = _heads(lost, head_files, offline)
-    known: dict[str, Any] = {"trust": lost.trust, "heads": heads, "signer_head": lost.signer_head}
+    known = _known(lost, heads)
     if backup.size <= first:
         # nothing to add: it may have been replayed, and cut off before it was opened again
         report = check_restored(base, **known)
@@ -352,10 +358,7 @@ def continue_(
     head: Path,
     lost_start: int,
     reason: str,
-    key_files: tuple[Path, ...],
-    yes: bool,
-    passphrase_files: tuple[Path, ...],
-    json_: bool,
+    **signing: Any,
 ) -> None:
     """Say in a new ledger, right after its founding, that it goes on where another one lost entries for good.
 
@@ -369,15 +372,14 @@ def continue_(
     """
     from cognify_dagster.governance import continue_ledger
 
-    keys = unlock_all(key_files, passphrase_files)
+    keys = unlocked(signing)
     workspace = open_workspace(ctx)
     note = read_text(head)
-    if not json_:
-        trial_banner(workspace.read().trial)
-        pairs([("New ledger", workspace.origin), ("Still there", f"{lost_start} entries"), ("Reason", reason)])
+    if not signing["json_"]:
         say("Checkpoint of the lost ledger:")
         say(clean(note, keep_newlines=True))
-    confirm("Cite this loss for ever?", yes)
+    rows = [("New ledger", workspace.origin), ("Still there", f"{lost_start} entries"), ("Reason", reason)]
+    ask(signing, workspace.read(), rows, keys, "Cite this loss for ever?")
     receipt = continue_ledger(
         workspace,
         previous_trust=load_trust(previous_trust),
@@ -386,7 +388,4 @@ def continue_(
         reason=reason,
         signers=keys,
     )
-    if json_:
-        as_json({"entry": receipt.seq, "leaf": receipt.leaf.hex(), "duplicate": receipt.duplicate})
-        return
-    say(f"Recorded as entry {receipt.seq}. Keep what is left of the old ledger, and its trust file, readable.")
+    recorded(signing, receipt, ". Keep what is left of the old ledger, and its trust file, readable.")
