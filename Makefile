@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance soak verifier-digest wheel clean
+.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance bench-documents soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
 	@echo "make bench-governance  how fast decisions and sensor ticks are in a ledger of a million entries"
+	@echo "make bench-documents  how fast coverage, PDF, HTML and seal are, beside baselines of the same run"
 	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
 	@echo "make verifier-digest  writes docs/verifier.sha256 after a change of the offline verifier"
 	@echo "make wheel       the installable package, in dist/"
@@ -80,6 +81,10 @@ bench-ledger: $(DEV)
 # QUICK=1 as above; ENTRIES=100000: a smaller ledger. It is made once and kept in .bench-cache (about 2 GB).
 bench-governance: $(DEV)
 	@$(PY) -m benchmarks.governance $(if $(QUICK),--quick) $(if $(ENTRIES),--entries $(ENTRIES))
+
+# QUICK=1 as above.
+bench-documents: $(DEV)
+	@$(PY) -m benchmarks.documents $(if $(QUICK),--quick)
 
 SOAK_ENTRIES ?= 1000000
 

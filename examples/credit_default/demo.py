@@ -20,7 +20,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.documents.findings_evaluation import CLOSER_TITLE, INTERVAL_TITLE
+from cognify_dagster.documents.package.findings_evaluation import CLOSER_TITLE, INTERVAL_TITLE
 from cognify_dagster.governance import live
 from cognify_dagster.records import Package, ReleaseRefused, VersionOpened
 from cognify_dagster.workspace import Workspace
@@ -39,6 +39,7 @@ from examples.credit_default.people import (
     key_path,
     sign_gates,
 )
+from examples.credit_default.reset import SEAL_CERTIFICATE
 from examples.credit_default.story import Progress, Story, runnable
 
 TARGET = "production"
@@ -73,7 +74,10 @@ CONDITIONS = {
         30,
         "write the adverse action notice and who sends it; compliance writes it with the head of cards",
     ),
-    "fl.records": (60, "write down how long applications and scores are kept, and where"),
+    "fl.records": (
+        60,
+        "write down how long applications and scores are kept, and where; adopt retention rules of at least 25 months",
+    ),
 }
 
 #: Vera's conditions, by requirement (guidance) or by how a finding's title begins; the last one is no finding's.
@@ -132,7 +136,7 @@ def build(story: Story, instance: Instance, version: str) -> None:
     succeed(story, instance, DATA, partition=None, checks=[("loans_holdout", "no_overlap")])
     instance.add_partition(f"{MODEL}_versions", version)
     checks = [("credit_eval", name) for name in ("performance", "fairness", "data_quality")]
-    checks.append(("credit_default_package", "sign_off"))
+    checks += [("credit_default_package", name) for name in ("sign_off", "coverage_sr26_2", "coverage_fair_lending")]
     succeed(story, instance, BUILD, partition=version, checks=checks)
 
 
@@ -314,6 +318,10 @@ def export_and_verify(story: Story, workspace: Workspace, version: str) -> Path:
     cognify(workspace, "package", "export", MODEL, version, "-o", str(bundle))
     verdict = cognify(workspace, "verify", str(bundle), "--trust", str(workspace.config.trust))
     story.say(verdict.stdout)
+    certificate = workspace.config.path.parent / SEAL_CERTIFICATE
+    if certificate.exists():  # a workspace that an earlier release of the demo founded has none
+        copy = bundle / "package" / "final-copy.pdf"
+        story.say(cognify(workspace, "seal", "check", str(copy), "--certificate", str(certificate)).stdout)
     return bundle
 
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from cognify_dagster.documents.pdf.seal import create_seal
 from cognify_dagster.evaluation import load_gate_set
 from cognify_dagster.governance import (
     DEFAULT_POLICY_YAML,
@@ -23,7 +24,7 @@ from cognify_dagster.governance import (
 from cognify_dagster.records import GateRule, GateSetAdopted, Person
 from cognify_dagster.training import capture_code
 from cognify_dagster.workspace import Workspace, WorkspaceError, os_login
-from examples.credit_default.reset import ORIGIN
+from examples.credit_default.reset import ORIGIN, SEAL_CERTIFICATE
 from examples.credit_default.story import Story
 
 MODEL = "credit_default"
@@ -93,9 +94,23 @@ def found(story: Story) -> Workspace:
         recovery_threshold=2,
     )
     _place_founders_keys(workspace, staging)
+    workspace = _with_seal(workspace)
     story.say(f"{ADA.name} and {FINN.name} signed the genesis entry of {ORIGIN}")
     story.say(f"Trust file for auditors, to be kept apart from the ledger: {workspace.config.trust}")
+    story.say(f"Final copies are sealed; the certificate for their readers: {SEAL_CERTIFICATE}")
     return workspace
+
+
+def _with_seal(workspace: Workspace) -> Workspace:
+    """Make the key that seals final copies, and name it in the settings."""
+    config = workspace.config.path
+    key = workspace.home / "keys" / "seal.pem"
+    key.parent.mkdir(mode=0o700, exist_ok=True)
+    create_seal(key, config.parent / SEAL_CERTIFICATE, "Northbank, model documents (demonstration)")
+    settings = f'\n[seal]\nkey = "{key.relative_to(config.parent)}"\ncertificate = "{SEAL_CERTIFICATE}"\n'
+    with config.open("a", encoding="utf-8") as stream:
+        stream.write(settings)
+    return Workspace.open(config)
 
 
 def _place_founders_keys(workspace: Workspace, staging: Path) -> None:

@@ -11,7 +11,8 @@ from examples.credit_default.lock import BusyError, exclusive
 ROOT = Path(__file__).resolve().parents[2]
 ORIGIN = "northbank.example/credit-risk/ledger"
 FOLDERS = (".cognify", ".cognify.partial", ".cognify-demo-keys")
-FILES = ("cognify.toml", "policy.yaml", "trust.txt")
+SEAL_CERTIFICATE = "seal.crt"
+FILES = ("cognify.toml", "policy.yaml", "trust.txt", SEAL_CERTIFICATE)
 
 
 def reset(root: Path) -> list[str]:

@@ -20,11 +20,13 @@ STEPS: Mapping[str, str] = {
     "credit_eval": "evaluation, with bootstrap intervals by group",
     "credit_default_package": "package and review copy (PDF)",
     "credit_default_package_sign_off": "check: the sign-offs",
+    "credit_default_package_coverage_sr26_2": "check: what is open of sr26-2",
+    "credit_default_package_coverage_fair_lending": "check: what is open of fair-lending",
     "credit_service": "deployment, behind the gate",
 }
 _INDENT = " " * 10
 _SUBCOMMANDS = (
-    "deployments|dagster|doctor|evidence|gates|init|key|ledger|package|people|policy|schema|sign|status|verify"
+    "deployments|dagster|doctor|evidence|gates|init|key|ledger|package|people|policy|schema|seal|sign|status|verify"
 )
 _CALL = re.compile(rf"(?<![\w./-])cognify(?= (?:--workspace |{_SUBCOMMANDS}))")
 

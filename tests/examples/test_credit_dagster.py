@@ -65,6 +65,8 @@ def test_what_comes_with_the_model():
         "credit_eval:fairness",
         "credit_eval:data_quality",
         "credit_default_package:sign_off",
+        "credit_default_package:coverage_sr26_2",
+        "credit_default_package:coverage_fair_lending",
     }
 
 
@@ -151,7 +153,7 @@ def test_from_the_published_data_to_a_release(
         open_points = demo.findings_of(workspace, package.record)
         conditions = demo.conditions_for(open_points, date.today())
         high = {item["title"].partition(":")[0] for item in open_points if item["severity"] == "high"}
-        assert high == {"fl.proxy", "fl.aa.reasons"}
+        assert high == {"fl.proxy", "fl.aa.reasons", "fl.records"}
         assert {text.split("(")[1].partition(")")[0] for text in conditions} == set(demo.CONDITIONS)
         reviewed = demo.validation_conditions(open_points, date.today())
         assert {"mrm.effective_challenge", "mrm.val.concept"} <= {

@@ -45,7 +45,7 @@ def test_a_template_is_used_from_an_installed_wheel_elsewhere(wheel: Path, tmp_p
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
     code = (
         "import cognify_dagster, cognify_dagster.documents as d;"
-        "from cognify_dagster.documents.frameworks import template_root, load_framework;"
+        "from cognify_dagster.documents.frameworks.loading import template_root, load_framework;"
         "print(cognify_dagster.__file__); print(template_root()); print(load_framework('sr26-2').title)"
     )
     result = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
