@@ -60,8 +60,12 @@ def create(name: str, key_file: Path, certificate: Path, json_: bool) -> None:
     "--certificate", "certificates", type=IN_FILE, multiple=True, required=True, metavar="FILE",
     help="A certificate that you trust; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--authority", "authorities", type=IN_FILE, multiple=True, metavar="FILE",
+    help="Root certificate of a time-stamping authority; the seal then needs its time stamp. May be repeated.",
+)  # fmt: skip
 @json_option
-def check(pdf: Path, certificates: tuple[Path, ...], json_: bool) -> None:
+def check(pdf: Path, certificates: tuple[Path, ...], authorities: tuple[Path, ...], json_: bool) -> None:
     """Check that a PDF has one seal, over the whole file, by a certificate you trust. No network is used.
 
     \b
@@ -72,7 +76,8 @@ def check(pdf: Path, certificates: tuple[Path, ...], json_: bool) -> None:
 
     if pdf.stat().st_size > MAX_PDF_BYTES:
         raise click.UsageError(f"{pdf}: larger than {MAX_PDF_BYTES} bytes")
-    state = check_seal(pdf.read_bytes(), [read_certificate(path) for path in certificates])
+    trusted, roots = ([read_certificate(path) for path in paths] for paths in (certificates, authorities))
+    state = check_seal(pdf.read_bytes(), trusted, roots)
     if json_:
         as_json(vars(state) | {"problems": list(state.problems)})
     else:
@@ -80,7 +85,9 @@ def check(pdf: Path, certificates: tuple[Path, ...], json_: bool) -> None:
         for problem in state.problems:
             say(f"  {clean(problem)}")
         if state.subject:
-            stamp = "yes, not checked here" if state.time_stamped else "none"
+            stamp = state.stamped_at or ("yes, not checked here" if state.time_stamped else "none")
+            if authorities and not state.stamped_at:
+                stamp = "none that counts"
             pairs(
                 [
                     ("Sealed by", clean(state.subject)),

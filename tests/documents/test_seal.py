@@ -24,6 +24,7 @@ from cognify_dagster.documents.pdf import rendering as pdf_module
 from cognify_dagster.documents.pdf.seal import Seal, check_seal, create_seal, read_certificate, seal_pdf
 from cognify_dagster.workspace.config import SealConfig
 from tests.documents.story import Story
+from tests.ledger.anchor_servers import Authority, tsa_server
 
 SOURCE = (
     b'#set document(title: "t", date: datetime(year: 2026, month: 11, day: 21))\n#set text(lang: "en")\n= T\nSealed.'
@@ -156,6 +157,39 @@ def test_keys_that_do_not_fit_are_named(plain: bytes, seal: Seal, tmp_path: Path
         create_seal(seal.key, tmp_path / "new", "x")
     with pytest.raises(SealError, match="printable"):
         create_seal(tmp_path / "a", tmp_path / "b", "")
+
+
+@pytest.fixture(scope="module")
+def stamped(plain: bytes, seal: Seal, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, x509.Certificate]:
+    """A document sealed with a time stamp (B-T) by a real authority on this machine, and that authority's root."""
+    authority = Authority(tmp_path_factory.mktemp("tsa"))
+    with tsa_server(lambda query: (200, authority.reply(query))) as url:
+        made = seal_pdf(plain, Seal(seal.key, seal.certificate, tsa=url))
+    return made, x509.load_pem_x509_certificate(authority.root_pem)
+
+
+def test_a_time_stamp_of_a_trusted_authority_proves_when(
+    stamped: tuple[bytes, x509.Certificate], certificate: x509.Certificate, sealed: bytes
+) -> None:
+    pdf, root = stamped
+    state = check_seal(pdf, [certificate], [root])
+    assert state.holds, state.problems
+    assert state.stamped_at
+    assert state.time_stamped
+    unasked = check_seal(pdf, [certificate])
+    assert (unasked.holds, unasked.time_stamped, unasked.stamped_at) == (True, True, "")
+    without = check_seal(sealed, [certificate], [root])
+    assert (without.holds, without.problems) == (False, ("there is no time stamp",))
+
+
+def test_a_time_stamp_of_another_authority_counts_for_nothing(
+    stamped: tuple[bytes, x509.Certificate], certificate: x509.Certificate, tmp_path: Path
+) -> None:
+    other = x509.load_pem_x509_certificate(Authority(tmp_path, "other").root_pem)
+    state = check_seal(stamped[0], [certificate], [other])
+    assert not state.holds
+    assert state.stamped_at == ""
+    assert "not by an authority" in state.problems[0]
 
 
 def test_without_an_answer_of_the_time_stamping_authority_nothing_is_sealed(plain: bytes, seal: Seal) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -55,6 +56,7 @@ class SealState:
         subject, serial, fingerprint: of the certificate (SHA-256, hex); empty without a readable seal.
         signed_at: as the sealing machine's clock said (UTC).
         time_stamped: whether an RFC 3161 time stamp stands beside it.
+        stamped_at: the time (UTC) that a trusted authority's stamp proves; empty where no authority was given or it does not hold.
     """
 
     holds: bool
@@ -64,6 +66,7 @@ class SealState:
     fingerprint: str = ""
     signed_at: str = ""
     time_stamped: bool = False
+    stamped_at: str = ""
 
 
 def create_seal(key: Path, certificate: Path, name: str, *, now: datetime | None = None) -> x509.Certificate:
@@ -149,12 +152,13 @@ def seal_pdf(pdf: bytes, seal: Seal) -> bytes:
     return sealed
 
 
-def check_seal(pdf: bytes, trusted: list[x509.Certificate]) -> SealState:
+def check_seal(pdf: bytes, trusted: list[x509.Certificate], authorities: Sequence[x509.Certificate] = ()) -> SealState:
     """Verify the one seal of a PDF without any network.
 
     Args:
         pdf: the file.
         trusted: certificates that count, the seal's own or one above it.
+        authorities: roots of time-stamping authorities. With any, the seal holds only with a time stamp by one of them.
 
     Returns:
         What was found. A file that is no PDF, has no seal or more than one, does not hold.
@@ -168,9 +172,12 @@ def check_seal(pdf: bytes, trusted: list[x509.Certificate]) -> SealState:
         found = list(PdfFileReader(io.BytesIO(pdf)).embedded_signatures)
         if len(found) != 1:
             return SealState(False, (f"the file has {len(found)} signatures; one seal is expected",))
-        roots = [asn1.Certificate.load(item.public_bytes(serialization.Encoding.DER)) for item in trusted]
-        context = ValidationContext(trust_roots=roots, allow_fetching=False, revocation_mode="soft-fail")
-        status = validate_pdf_signature(found[0], context)
+
+        def context(roots: Iterable[x509.Certificate]) -> Any:
+            known = [asn1.Certificate.load(item.public_bytes(serialization.Encoding.DER)) for item in roots]
+            return ValidationContext(trust_roots=known, allow_fetching=False, revocation_mode="soft-fail")
+
+        status = validate_pdf_signature(found[0], context(trusted), context(authorities))
     except (
         Exception
     ) as error:  # a damaged file meets code that expects a whole one: whatever that raises, the seal does not hold
@@ -189,16 +196,26 @@ def check_seal(pdf: bytes, trusted: list[x509.Certificate]) -> SealState:
     issued = status.trusted and certificate.subject != certificate.issuer
     if fingerprint not in known and not issued:
         problems.append("the seal is by a certificate that is not trusted here")
-    signed_at = status.signer_reported_dt
+    stamp = status.timestamp_validity
+    stamped = stamp is not None and bool(authorities) and stamp.intact and stamp.valid and stamp.trusted
+    if authorities and not stamped:
+        problems.append(
+            "there is no time stamp" if stamp is None else "the time stamp is not by an authority that is trusted here"
+        )
     return SealState(
         holds=not problems,
         problems=tuple(problems),
         subject=certificate.subject.rfc4514_string(),
         serial=f"{certificate.serial_number:x}",
         fingerprint=fingerprint,
-        signed_at=signed_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if signed_at else "",
-        time_stamped=status.timestamp_validity is not None,
+        signed_at=_utc(status.signer_reported_dt),
+        time_stamped=stamp is not None,
+        stamped_at=_utc(stamp.timestamp) if stamp is not None and stamped else "",
     )
+
+
+def _utc(moment: datetime | None) -> str:
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
 def _plain_gap(pdf: bytes, byte_range: Any) -> bool:
