@@ -48,9 +48,9 @@ stages:
     title: Business sign-off
     role: business_owner
     meaning: I accept the use of this model version for its stated purpose and its remaining risks.
-# Who had a hand in a version and so may not sign it off; gate_set_adopter and dataset_approver (who attested its data) may be added.
+# Who had a hand in a version and so may not sign it off (dataset_approver: who attested its data); gate_set_adopter may be added.
 separation_of_duties:
-  exclude: [run_launcher, commit_authors, package_builder]
+  exclude: [run_launcher, commit_authors, package_builder, dataset_approver]
   distinct_people_across_stages: true
   # conflicts: []                  # groups that do not judge each other's work, such as [[person/ada, person/ben]]
 # What happens when a launcher or commit author maps to no enrolled person: block or warn.
