@@ -18,9 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts.version import VersionFacts
-from cognify_dagster.documents.frameworks.loading import Framework, framework_ids, load_framework, template_root
+from cognify_dagster.documents.frameworks.loading import (
+    Framework,
+    field_problem,
+    framework_ids,
+    load_framework,
+    template_root,
+)
 from cognify_dagster.ledger import canonical_json
-from cognify_dagster.records import YamlError, load_yaml
+from cognify_dagster.records import YamlError, load_yaml, read_small_text
 
 FILE = "objectives.yaml"
 SCHEMA_ID = "urn:cognify:schema:objectives:v1"
@@ -186,15 +192,7 @@ def load_objectives(folder: str | Path | None = None) -> Objectives:
 
 
 def _read(path: Path) -> Objectives:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ObjectivesError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise ObjectivesError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-    return _parsed(text, str(path))
+    return _parsed(read_small_text(path, MAX_FILE_BYTES, "a table of objectives", ObjectivesError), str(path))
 
 
 @lru_cache(maxsize=8)
@@ -208,23 +206,8 @@ def _parsed(text: str, source: str) -> Objectives:
     try:
         return Objectives.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(data, item) for item in error.errors()[:5])
+        problems = "; ".join(field_problem(data, item, "the table") for item in error.errors()[:5])
         raise ObjectivesError(f"{source}: {problems}") from None
-
-
-def _problem(data: Mapping[str, Any], error: Any) -> str:
-    where: list[str] = []
-    node: Any = data
-    for part in error["loc"]:
-        where.append(str(part))
-        try:
-            node = node[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        if isinstance(part, int) and isinstance(node, dict) and "id" in node:
-            where[-1] = f"{part} ({node['id']})"
-    message = {"missing": "is required", "extra_forbidden": "is not a known field"}.get(error["type"], error["msg"])
-    return f"{'.'.join(where) or 'the table'}: {message.removeprefix('Value error, ')}"
 
 
 def unresolved(table: Objectives, folder: str | Path | None = None) -> list[str]:

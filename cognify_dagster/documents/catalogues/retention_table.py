@@ -16,7 +16,7 @@ from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.frameworks.conditions import Condition
 from cognify_dagster.documents.frameworks.loading import template_root
 from cognify_dagster.documents.frameworks.model import Artefact, FactNeeded
-from cognify_dagster.records import YamlError, load_yaml
+from cognify_dagster.records import YamlError, load_yaml, read_small_text
 
 FILE = "retention.yaml"
 MAX_FILE_BYTES = 1_000_000
@@ -118,15 +118,7 @@ def load_retention_table(folder: str | Path | None = None) -> RetentionTable:
 
 
 def _read(path: Path) -> RetentionTable:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RetentionTableError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise RetentionTableError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-    return _parsed(text, str(path))
+    return _parsed(read_small_text(path, MAX_FILE_BYTES, "a table of retention terms", RetentionTableError), str(path))
 
 
 @lru_cache(maxsize=8)

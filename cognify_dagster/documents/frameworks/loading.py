@@ -122,7 +122,7 @@ def _validated(data: Mapping[str, Any], source: str) -> Framework:
         return Framework.model_validate(data)
     except ValidationError as error:
         found = error.errors()
-        problems = "; ".join(_problem(data, item) for item in found[:5])
+        problems = "; ".join(field_problem(data, item, "the framework") for item in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise FrameworkError(f"{source}: {problems}{more}") from None
 
@@ -134,7 +134,14 @@ _MESSAGES = {
 }
 
 
-def _problem(data: Mapping[str, Any], error: Any) -> str:
+def field_problem(data: Mapping[str, Any], error: Any, whole: str) -> str:
+    """Say what is wrong with one field of a file that people write, by its path; items of a list are named by their id.
+
+    Args:
+        data: what the file holds.
+        error: one of pydantic's errors about it.
+        whole: what the file is, where the error is about all of it.
+    """
     where: list[str] = []
     node: Any = data
     for part in error["loc"]:
@@ -146,7 +153,7 @@ def _problem(data: Mapping[str, Any], error: Any) -> str:
         if isinstance(part, int) and isinstance(node, dict) and "id" in node:
             where[-1] = f"{part} ({node['id']})"
     message = _MESSAGES.get(error["type"], error["msg"])
-    return f"{'.'.join(where) or 'the framework'}: {message.removeprefix('Value error, ')}"
+    return f"{'.'.join(where) or whole}: {message.removeprefix('Value error, ')}"
 
 
 def load_framework(name: str, folder: str | Path | None = None) -> Framework:
