@@ -28,7 +28,7 @@ def run(
     description: str | None,
     *,
     more: Callable[[argparse.ArgumentParser], object] = lambda _: None,
-    make: Make = lambda folder, cache, choice: Options(folder, cache, choice.quick),
+    make: Make = lambda folder, cache, choice: Options(folder, cache, choice.quick, choice.entries),
 ) -> int:
     """Run the rows that are asked for; return 1 if a goal is missed and --strict is given.
 
@@ -49,6 +49,7 @@ def run(
     )
     parser.add_argument("--folder", type=Path, help="measure on the disk of this folder (default: the project's)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a goal is missed")
+    parser.add_argument("--entries", type=int, default=0, help="entries of the large ledger (1,000,000)")
     more(parser)
     choice = parser.parse_args()
     if choice.only and (unknown := set(choice.only) - {row.name for row in known}):

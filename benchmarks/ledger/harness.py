@@ -26,11 +26,15 @@ START_US = 1_760_000_000_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: `folder` is empty and on the disk to measure; `cache` keeps large ledgers between runs."""
+    """How to run: `folder` is empty and on the disk to measure; `cache` keeps large ledgers between runs.
+
+    `entries` is the size of the large ledger where it is not the usual one.
+    """
 
     folder: Path
     cache: Path
     quick: bool = False
+    entries: int = 0
 
     @property
     def repeats(self) -> int:
@@ -40,7 +44,7 @@ class Options:
     @property
     def big(self) -> int:
         """Entries of the large ledger."""
-        return 20_000 if self.quick else 1_000_000
+        return self.entries or (20_000 if self.quick else 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def chain(count: int, make: Callable[[int], Draft] = make_draft) -> Iterator[tup
 
 
 def big_ledger(options: Options) -> SqliteStore:
-    """A ledger of a million entries (20,000 with --quick), made once and kept in the cache folder (about 2.6 GB).
+    """The large ledger: a million entries (20,000 with --quick, or as asked), made once and kept in the cache folder (about 2.6 GB).
 
     Do not append to it: other rows read it too.
     """

@@ -33,6 +33,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("ledger", "Verify, prove, sign, back up, restore, copy and archive the ledger."),
     "signer": ("signer", "Sign checkpoints as a process of its own."),
     "witness": ("witness", "Run a witness that cosigns ledgers; create its key."),
+    "dataset": ("dataset", "Dataset snapshots: take, show, compare, prove, check, approve."),
     "objectives": ("objectives", "What metrics are evidence for: plain words, requirements, thresholds."),
     "framework": ("framework", "Regulations and guidance as data: list, show, check your own."),
     "coverage": ("coverage", "What the ledger shows for each requirement of a framework."),

@@ -6,7 +6,7 @@ This room writes nothing and knows no ledger entry: it returns values, which oth
 
 from __future__ import annotations
 
-from cognify_dagster.datasets.diff import (
+from cognify_dagster.datasets.compare.differences import (
     ChangedRecord,
     FileDiff,
     RecordDiff,
@@ -25,14 +25,14 @@ from cognify_dagster.datasets.errors import (
     TableError,
 )
 from cognify_dagster.datasets.manifest import check_header, file_manifest_bytes, read_file_manifest, root_fields
-from cognify_dagster.datasets.overlap import (
+from cognify_dagster.datasets.overlap.exact import (
     DuplicateGroup,
     OverlapExample,
     OverlapReport,
     duplicate_groups,
     find_overlap,
 )
-from cognify_dagster.datasets.profile import json_value, profile_table, schema_hash, schema_list
+from cognify_dagster.datasets.profile.statistics import json_value, profile_table, schema_hash, schema_list
 from cognify_dagster.datasets.proofs import (
     FileAbsence,
     FileProof,
@@ -45,7 +45,7 @@ from cognify_dagster.datasets.proofs import (
     verify_proof,
 )
 from cognify_dagster.datasets.provenance import ExclusionRule, Provenance
-from cognify_dagster.datasets.records import (
+from cognify_dagster.datasets.records.digests import (
     RecordDigestAlgorithm,
     RecordManifest,
     RecordSet,
@@ -57,6 +57,7 @@ from cognify_dagster.datasets.records import (
     schema_id,
     unpack_records,
 )
+from cognify_dagster.datasets.records.tables import to_arrow
 from cognify_dagster.datasets.snapshot import (
     Snapshot,
     header_bytes,
@@ -64,8 +65,7 @@ from cognify_dagster.datasets.snapshot import (
     record_manifest_bytes,
     take_snapshot,
 )
-from cognify_dagster.datasets.sources import Progress, read_table
-from cognify_dagster.datasets.tables import to_arrow
+from cognify_dagster.datasets.sources.opening import Progress, read_table
 from cognify_dagster.datasets.tree import (
     ContentAlgorithm,
     FileKind,

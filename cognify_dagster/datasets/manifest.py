@@ -12,9 +12,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.cells import require_pyarrow
 from cognify_dagster.datasets.errors import DatasetError, ManifestError
-from cognify_dagster.datasets.records import RecordManifest
+from cognify_dagster.datasets.records.cells import require_pyarrow
+from cognify_dagster.datasets.records.digests import RecordManifest
 from cognify_dagster.datasets.tree import (
     SHARD_BITS,
     ContentAlgorithm,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cognify_dagster.datasets.errors import DatasetError, ProofError
-from cognify_dagster.datasets.records import RecordDigestAlgorithm, RecordSet, record_root_from
+from cognify_dagster.datasets.records.digests import RecordDigestAlgorithm, RecordSet, record_root_from
 from cognify_dagster.datasets.tree import (
     ContentAlgorithm,
     FileKind,

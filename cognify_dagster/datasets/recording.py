@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cognify_dagster.datasets.errors import DatasetError
-from cognify_dagster.datasets.overlap import OverlapReport
+from cognify_dagster.datasets.overlap.exact import OverlapReport
 from cognify_dagster.datasets.snapshot import Snapshot, manifest_bytes, record_manifest_bytes
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import DatasetRef, DatasetSnapshot, ExclusionCount, OverlapChecked

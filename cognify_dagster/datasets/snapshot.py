@@ -15,19 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cognify_dagster.datasets.errors import DatasetError, SourceError
-from cognify_dagster.datasets.ignore import IgnoreRules
-from cognify_dagster.datasets.localfs import Found
 from cognify_dagster.datasets.manifest import FORMAT, file_manifest_bytes
-from cognify_dagster.datasets.profile import profile_table, schema_hash, schema_list
+from cognify_dagster.datasets.profile.statistics import profile_table, schema_hash, schema_list
 from cognify_dagster.datasets.provenance import Provenance
-from cognify_dagster.datasets.records import (
+from cognify_dagster.datasets.records.digests import (
     RecordSet,
     check_record_key,
     key_id,
     pack_records,
     record_set,
 )
-from cognify_dagster.datasets.sources import (
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.local import Found
+from cognify_dagster.datasets.sources.opening import (
     Progress,
     TableSource,
     hash_files,
@@ -125,7 +125,7 @@ def take_snapshot(
         label: label column, for class balance.
         group_columns: columns to count groups by.
         record_hmac_key: 32 secret bytes; mandatory when the provenance says personal data.
-        ignore: ignore rules, see :mod:`cognify_dagster.datasets.ignore`.
+        ignore: ignore rules, see :mod:`cognify_dagster.datasets.sources.ignore`.
         progress: called as ``progress(stage, done, total)``.
         storage_options: arguments for the fsspec filesystem.
         records: False takes files only, even if they are tables.
@@ -326,7 +326,7 @@ def record_manifest_bytes(snapshot: Snapshot) -> bytes:
     records = snapshot.header["records"]
     if records["mode"] == "none":
         raise DatasetError(f"snapshot {snapshot.name!r} has no records, so there is no record manifest")
-    from cognify_dagster.datasets.records import RecordDigestAlgorithm
+    from cognify_dagster.datasets.records.digests import RecordDigestAlgorithm
 
     algorithm = RecordDigestAlgorithm.from_label(records["digest"])
     return pack_records(algorithm, bytes.fromhex(records["schema_id"]), snapshot.record_digests)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cognify_dagster.datasets.diff import diff_files, diff_record_manifests
+from cognify_dagster.datasets.compare.differences import diff_files, diff_record_manifests
 from cognify_dagster.datasets.errors import DatasetError, ManifestError
-from cognify_dagster.datasets.ignore import IgnoreRules
-from cognify_dagster.datasets.localfs import Found
 from cognify_dagster.datasets.manifest import check_header, read_file_manifest
-from cognify_dagster.datasets.records import RecordManifest, key_id, record_set, unpack_records
+from cognify_dagster.datasets.records.digests import RecordManifest, key_id, record_set, unpack_records
 from cognify_dagster.datasets.snapshot import Snapshot, manifest_bytes, record_manifest_bytes
-from cognify_dagster.datasets.sources import (
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.local import Found
+from cognify_dagster.datasets.sources.opening import (
     Progress,
     Source,
     TableSource,

@@ -20,7 +20,7 @@ from cognify_dagster.datasets import (
     record_root,
     record_set,
 )
-from cognify_dagster.datasets.cells import encode_cells
+from cognify_dagster.datasets.records.cells import encode_cells
 from tests.datasets import naive
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "datasets" / "vectors-v1.json").read_text("utf-8"))

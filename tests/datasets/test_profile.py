@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from cognify_dagster.datasets import DatasetError, TableError, json_value, profile_table, schema_hash, schema_list
-from cognify_dagster.datasets.profile import QUANTILES
+from cognify_dagster.datasets.profile.statistics import QUANTILES
 from cognify_dagster.ledger import canonical_json
 
 

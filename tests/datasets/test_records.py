@@ -25,7 +25,7 @@ from cognify_dagster.datasets import (
     record_set,
     unpack_records,
 )
-from cognify_dagster.datasets.records import pack_records
+from cognify_dagster.datasets.records.digests import pack_records
 from tests.datasets import naive
 
 KEY = bytes(range(32))

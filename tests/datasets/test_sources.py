@@ -13,11 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from cognify_dagster.datasets import SourceChangedError, SourceError, TableError, read_table, take_snapshot, to_arrow
-from cognify_dagster.datasets import localfs as localfs_module
-from cognify_dagster.datasets.ignore import IgnoreRules
-from cognify_dagster.datasets.localfs import LocalSource
-from cognify_dagster.datasets.remote import redact
-from cognify_dagster.datasets.tables import parse_table
+from cognify_dagster.datasets.sources import local as localfs_module
+from cognify_dagster.datasets.records.tables import parse_table
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.local import LocalSource
+from cognify_dagster.datasets.sources.remote import redact
 from cognify_dagster.datasets.tree import CHUNK_SIZE
 
 CONTENT = {"a.bin": b"alpha", "b/c.bin": bytes(300_000), "b/d/zoë": b"", "big.bin": b"x" * (2 * CHUNK_SIZE + 5)}

@@ -20,8 +20,8 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cognify_dagster.datasets.cells import encode_cells, require_pyarrow
 from cognify_dagster.datasets.errors import DatasetError, DuplicateKeyError, ManifestError, TableError
+from cognify_dagster.datasets.records.cells import encode_cells, require_pyarrow
 from cognify_dagster.datasets.tree import merkle_root, sha256
 
 if TYPE_CHECKING:

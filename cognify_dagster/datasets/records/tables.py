@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.cells import require_pyarrow, type_name
 from cognify_dagster.datasets.errors import TableError
+from cognify_dagster.datasets.records.cells import require_pyarrow, type_name
 
 if TYPE_CHECKING:
     import pyarrow as pa

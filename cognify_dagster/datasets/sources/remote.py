@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cognify_dagster.datasets.errors import SourceChangedError, SourceError
-from cognify_dagster.datasets.ignore import IgnoreRules
-from cognify_dagster.datasets.localfs import Found
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.local import Found
 from cognify_dagster.datasets.tree import CHUNK_SIZE, FileKind, FileLeaf, check_path, digest_from_chunks, show_path
 
 

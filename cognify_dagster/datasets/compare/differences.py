@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.cells import encode_cells
 from cognify_dagster.datasets.errors import DatasetError
-from cognify_dagster.datasets.profile import json_value
-from cognify_dagster.datasets.records import (
+from cognify_dagster.datasets.profile.statistics import json_value
+from cognify_dagster.datasets.records.cells import encode_cells
+from cognify_dagster.datasets.records.digests import (
     RecordManifest,
     check_record_key,
     one_array,

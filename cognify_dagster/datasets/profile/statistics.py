@@ -14,9 +14,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.cells import require_pyarrow, type_name
 from cognify_dagster.datasets.errors import DatasetError
-from cognify_dagster.datasets.records import select_columns
+from cognify_dagster.datasets.records.cells import require_pyarrow, type_name
+from cognify_dagster.datasets.records.digests import select_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

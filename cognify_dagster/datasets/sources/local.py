@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cognify_dagster.datasets.errors import SourceChangedError, SourceError
-from cognify_dagster.datasets.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
 from cognify_dagster.datasets.tree import (
     CHUNK_SIZE,
     FileKind,

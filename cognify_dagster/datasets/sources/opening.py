@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.errors import DatasetError, SourceChangedError, SourceError
-from cognify_dagster.datasets.ignore import IgnoreRules
-from cognify_dagster.datasets.localfs import Found, LocalSource
-from cognify_dagster.datasets.remote import RemoteSource, redact
-from cognify_dagster.datasets.tables import MAX_TABLE_BYTES, concat_tables, format_of, parse_table, to_arrow
+from cognify_dagster.datasets.records.tables import MAX_TABLE_BYTES, concat_tables, format_of, parse_table, to_arrow
+from cognify_dagster.datasets.sources.ignore import IgnoreRules
+from cognify_dagster.datasets.sources.local import Found, LocalSource
+from cognify_dagster.datasets.sources.remote import RemoteSource, redact
 from cognify_dagster.datasets.tree import FileKind, FileLeaf, content_digest, show_path
 
 if TYPE_CHECKING:

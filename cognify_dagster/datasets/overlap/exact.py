@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.cells import type_name
 from cognify_dagster.datasets.errors import DatasetError, TableError
-from cognify_dagster.datasets.records import record_set, select_columns
+from cognify_dagster.datasets.records.cells import type_name
+from cognify_dagster.datasets.records.digests import record_set, select_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

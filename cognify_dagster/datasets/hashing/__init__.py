@@ -1,0 +1,1 @@
+"""Hashing many files fast, and knowing which need not be read again."""

@@ -1,0 +1,1 @@
+"""Whether records of one dataset also stand in another."""
