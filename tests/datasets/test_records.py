@@ -168,7 +168,7 @@ def test_values_do_not_flow_from_one_column_into_the_next():
 def test_more_rows_than_one_batch(monkeypatch):
     table = pa.table({"a": list(range(100)), "b": [str(i) for i in range(100)]})
     whole = record_digests(table)
-    monkeypatch.setattr("cognify_dagster.datasets.records.BATCH_ROWS", 7)
+    monkeypatch.setattr("cognify_dagster.datasets.records.digests.BATCH_ROWS", 7)
     assert record_digests(table) == whole
 
 
