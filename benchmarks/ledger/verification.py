@@ -154,7 +154,7 @@ def memory(options: Options) -> Result:
     """Peak memory of a full verification, payloads included, in a process of its own: two sizes tell whether it grows."""
     sizes, peaks = (20_000, options.big), []
     for size in sizes:
-        path = big_ledger(Options(options.folder, options.cache, quick=size == 20_000)).path
+        path = big_ledger(Options(options.folder, options.cache, entries=size)).path
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True, cwd=Path.cwd()
         )
