@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance bench-documents soak verifier-digest wheel clean
+.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance bench-documents bench-datasets soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
@@ -19,8 +19,9 @@ help:
 	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
 	@echo "make bench-governance  how fast decisions and sensor ticks are in a ledger of a million entries"
 	@echo "make bench-documents  how fast coverage, PDF, HTML and seal are, beside baselines of the same run"
+	@echo "make bench-datasets  how fast snapshots, record digests, differences and overlap are, beside baselines of the same run"
 	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
-	@echo "make verifier-digest  writes docs/verifier.sha256 after a change of the offline verifier"
+	@echo "make verifier-digest  writes docs/verifier.sha256 and proof-verifier.sha256 after a change of an offline verifier"
 	@echo "make wheel       the installable package, in dist/"
 	@echo "make clean       removes .venv, dist and caches, not the demo"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
@@ -86,6 +87,10 @@ bench-governance: $(DEV)
 bench-documents: $(DEV)
 	@$(PY) -m benchmarks.documents $(if $(QUICK),--quick)
 
+# QUICK=1 as above; ONLY=cold-small: one row. Data (about 5 GB) and the baselines' own environments are made once in .bench-cache.
+bench-datasets: $(DEV)
+	@$(PY) -m benchmarks.datasets $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY))
+
 SOAK_ENTRIES ?= 1000000
 
 # Forty minutes on two slow cores. Only a whole one replaces the result in docs/soak.md; a smaller one is printed.
@@ -94,7 +99,8 @@ soak: $(DEV)
 
 verifier-digest: $(DEV)
 	@$(PY) -m cognify_dagster.cli verify --version > docs/verifier.sha256
-	@cat docs/verifier.sha256
+	@$(PY) -m cognify_dagster.cli dataset check-proof --version > docs/proof-verifier.sha256
+	@cat docs/verifier.sha256 docs/proof-verifier.sha256
 
 wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel

@@ -8,7 +8,10 @@ from cognify_dagster.orchestration import ModelVersion as ModelVersion
 from cognify_dagster.orchestration import Release as Release
 from cognify_dagster.orchestration import Snapshot as Snapshot
 from cognify_dagster.orchestration import SnapshotSource as SnapshotSource
+from cognify_dagster.orchestration import build_dataset_snapshot as build_dataset_snapshot
+from cognify_dagster.orchestration import build_distributed_snapshot as build_distributed_snapshot
 from cognify_dagster.orchestration import dataset_snapshot as dataset_snapshot
+from cognify_dagster.orchestration import distributed_snapshot as distributed_snapshot
 from cognify_dagster.orchestration import eval_suite as eval_suite
 from cognify_dagster.orchestration import governed_deployment as governed_deployment
 from cognify_dagster.orchestration import overlap_check as overlap_check

@@ -10,6 +10,7 @@ import click
 
 from cognify_dagster.cli.act_away import act_options, carry_out
 from cognify_dagster.cli.app import Group
+from cognify_dagster.cli.attest_rows import bound, consequence, register_json, register_row, standing
 from cognify_dagster.cli.frameworks_folder import own_folder
 from cognify_dagster.cli.human_inputs import ABOUT_TYPE, END, NEVER, TEXT_ID, role_of
 from cognify_dagster.cli.inputs import IN_FILE, json_option, open_workspace
@@ -50,7 +51,7 @@ def command() -> None:
     """
 
 
-@command.command("make")
+@command.command("make", short_help="Attest a text about a model, a version or a data set.")
 @click.argument("text_id", type=TEXT_ID)
 @click.option("--about", type=ABOUT_TYPE, required=True, help="model/KEY, model/KEY@VERSION or dataset/NAME.")
 @click.option("--text", "text_file", type=IN_FILE, metavar="FILE", help="Your own text instead of the shipped one.")
@@ -89,6 +90,7 @@ def make(
     if problem:
         raise click.UsageError(problem)
     workspace = open_workspace(ctx)
+    then = consequence(workspace.read(), about)
     attached: list[EvidenceItem] = []
 
     def record(reading: Reading, signers: tuple[str, ...]) -> Any:
@@ -124,22 +126,17 @@ def make(
         rows=[
             ("Text", f"{text_id}: {text.title}{f', version {text.version}' if text.version else ''}"),
             ("About", about),
-            ("State", _bound(about, entry)),
+            ("State", bound(about, entry)),
             ("With", party or "nobody named"),
             ("Until", until or "without end"),
             *(("Document", path.name) for path in documents),
+            *([("Then", then)] if then else []),
             ("Reads", ""),
             *(("  |", line) for line in text.text.split("\n")),
         ],
         question="Attest this?",
         more={"text_id": text_id, "about": about, "expires": until},
     )
-
-
-def _bound(about: str, entry: int | None) -> str:
-    if about.startswith("dataset/"):
-        return f"the snapshot of entry {entry}" if entry else "its newest snapshot, by root"
-    return "the sealed model file, by digest" if "@" in about else "the model as a whole"
 
 
 def _days(until: str) -> float:
@@ -157,7 +154,7 @@ def _keep(workspace: Workspace, path: Path) -> EvidenceItem:
     return workspace.put(path.name, path.read_bytes(), kind, "confidential")
 
 
-@command.command("list")
+@command.command("list", short_help="Show the register: what is attested, by whom, until when.")
 @click.option("--text", "text_id", type=TEXT_ID, metavar="TEXT_ID", help="Only this text, such as baa.")
 @click.option("--about", type=ABOUT_TYPE, help="Only about this.")
 @click.option("--expiring", type=click.IntRange(min=0), metavar="DAYS", help="Only what ends within so many days.")
@@ -187,16 +184,19 @@ def list_(
     ]
     shown = [item for item in chosen if all_ or item.counts]
     if json_:
-        items = [_item_json(reading, item, people) for item in shown]
+        items = [register_json(reading, item, people) for item in shown]
         left_out = [{"entry": seq, "why": why} for seq, why in problems]
         as_json({"attestations": items, "hidden": len(chosen) - len(shown), "without_effect": left_out})
         return
     trial_banner(reading.trial)
     heading(f"Attestations, {when.strftime('%Y-%m-%dT%H:%M:%SZ')}:")
     if shown:
-        table(("Entry", "Text", "About", "With", "By", "Until", "State"), [_row(reading, i, people) for i in shown])
+        table(
+            ("Entry", "Text", "About", "With", "By", "Until", "State"),
+            [register_row(reading, i, people) for i in shown],
+        )
     else:
-        say("None.")
+        say("None. What can be attested: `cognify attest texts`.")
     if len(chosen) > len(shown):
         say(f"{len(chosen) - len(shown)} more that count no more; see --all")
     for seq, why in problems:
@@ -208,56 +208,6 @@ def _ends_within(item: Attestation, when: datetime, days: int) -> bool:
 
     end = item.item.record.expires
     return end is not None and parse_utc(end) <= when + timedelta(days=days)
-
-
-def _state(reading: Reading, item: Attestation) -> str:
-    """Say where it stands; one about an older snapshot still holds for the versions that rest on that."""
-    if item.why is not None:
-        return f"counts no more: {item.why}" if item.ended else f"does not count: {item.why}"
-    return "counts" if _newest(reading, item) else "counts for an earlier snapshot only"
-
-
-def _newest(reading: Reading, item: Attestation) -> bool:
-    from cognify_dagster.governance import snapshot_digest
-    from cognify_dagster.records import DatasetSnapshot
-
-    record = item.item.record
-    if not record.about.startswith("dataset/"):
-        return True
-    last = reading.latest(DatasetSnapshot, record.about)
-    return last is not None and snapshot_digest(last.record.root) == record.about_digest
-
-
-def _row(reading: Reading, item: Attestation, people: Directory) -> tuple[object, ...]:
-    record = item.item.record
-    by = f"{people.name(record.attested_by)} ({record.role.replace('_', ' ')})"
-    until = record.expires[:10] if record.expires else "no end"
-    return item.item.seq, record.text_id, record.about, record.party or "–", by, until, _state(reading, item)
-
-
-def _item_json(reading: Reading, item: Attestation, people: Directory) -> dict[str, Any]:
-    record = item.item.record
-    return {
-        "entry": item.item.seq,
-        "leaf": item.item.leaf,
-        "time": moment(item.item.time_us),
-        "text_id": record.text_id,
-        "text_version": record.text_version,
-        "text_digest": record.text_digest,
-        "about": record.about,
-        "about_digest": record.about_digest,
-        "about_entry": record.about_seq,
-        "newest_state": _newest(reading, item),
-        "party": record.party,
-        "person": record.attested_by,
-        "name": people.name(record.attested_by),
-        "role": record.role,
-        "expires": record.expires,
-        "documents": [document.model_dump(mode="json") for document in record.documents],
-        "counts": item.counts,
-        "ended": item.ended,
-        "why": item.why,
-    }
 
 
 @command.command("show")
@@ -278,7 +228,7 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
     item = _found(reading, people, entry)
     record = item.item.record
     if json_:
-        as_json({**_item_json(reading, item, people), "text": record.text})
+        as_json({**register_json(reading, item, people), "text": record.text})
         return
     trial_banner(reading.trial)
     pairs(
@@ -293,7 +243,7 @@ def show(ctx: click.Context, entry: int, json_: bool) -> None:
             ("By", f"{people.name(record.attested_by)} as {record.role.replace('_', ' ')}"),
             ("Made", f"entry {item.item.seq}, {moment(item.item.time_us)}"),
             ("Until", record.expires or "without end"),
-            ("Stands", _state(reading, item)),
+            ("Stands", standing(reading, item)),
             *(("Document", f"{document.name}, {document.digest}") for document in record.documents),
         ]
     )
@@ -310,7 +260,7 @@ def _found(reading: Reading, people: Directory, entry: int) -> Attestation:
     return found
 
 
-@command.command("withdraw")
+@command.command("withdraw", short_help="Withdraw an attestation.")
 @click.argument("entry", type=click.IntRange(min=1))
 @reason_option
 @act_options(names=("--as", "--key"))

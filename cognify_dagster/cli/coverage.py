@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,8 @@ def _lost(item: Lost) -> dict[str, Any]:
 
 
 def _print(report: CoverageReport, *, all_: bool) -> None:
-    from cognify_dagster.documents.labels import STATUS_LABELS
+    from cognify_dagster.documents.labels import STATUS_LABELS, label_status
+    from cognify_dagster.documents.package.building import line_json
 
     framework = report.framework
     heading(f"{framework.id} {framework.version}: {framework.title}")
@@ -144,10 +146,11 @@ def _print(report: CoverageReport, *, all_: bool) -> None:
         rows.append(("Counted", "no: listed only, not in force on this day"))
     rows.append(("Scope", _scope(report)))
     for force in ("law", "guidance"):
-        counts = report.counts(force)
-        if counts:
+        lines = [line for line in report.counted() if line.requirement.force == force]
+        if lines:
             satisfied, applicable = report.score(force)
-            words = ", ".join(f"{STATUS_LABELS.get(status, status)} {number}" for status, number in counts.items())
+            counts = Counter(label_status(line_json(line)) for line in lines)
+            words = ", ".join(f"{STATUS_LABELS[status]} {number}" for status, number in sorted(counts.items()))
             rows.append(
                 (force.capitalize(), f"{words} (mandatory: {satisfied} of {applicable} with evidence and judgement)")
             )
@@ -156,7 +159,7 @@ def _print(report: CoverageReport, *, all_: bool) -> None:
     if shown:
         table(
             ("requirement", "status", "what is open", "who"),
-            [(_name(line), STATUS_LABELS[line.status], _open(line), _who(line)) for line in shown],
+            [(_name(line), STATUS_LABELS[label_status(line_json(line))], _open(line), _who(line)) for line in shown],
         )
     hidden = len(report.lines) - len(shown)
     if hidden:

@@ -96,7 +96,7 @@ def _hand_over(made: Made, out: Path | None, json_: bool) -> None:
         say(f"Written: {clean(out)} ({len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()})")
 
 
-@command.command("card")
+@command.command("card", short_help="Model card (Markdown or HTML).")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @format_option("md", "html")
@@ -137,7 +137,7 @@ def card(ctx: click.Context, model: str, version: str, form: Format, out: Path |
         say(f"{same} (entry {package.seq})")
 
 
-@command.command("validation")
+@command.command("validation", short_help="Validation report of a version.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @format_option("md", "html", "json")
@@ -167,7 +167,7 @@ def validation(
     _text_document(document, form, reading, out, json_, {"package_entry": package.seq})
 
 
-@command.command("deployment")
+@command.command("deployment", short_help="Deployment record of a version.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @format_option("md", "html", "json")
@@ -191,7 +191,7 @@ def deployment(
     _text_document(deployment_record(reading, model, version, now=_now(moment)), form, reading, out, json_, {})
 
 
-@command.command("provenance")
+@command.command("provenance", short_help="Six questions about data, answered.")
 @click.argument("name", type=NAME)
 @click.argument("version", type=VERSION, required=False)
 @click.option(
@@ -254,7 +254,7 @@ def _text_document(
     _hand_over(Made(document.kind, form, render(document, form), reading, more), out, json_)
 
 
-@command.command("bom")
+@command.command("bom", short_help="Bill of materials (CycloneDX JSON).")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option(
@@ -282,7 +282,7 @@ def bom(
     _hand_over(Made("cyclonedx", "json", text, reading, {"spec": spec}), out, json_)
 
 
-@command.command("croissant")
+@command.command("croissant", short_help="Metadata of a data set (Croissant with RAI, JSON).")
 @click.argument("dataset", type=NAME)
 @click.option(
     "--root", metavar="HEX", help="A certain snapshot, by the first digits of its root; the newest one by default."
@@ -312,7 +312,7 @@ def croissant(ctx: click.Context, dataset: str, root: str | None, out: Path | No
     _hand_over(Made("croissant", "json", text, reading, {"entry": item.seq, "root": item.record.root}), out, json_)
 
 
-@command.command("slsa")
+@command.command("slsa", short_help="Where a model file came from (in-toto, SLSA provenance).")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option("--sign", "sign", is_flag=True, help="Sign it with this workspace's workload key: a DSSE envelope.")

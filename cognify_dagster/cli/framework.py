@@ -28,7 +28,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", short_help="List the frameworks, shipped and your own.")
 @folder_option
 @json_option
 @click.pass_context
@@ -110,7 +110,7 @@ def _state(row: dict[str, Any]) -> str:
     return "\n".join([str(row["status"]).replace("_", " "), *dates])
 
 
-@command.command("show")
+@command.command("show", short_help="Show a framework: its facts, each requirement, its evidence.")
 @click.argument("name", metavar="ID")
 @folder_option
 @json_option
@@ -201,7 +201,7 @@ def _tree(node: EvidenceNode) -> str:
     return f"{node.kind}: {', '.join(details)}" if details else node.kind
 
 
-@command.command("check")
+@command.command("check", short_help="Check framework files of your own.")
 @click.argument("path", type=click.Path(path_type=Path), metavar="FILE_OR_FOLDER")
 @folder_option
 @json_option

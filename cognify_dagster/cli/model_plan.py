@@ -203,11 +203,13 @@ def check(ctx: click.Context, model: str, version: str, target: str, format_: st
     """
     from cognify_dagster.governance import decide
     from cognify_dagster.governance.release.involvement import base_lineage
+    from cognify_dagster.workspace import unknown_version
 
     reading = open_workspace(ctx).read()
     case, tier = _case(reading, model, version, target)
-    if f"model/{model}@{version}" not in reading.view.heads:
-        raise click.ClickException(f"{model} has no version {version!r}; see `cognify status {model}`")
+    missing = unknown_version(reading, model, version)
+    if missing:
+        raise click.ClickException(missing)
     lineage = base_lineage(reading, model, version)
     if lineage.training is None or lineage.evaluation is None:
         raise click.ClickException(

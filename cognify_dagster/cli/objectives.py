@@ -37,9 +37,12 @@ def command(
       cognify objectives auc fairness.SEX.adverse_impact_ratio my_score
       cognify objectives --framework fair-lending
     """
+    from cognify_dagster.documents import load_framework
     from cognify_dagster.documents.catalogues.objectives import load_objectives, unresolved
 
     folder = own_folder(ctx, folder)
+    for name in frameworks:
+        load_framework(name, folder)  # a misspelt name is refused, with those that there are
     found = load_objectives(folder)
     shown = [item for item in found.objectives if not frameworks or _about(item, frameworks)]
     by_name = {name: found.find(name) for name in dict.fromkeys(metrics)}

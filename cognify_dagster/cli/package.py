@@ -35,14 +35,18 @@ def newest_package(reading: Reading, model: str, version: str) -> Recorded[Packa
         click.ClickException: if there is none.
     """
     from cognify_dagster.records import Package
+    from cognify_dagster.workspace import unknown_version
 
     found = reading.latest(Package, f"model/{model}@{version}")
     if found is None:
-        raise click.ClickException(f"{model} {version} has no package yet; see `cognify status {model}`")
+        raise click.ClickException(
+            unknown_version(reading, model, version)
+            or f"{model} {version} has no package yet; see `cognify status {model} {version}`"
+        )
     return found
 
 
-@command.command("build")
+@command.command("build", short_help="Build and record the package of a version.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option(
@@ -109,7 +113,7 @@ def build(ctx: click.Context, model: str, version: str, again: bool, json_: bool
     say(f"Read it: cognify package show {model} {version} --pdf {model}-{version}.pdf")
 
 
-@command.command("show")
+@command.command("show", short_help="Show the package of a version, also as a page or PDF.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option("--html", type=OUT_FILE, metavar="FILE", help="Write it as one HTML file, with the sign-offs so far.")
@@ -184,7 +188,7 @@ def pdf_on_record(workspace: Workspace, reading: Reading, found: Recorded[Packag
     )
 
 
-@command.command("diff")
+@command.command("diff", short_help="Compare the packages of two versions, part by part.")
 @click.argument("model", type=MODEL)
 @click.argument("before", type=VERSION)
 @click.argument("after", type=VERSION)
@@ -218,7 +222,7 @@ def diff(ctx: click.Context, model: str, before: str, after: str, json_: bool) -
     show_comparison(result)
 
 
-@command.command("list")
+@command.command("list", short_help="List the packages by model and version.")
 @click.argument("model", type=MODEL, required=False)
 @click.option("--html", type=OUT_FILE, metavar="FILE", help="Write the index as one HTML file.")
 @json_option
@@ -233,10 +237,14 @@ def list_(ctx: click.Context, model: str | None, html: Path | None, json_: bool)
     """
     from cognify_dagster.cli.package_show import show_index
     from cognify_dagster.documents.html.recorded import index_page, package_index
+    from cognify_dagster.workspace import unknown_model
 
     if html is not None and json_:
         raise click.UsageError("give one of --html and --json")
     reading = open_workspace(ctx).read()
+    missing = unknown_model(reading, model) if model else ""
+    if missing:
+        raise click.ClickException(missing)
     rows = package_index(reading, model or "")
     if html is not None:
         write_new(html, index_page(reading, rows).encode())
@@ -248,7 +256,7 @@ def list_(ctx: click.Context, model: str | None, html: Path | None, json_: bool)
         show_index(rows)
 
 
-@command.command("export")
+@command.command("export", short_help="Export the bundle of a version, for people outside.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.option(

@@ -20,6 +20,7 @@ _CONTEXT = 60
 def show_summary(workspace: Workspace, reading: Reading, found: Recorded[Package], content: Json) -> None:
     """Print a package so that it can be read in a terminal: what it is, what is on record, what is open."""
     from cognify_dagster.documents.html.recorded import signatures_of
+    from cognify_dagster.documents.labels import words
     from cognify_dagster.documents.view.blocks import interval, number
     from cognify_dagster.documents.view.whole import on_record
 
@@ -57,7 +58,7 @@ def show_summary(workspace: Workspace, reading: Reading, found: Recorded[Package
     if record.coverage:
         table(
             ("framework", "state", "law", "guidance"),
-            [(part.framework, part.status, _counts(part.law), _counts(part.guidance)) for part in record.coverage],
+            [(p.framework, words(p.status), _counts(p.law), _counts(p.guidance)) for p in record.coverage],
         )
     if content["findings"]:
         table(
@@ -71,7 +72,7 @@ def show_summary(workspace: Workspace, reading: Reading, found: Recorded[Package
         say("No findings.")
     signed = signatures_of(reading, found)
     if signed:
-        rows = [(s["name"], s["role"], s["stage"], s["decision"], s["signed_at"]) for s in signed]
+        rows = [(s["name"], words(s["role"]), s["stage"], words(s["decision"]), s["signed_at"]) for s in signed]
         table(("signed by", "role", "stage", "decision", "when (UTC)"), rows)
     else:
         say("Nobody has signed this package.")
@@ -101,7 +102,9 @@ def _copies(workspace: Workspace, found: Recorded[Package]) -> None:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return "\n".join(f"{count} {name}" for name, count in sorted(counts.items())) or "–"
+    from cognify_dagster.documents.labels import STATUS_LABELS, words
+
+    return "\n".join(f"{count} {STATUS_LABELS.get(n, words(n))}" for n, count in sorted(counts.items())) or "–"
 
 
 def show_index(rows: list[Json]) -> None:

@@ -39,12 +39,12 @@ def command(ctx: click.Context, model: str, version: str | None, target: str, fo
       cognify raci credit_default --format md > docs/raci.md
     """
     from cognify_dagster.governance.oversight.raci import raci
+    from cognify_dagster.workspace import unknown_model, unknown_version
 
     reading = open_workspace(ctx).read()
-    if f"model/{model}" not in reading.view.heads:
-        raise click.ClickException(f"this workspace has no model {model!r}")
-    if version is not None and f"model/{model}@{version}" not in reading.view.heads:
-        raise click.ClickException(f"{model} has no version {version!r}; see `cognify status {model}`")
+    missing = unknown_model(reading, model) if version is None else unknown_version(reading, model, version)
+    if missing:
+        raise click.ClickException(missing)
     found = raci(reading, model, version, target, now())
     if json_:
         as_json(_json(reading, found, target))

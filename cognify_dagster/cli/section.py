@@ -13,9 +13,18 @@ from cognify_dagster.cli.human_inputs import SECTION, role_of
 from cognify_dagster.cli.inputs import MODEL, VERSION, json_option, open_workspace, program
 from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, table, trial_banner
 from cognify_dagster.cli.overseeing import signer
+from cognify_dagster.cli.section_rows import (
+    change_json,
+    change_row,
+    literal,
+    section_json,
+    section_row,
+    shown,
+    text_lines,
+)
 
 if TYPE_CHECKING:
-    from cognify_dagster.governance import Approval, Directory, Section, SectionChange, Sections
+    from cognify_dagster.governance import Directory, Section, Sections
     from cognify_dagster.workspace import Reading
 
 
@@ -34,7 +43,7 @@ def command() -> None:
     """
 
 
-@command.command("sync")
+@command.command("sync", short_help="Record the texts of a folder for a version.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
@@ -73,7 +82,7 @@ def sync(
     if json_:
         as_json(
             {
-                "sections": [_change_json(change) for change in found.changes],
+                "sections": [change_json(change) for change in found.changes],
                 "skipped": dict(found.skipped),
                 "notes": list(found.notes),
                 "not_in_folder": list(found.not_in_folder),
@@ -82,7 +91,7 @@ def sync(
         return
     trial_banner(workspace.read().trial)
     heading(f"Sections of {model}, version {version}:")
-    table(("Section", "Revision", "Entry", "What happened"), [_change_row(change) for change in found.changes])
+    table(("Section", "Revision", "Entry", "What happened"), [change_row(change) for change in found.changes])
     for name, why in sorted(found.skipped.items()):
         say(f"Skipped {clean(name)}: {clean(why)}")
     for note in found.notes:
@@ -94,28 +103,7 @@ def sync(
         say(f"Read what was taken over, and sign it: {call} section approve {model} {version} SECTION --as KEYFILE")
 
 
-def _change_json(change: SectionChange) -> dict[str, Any]:
-    carried = change.carried_from
-    return {
-        "section": change.section,
-        "entry": change.seq,
-        "revision": change.revision,
-        "unchanged": change.unchanged,
-        "carried_from": carried.model_dump(mode="json") if carried else None,
-    }
-
-
-def _change_row(change: SectionChange) -> tuple[object, ...]:
-    if change.unchanged:
-        what = "unchanged, nothing written"
-    elif change.carried_from is not None:
-        what = f"taken over from version {change.carried_from.version}, entry {change.carried_from.seq}"
-    else:
-        what = "written"
-    return change.section, change.revision, change.seq, what
-
-
-@command.command("list")
+@command.command("list", short_help="Who wrote, drafted and signed the sections of a version.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @json_option
@@ -135,7 +123,7 @@ def list_(ctx: click.Context, model: str, version: str, json_: bool) -> None:
             {
                 "model": model,
                 "version": version,
-                "sections": [_section_json(item, people) for item in found.items.values()],
+                "sections": [section_json(item, people) for item in found.items.values()],
                 "without_effect": [{"entry": seq, "why": why} for seq, why in found.problems],
             }
         )
@@ -147,16 +135,18 @@ def list_(ctx: click.Context, model: str, version: str, json_: bool) -> None:
         return
     heading(f"Sections of {model}, version {version}:")
     columns = ("Section", "Rev.", "Words", "Author", "State", "Entry")
-    table(columns, [_row(item, people) for item in found.items.values()])
+    table(columns, [section_row(item, people) for item in found.items.values()])
     for seq, why in found.problems:
         say(f"Entry {seq} has no effect: {clean(why)}")
 
 
 def _sections(reading: Reading, model: str, version: str) -> tuple[Sections, Directory]:
     from cognify_dagster.governance import directory, sections_of
+    from cognify_dagster.workspace import unknown_version
 
-    if f"model/{model}@{version}" not in reading.view.heads:
-        raise click.ClickException(f"this workspace has no version {version!r} of {model!r}")
+    missing = unknown_version(reading, model, version)
+    if missing:
+        raise click.ClickException(missing)
     people = directory(reading)
     return sections_of(reading, people, model, version), people
 
@@ -169,66 +159,7 @@ def _one(reading: Reading, model: str, version: str, section: str) -> tuple[Sect
     return found.items[section], people
 
 
-def _row(item: Section, people: Directory) -> tuple[object, ...]:
-    record = item.item.record
-    words = "–" if record.declared_unavailable else len(record.text.split())
-    return record.section, record.revision, words, _author(item, people), _state(item, people), item.item.seq
-
-
-def _author(item: Section, people: Directory) -> str:
-    if item.author is None:
-        return "not stated"
-    return f"{people.name(item.author)} ({'signed' if item.author_signed else 'stated, not signed'})"
-
-
-def _state(item: Section, people: Directory) -> str:
-    record = item.item.record
-    parts = ["declared unavailable"] if record.declared_unavailable else []
-    if item.ai_drafted:
-        parts.append("drafted by a program" if item.approvals else "drafted by a program: does not count until signed")
-    parts += [f"signed by {people.name(signed.person)} as {signed.role.replace('_', ' ')}" for signed in item.approvals]
-    if record.carried_from is not None:
-        since = "" if item.reviewed else ", not reviewed since"
-        parts.append(f"taken over from version {record.carried_from.version}{since}")
-    return "; ".join(parts) or "written"
-
-
-def _section_json(item: Section, people: Directory) -> dict[str, Any]:
-    record = item.item.record
-    return {
-        "section": record.section,
-        "revision": record.revision,
-        "words": len(record.text.split()),
-        "text_digest": record.text_digest,
-        "declared_unavailable": record.declared_unavailable,
-        "author": item.author,
-        "author_name": people.name(item.author) if item.author else None,
-        "author_signed": item.author_signed is not None,
-        "ai_drafted": item.ai_drafted,
-        "counts": item.counts,
-        "reviewed": item.reviewed,
-        "approvals": [_approval_json(signed, people) for signed in item.approvals],
-        "carried_from": record.carried_from.model_dump(mode="json") if record.carried_from else None,
-        "source": record.source,
-        "model_digest": record.model_digest,
-        "entry": item.item.seq,
-        "leaf": item.item.leaf,
-        "time": moment(item.item.time_us),
-    }
-
-
-def _approval_json(signed: Approval, people: Directory) -> dict[str, Any]:
-    return {
-        "entry": signed.seq,
-        "person": signed.person,
-        "name": people.name(signed.person),
-        "role": signed.role,
-        "comment": signed.comment,
-        "time": moment(signed.time_us),
-    }
-
-
-@command.command("show")
+@command.command("show", short_help="Show the text of a section, and who stands behind it.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.argument("section", type=SECTION)
@@ -256,42 +187,20 @@ def show(ctx: click.Context, model: str, version: str, section: str, history: bo
         for text in texts
     ]
     if json_:
-        value = {**_section_json(item, people), "text": item.item.record.text}
+        value = {**section_json(item, people), "text": item.item.record.text}
         as_json({**value, "history": earlier} if history else value)
         return
     trial_banner(reading.trial)
-    pairs(_shown(item, people))
+    pairs(shown(item, people))
     say()
-    say(_literal(item))
+    say(literal(item))
     if history:
         say()
         columns = ("Revision", "Entry", "Time", "Text")
         table(columns, [(row["revision"], row["entry"], row["time"], row["text_digest"]) for row in earlier])
 
 
-def _literal(item: Section) -> str:
-    record = item.item.record
-    if record.declared_unavailable:
-        return f"Declared unavailable: {clean(record.declared_unavailable, keep_newlines=True)}"
-    return clean(record.text, keep_newlines=True)
-
-
-def _shown(item: Section, people: Directory) -> list[tuple[str, object]]:
-    record = item.item.record
-    rows: list[tuple[str, object]] = [
-        ("Section", f"{record.section}, revision {record.revision}"),
-        ("About", f"{record.model}, version {record.version}"),
-        ("Model file", record.model_digest or "not trained when this was written"),
-        ("Author", _author(item, people)),
-        ("State", _state(item, people)),
-        ("Text", record.text_digest),
-        ("File", record.source or "none"),
-        ("Entry", f"{item.item.seq}, {moment(item.item.time_us)}, written by {item.item.actor}"),
-    ]
-    return rows + [("Comment", signed.comment) for signed in item.approvals if signed.comment]
-
-
-@command.command("diff")
+@command.command("diff", short_help="Compare the texts of two versions.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.argument("section", type=SECTION, required=False)
@@ -335,7 +244,7 @@ def diff(ctx: click.Context, model: str, version: str, section: str | None, agai
         say(f"In {other} and not in {version}: {', '.join(missing)}")
 
 
-@command.command("approve")
+@command.command("approve", short_help="Sign under a section that you read it and answer for it.")
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
 @click.argument("section", type=SECTION)
@@ -384,15 +293,10 @@ def approve(
         make,
         signing,
         title="You sign under this text:" if not as_author else "You sign that you wrote this text:",
-        rows=[*_shown(item, people), ("Comment", comment or "none"), ("Reads", ""), *_lines(item)],
+        rows=[*shown(item, people), ("Comment", comment or "none"), ("Reads", ""), *text_lines(item)],
         question="Sign under this text?",
         more={"section": section, "text_digest": item.item.record.text_digest},
     )
-
-
-def _lines(item: Section) -> list[tuple[str, object]]:
-    record = item.item.record
-    return [("  |", line) for line in (record.text or record.declared_unavailable).split("\n")]
 
 
 def _roles(ctx: click.Context, reading: Reading, model: str, version: str, section: str) -> tuple[str, ...]:

@@ -164,14 +164,14 @@ def _versions(reading: Reading, model: str) -> list[str]:
     Raises:
         click.ClickException: if there is no such model.
     """
-    from cognify_dagster.records import ModelAdopted, ModelRegistered, VersionOpened
+    from cognify_dagster.records import ModelAdopted, VersionOpened
+    from cognify_dagster.workspace import unknown_model
 
     opened = [(item.seq, item.record.version) for item in reading.all(VersionOpened, f"model/{model}")]
     adopted = [(item.seq, item.record.version) for item in reading.all(ModelAdopted, f"model/{model}")]
-    if not opened and not adopted and f"model/{model}" not in reading.view.heads:
-        known = sorted({item.record.model for item in reading.all(ModelRegistered)})
-        listed = f"; it has {', '.join(known)}" if known else "; none is registered yet"
-        raise click.ClickException(f"this workspace has no model {model!r}{listed}")
+    missing = unknown_model(reading, model)
+    if not opened and not adopted and missing:
+        raise click.ClickException(missing)
     return list(dict.fromkeys(version for _, version in sorted([*opened, *adopted])))
 
 

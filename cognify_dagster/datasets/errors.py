@@ -15,6 +15,10 @@ class SourceChangedError(SourceError):
     """A file changed while it was being read, so no digest of it can be evidence."""
 
 
+class SilentChangeError(SourceChangedError):
+    """A file has other content than when it was last hashed, although nothing in its stat says so."""
+
+
 class TableError(DatasetError):
     """A file or object cannot be read as a table, or a column has a type without canonical bytes."""
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import hmac
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.errors import DatasetError, ManifestError
+from cognify_dagster.datasets.hashing.hash_worker import HEAD_SIZE
+from cognify_dagster.datasets.hashing.packed import Leaves, PackedFiles
 from cognify_dagster.datasets.records.cells import require_pyarrow
 from cognify_dagster.datasets.records.digests import RecordManifest
 from cognify_dagster.datasets.tree import (
@@ -20,7 +23,6 @@ from cognify_dagster.datasets.tree import (
     ContentAlgorithm,
     FileKind,
     FileLeaf,
-    FileTree,
     RootFields,
     dataset_root,
     shard_of,
@@ -57,15 +59,16 @@ def file_manifest_bytes(leaves: Sequence[FileLeaf]) -> bytes:
     pa = require_pyarrow()
     from pyarrow import parquet
 
-    ordered = FileTree(leaves).sorted_leaves()
+    packed = leaves.packed if isinstance(leaves, Leaves) else PackedFiles.of(leaves)
+    order, heads, paths = packed.order, packed.heads, packed.paths
     table = pa.Table.from_arrays(
         [
-            pa.array([shard_of(leaf.path) for leaf in ordered], pa.uint32()),
-            pa.array([leaf.path for leaf in ordered], pa.binary()),
-            pa.array([int(leaf.kind) for leaf in ordered], pa.uint8()),
-            pa.array([leaf.size for leaf in ordered], pa.uint64()),
-            pa.array([int(leaf.algorithm) for leaf in ordered], pa.uint8()),
-            pa.array([leaf.digest for leaf in ordered], pa.binary(32)),
+            pa.array([packed.shard_of(number) for number in order], pa.uint32()),
+            pa.array([paths[number] for number in order], pa.binary()),
+            pa.array([heads[HEAD_SIZE * number + 64] for number in order], pa.uint8()),
+            pa.array([packed.sizes[number] for number in order], pa.uint64()),
+            pa.array([heads[HEAD_SIZE * number + 65] for number in order], pa.uint8()),
+            pa.array([packed.digest(number) for number in order], pa.binary(32)),
         ],
         schema=_schema(),
     )
@@ -102,7 +105,8 @@ def read_file_manifest(data: bytes) -> list[FileLeaf]:
             for _, path, kind, size, algorithm, digest in zip(*columns, strict=True)
         ]
         shards = columns[0]
-        if leaves != FileTree(leaves).sorted_leaves() or shards != [shard_of(leaf.path) for leaf in leaves]:
+        places = list(zip(shards, columns[1], strict=True))
+        if any(a >= b for a, b in pairwise(places)) or shards != [shard_of(leaf.path) for leaf in leaves]:
             raise ManifestError("the file manifest is not in the order of its shards and paths")
     except ManifestError:
         raise
@@ -157,10 +161,10 @@ def check_header(
     tree_root, fields = root_fields(header)
     if leaves is not None:
         try:
-            tree = FileTree(leaves)
+            tree = leaves.packed if isinstance(leaves, Leaves) else PackedFiles.of(leaves)
         except DatasetError as exc:
             raise ManifestError(f"the file manifest is damaged: {exc}") from exc
-        if (tree.tree_root, tree.file_count, tree.total_bytes) != (tree_root, fields.file_count, fields.total_bytes):
+        if (tree.tree_root, len(tree), tree.total_bytes) != (tree_root, fields.file_count, fields.total_bytes):
             raise ManifestError("the file manifest does not give the header's root: it belongs to another snapshot")
     if records is not None and records.root() != fields.record_root:
         raise ManifestError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from cognify_dagster.datasets.errors import DatasetError, ProofError
 from cognify_dagster.datasets.records.digests import RecordDigestAlgorithm, RecordSet, record_root_from
+from cognify_dagster.datasets.records.packed import PackedDigests, packed_path
 from cognify_dagster.datasets.tree import (
     ContentAlgorithm,
     FileKind,
@@ -144,17 +145,17 @@ def prove_record(
     """
     if isinstance(records, RecordSet):
         algorithm, schema_id = records.algorithm, records.schema_id
-        leaves: Sequence[bytes] = records.sorted_digests()
+        leaves = PackedDigests.of(records.sorted_digests())
     else:
-        leaves = records
+        leaves = PackedDigests.of(records)
     if algorithm is None or schema_id is None:
         raise DatasetError("a proof over bare digests needs the algorithm and the schema id of the snapshot")
     position = bisect.bisect_left(leaves, digest)
     common = (len(leaves), algorithm, schema_id, tree_root, fields)
     if position < len(leaves) and leaves[position] == digest:
-        return RecordProof(digest, Step(position, merkle_path(leaves, position)), *common)
+        return RecordProof(digest, Step(position, packed_path(leaves, position)), *common)
     left, right = (
-        (leaves[i], Step(i, merkle_path(leaves, i))) if 0 <= i < len(leaves) else None for i in (position - 1, position)
+        (leaves[i], Step(i, packed_path(leaves, i))) if 0 <= i < len(leaves) else None for i in (position - 1, position)
     )
     return RecordAbsence(digest, left, right, *common)
 

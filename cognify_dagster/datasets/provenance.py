@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cognify_dagster.records import SourceRef
+
 
 class ExclusionRule(BaseModel):
     """One step that left records out (a filter, a sample, a split).
@@ -64,6 +66,18 @@ class Provenance(BaseModel):
         processing: what left records out, in order; each step starts with the rows the last one kept.
         column_purposes: why each column is needed.
         notes: anything else.
+        collected_by: who collected the data, where that is not the owner.
+        right_to_use: on which right it is used, where the licence alone does not say it.
+        agreement_reviewed_on: when the agreement was reviewed.
+        source_authorisation: who allowed the data to be taken from its source, with a reference.
+        consent_location: where proof of consent lies.
+        intended_use: what the data may be used for.
+        proprietary: whether it holds trade secrets or the work of others.
+        issued_on: when this state of the data was issued by its source.
+        processing_geography, storage_geography: where it may be processed; where it is kept.
+        privacy_techniques: what protects people in it besides de-identification (tokens, noise, aggregation).
+        deidentification_certificate: the expert's determination or certificate, by reference.
+        sources: tables or files that it was made from, each with version and time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,6 +102,19 @@ class Provenance(BaseModel):
     processing: tuple[ExclusionRule, ...] = ()
     column_purposes: dict[str, str] = Field(default_factory=dict)
     notes: str | None = None
+    collected_by: str | None = None
+    right_to_use: str | None = None
+    agreement_reviewed_on: date | None = None
+    source_authorisation: str | None = None
+    consent_location: str | None = None
+    intended_use: str | None = None
+    proprietary: bool | None = None
+    issued_on: date | None = None
+    processing_geography: str | None = None
+    storage_geography: str | None = None
+    privacy_techniques: str | None = None
+    deidentification_certificate: str | None = None
+    sources: tuple[SourceRef, ...] = ()
 
     @field_validator("source_url")
     @classmethod
@@ -127,5 +154,15 @@ class Provenance(BaseModel):
         return [name for name in columns if not self.column_purposes.get(name, "").strip()]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values; dates are ISO 8601."""
-        return self.model_dump(mode="json")
+        """All fields as JSON values; dates are ISO 8601. Fields that came later stand in it only where they say something."""
+        data = self.model_dump(mode="json")
+        return {name: value for name, value in data.items() if name not in _LATER or value not in (None, [])}
+
+
+_LATER = frozenset(
+    {
+        "collected_by", "right_to_use", "agreement_reviewed_on", "source_authorisation", "consent_location", "intended_use",
+        "proprietary", "issued_on", "processing_geography", "storage_geography", "privacy_techniques",
+        "deidentification_certificate", "sources",
+    }
+)  # fmt: skip

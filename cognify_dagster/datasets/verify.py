@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cognify_dagster.datasets.compare.differences import diff_files, diff_record_manifests
+from cognify_dagster.datasets.compare.files import diff_files
+from cognify_dagster.datasets.compare.records import diff_record_manifests
 from cognify_dagster.datasets.errors import DatasetError, ManifestError
+from cognify_dagster.datasets.hashing.packed import Leaves, PackedFiles
+from cognify_dagster.datasets.hashing.progress import Progress
+from cognify_dagster.datasets.hashing.source import hash_source, index_use
+from cognify_dagster.datasets.hashing.verifying import Verify
 from cognify_dagster.datasets.manifest import check_header, read_file_manifest
+from cognify_dagster.datasets.records.collecting import RecordCollector
 from cognify_dagster.datasets.records.digests import RecordManifest, key_id, record_set, unpack_records
 from cognify_dagster.datasets.snapshot import Snapshot, manifest_bytes, record_manifest_bytes
 from cognify_dagster.datasets.sources.ignore import IgnoreRules
 from cognify_dagster.datasets.sources.local import Found
 from cognify_dagster.datasets.sources.opening import (
-    Progress,
     Source,
     TableSource,
-    hash_files,
     open_source,
     read_files,
     table_files,
 )
-from cognify_dagster.datasets.tree import NO_RECORDS, FileLeaf, FileTree, dataset_root
+from cognify_dagster.datasets.sources.streaming import STREAM_BYTES, TableStream
+from cognify_dagster.datasets.tree import NO_RECORDS, FileLeaf, dataset_root
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,9 @@ class VerifyReport:
         records_expected, records_found: counts, None without records.
         records_added, records_removed: how many record digests are new or gone, None without a record manifest.
         reasons: plain sentences, one for each finding.
+        hashed: files that were read for this check.
+        reused: files that were not, since an index says that they have not changed.
+        notes: plain sentences about how the check was made.
     """
 
     ok: bool
@@ -49,6 +59,9 @@ class VerifyReport:
     records_added: int | None
     records_removed: int | None
     reasons: tuple[str, ...]
+    hashed: int = 0
+    reused: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -64,6 +77,8 @@ def verify_snapshot(
     record_hmac_key: bytes | None = None,
     progress: Progress | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    index: str | os.PathLike[str] | None = None,
+    index_digest: str | None = None,
 ) -> VerifyReport:
     """Hash a source again and compare it with a snapshot.
 
@@ -75,6 +90,8 @@ def verify_snapshot(
         record_hmac_key: the key, when the snapshot's digests are keyed.
         progress: see :func:`take_snapshot`.
         storage_options: arguments for the fsspec filesystem.
+        index: stat index of a snapshot: files that are as it says are not read again. Without it every file is.
+        index_digest: SHA-256 in hex that the index has to have.
 
     Raises:
         ManifestError: header and manifests do not belong together.
@@ -99,13 +116,20 @@ def verify_snapshot(
     if rules.digest.hex() != header["params"]["ignore_digest"]:
         raise ManifestError("the header's ignore rules do not have the digest that its root covers: they were altered")
     opened = open_source(source, storage_options)
-    found_leaves: list[FileLeaf] = []
+    packed = PackedFiles.of(())
     data_files: list[Found] = []
+    notes: list[str] = []
     if not isinstance(opened, TableSource):
-        found, _ = opened.entries(rules)
-        found_leaves = hash_files(opened, found, progress)
-        _, data_files = table_files(found)
-    files = diff_files(leaves, found_leaves)
+        use = index_use(opened, rules, str(header.get("name", "")), index, index_digest)
+        use.load()
+        how = Verify("quick" if index is not None else "full")
+        hashed = hash_source(opened, rules, index=use.found, verify=how, progress=progress)
+        packed, notes = hashed.files, use.notes
+        if taken["mode"] != "none":
+            _, data_files = table_files(hashed.found())
+    found_leaves: Sequence[FileLeaf] = Leaves(packed)
+    same = packed.tree_root.hex() == header["files"]["tree_root"]
+    files = diff_files((), ()) if same else diff_files(leaves, found_leaves)
     reasons = [f"file {path} has other content" for path in files.changed]
     missing = files.removed + tuple(old for old, _ in files.renamed)
     extra = files.added + tuple(new for _, new in files.renamed)
@@ -125,10 +149,9 @@ def verify_snapshot(
         else:
             record_root = now.root()
             counts = _compare(now, taken, expected_records, reasons)
-    tree = FileTree(found_leaves)
     found_root = None
     if record_root is not None:
-        found_root = dataset_root(tree.tree_root, tree.fields(record_root, rules.digest)).hex()
+        found_root = dataset_root(packed.tree_root, packed.fields(record_root, rules.digest)).hex()
     return VerifyReport(
         ok=found_root == header["root"],
         expected_root=header["root"],
@@ -141,6 +164,9 @@ def verify_snapshot(
         records_added=counts[1],
         records_removed=counts[2],
         reasons=tuple(reasons),
+        hashed=packed.counts()["hashed"],
+        reused=len(packed) - packed.counts()["hashed"],
+        notes=tuple(notes),
     )
 
 
@@ -159,19 +185,27 @@ def _check_key(taken: Mapping[str, Any], key: bytes | None) -> None:
 def _records_now(
     opened: Source,
     data_files: list[Found],
-    leaves: list[FileLeaf],
+    leaves: Sequence[FileLeaf],
     header: Mapping[str, Any],
     key: bytes | None,
     progress: Progress | None,
 ) -> RecordManifest:
+    secret = key if header["records"]["digest"] != "sha256" else None
     if isinstance(opened, TableSource):
         table = opened.table
     elif not data_files:
         raise DatasetError("the source holds no table any more")
     else:
         types = {name: kind for name, kind, _ in header["schema"] or []}
-        table = read_files(opened, data_files, {leaf.path: leaf for leaf in leaves}, types, progress)
-    secret = key if header["records"]["digest"] != "sha256" else None
+        wanted = {item.path for item in data_files}
+        by_path = {leaf.path: leaf for leaf in leaves if leaf.path in wanted}
+        if sum(leaf.size for leaf in by_path.values()) > STREAM_BYTES:
+            with contextlib.closing(RecordCollector(secret=secret)) as collector:
+                for batch in TableStream(opened, data_files, by_path, types).batches():
+                    collector.add(batch)
+                made, _ = collector.finish()
+            return RecordManifest(made.algorithm, made.schema_id, made.sorted_digests())
+        table = read_files(opened, data_files, by_path, types, progress)
     now = record_set(table, key=secret)
     return RecordManifest(now.algorithm, now.schema_id, now.sorted_digests())
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -25,11 +25,15 @@ _OPTIONS_WITHOUT_PACKAGE = (
 
 @dataclass(frozen=True, order=True)
 class Pin:
-    """A package version and where it is from: ``environment``, or ``requirements`` for a requirements file."""
+    """A package version and where it is from: ``environment``, or ``requirements`` for a requirements file.
+
+    ``files_sha256`` is the digest of its installed files' list, as the training recorded it; empty where none was recorded.
+    """
 
     name: str
     version: str
     origin: str
+    files_sha256: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,16 @@ def environment_pins(detail: bytes, packages_digest: str) -> Pins:
     try:
         packages = json.loads(detail)["packages"]
         listed = [(str(item["name"]), str(item["version"])) for item in packages]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        digests = {str(item["name"]): str(item.get("files_sha256") or "") for item in packages}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Pins((), ("the recorded environment has no readable list of packages",))
     lines = "".join(sorted(f"{name}=={version}\n" for name, version in listed))
     if hashlib.sha256(lines.encode()).hexdigest() != packages_digest:
         return Pins((), ("the recorded list of packages is not the one that the training run names",))
     if not listed:
         return Pins((), ("the recorded environment lists no package",))
-    return Pins(tuple(sorted({Pin(normalise(name), version, "environment") for name, version in listed})))
+    found = {Pin(normalise(name), version, "environment", digests[name]) for name, version in listed}
+    return Pins(tuple(sorted(found)))
 
 
 def requirement_pins(path: Path) -> Pins:

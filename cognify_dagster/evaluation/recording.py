@@ -13,8 +13,10 @@ from cognify_dagster.evaluation._errors import EvaluationError
 from cognify_dagster.evaluation.gates import Gate, GateOutcome, GateSet, evaluate_gates
 from cognify_dagster.evaluation.suite import EvalResult
 from cognify_dagster.records import (
+    DEFAULT_OVERLAP_CHECK,
     CodeRef,
     DatasetRef,
+    DatasetSnapshot,
     Evaluation,
     GateResult,
     GateSetAdopted,
@@ -50,16 +52,19 @@ def adopted_gates(reading: Reading, model: str, name: str, training: Recorded[Tr
 
 
 def overlap_of(reading: Reading, train: Sequence[DatasetRef], holdout_root: str) -> list[Recorded[OverlapChecked]]:
-    """Return the newest overlap check of each training root against the evaluation root."""
+    """Return the overlap check of each training root against the evaluation root.
+
+    Where checks of several names compared the two, the newest of each name counts, and the one that found most speaks: a
+    narrow comparison cannot hide what a wider one found.
+    """
     result = []
     for ref in train:
-        found = [
-            item
-            for item in reading.all(OverlapChecked, f"dataset/{ref.name}")
-            if item.record.train.root == ref.root and item.record.holdout.root == holdout_root
-        ]
-        if found:
-            result.append(found[-1])
+        newest: dict[str, Recorded[OverlapChecked]] = {}
+        for item in reading.all(OverlapChecked, f"dataset/{ref.name}"):
+            if item.record.train.root == ref.root and item.record.holdout.root == holdout_root:
+                newest[item.record.check or DEFAULT_OVERLAP_CHECK] = item
+        if newest:
+            result.append(max(newest.values(), key=lambda item: (item.record.overlapping_records, item.seq)))
     return result
 
 
@@ -91,6 +96,7 @@ def record_evaluation(
         )
     result = result.with_data_checks(overlap_records=float(sum(o.record.overlapping_records for o in overlaps)))
     outcomes = [_outcome(item) for item in evaluate_gates(_gate_set(gate_set.record), result.flat())]
+    outcomes += quality_outcomes(reading, [*training.record.datasets, dataset])
     facts = result.to_facts()
     failed = [item for item in outcomes if not item.passed]
     record = Evaluation(
@@ -120,6 +126,35 @@ def record_evaluation(
     return seq, outcomes
 
 
+QUALITY_GATE = "snapshot-quality"
+
+
+def quality_outcomes(reading: Reading, used: Sequence[DatasetRef]) -> list[OutcomeRecord]:
+    """Judge the data-quality checks that the snapshots in use brought with them: one outcome a snapshot that has any."""
+    found = []
+    for ref in used:
+        snapshot = reading.find(DatasetSnapshot, ref.seq)
+        if snapshot is None or not snapshot.record.quality:
+            continue
+        failed = snapshot.record.failed_quality
+        named = ", ".join(item.name for item in failed)
+        text = f"{ref.name} (entry {ref.seq}): {len(failed)} of {len(snapshot.record.quality)} quality checks failed"
+        found.append(
+            OutcomeRecord(
+                id=f"{QUALITY_GATE}.{ref.name}",
+                family="data_quality",
+                metric="data.failed_quality_checks",
+                op="<=",
+                threshold=0,
+                value=len(failed),
+                status="fail" if failed else "pass",
+                passed=not failed,
+                message=f"{text}: {named}" if failed else text,
+            )
+        )
+    return list({item.id: item for item in found}.values())
+
+
 def ensure_gates(workspace: Workspace, evaluation: Recorded[Evaluation], training: Recorded[TrainingRun]) -> None:
     """Append the gate results of an evaluation that a crash kept from being written; do nothing if they are there."""
     before = workspace.read(evaluation.seq)
@@ -136,7 +171,8 @@ def _record_family(
     workspace: Workspace, record: Evaluation, seq: int, family: str, outcomes: list[OutcomeRecord], overlaps: list[int]
 ) -> None:
     own = tuple(item for item in outcomes if item.family == family)
-    passed = bool(own) and all(item.passed for item in own)
+    adopted = [item for item in own if not item.id.startswith(QUALITY_GATE)]
+    passed = bool(adopted) and all(item.passed for item in own)
     undeclared = family == "fairness" and not record.protected_attributes
     gate = GateResult.model_validate(
         {
@@ -146,7 +182,7 @@ def _record_family(
             "status": "pass" if passed and not undeclared else "fail",
             "outcomes": own,
             "based_on": (seq, *overlaps) if family == "data_quality" else (seq,),
-            "detail": {} if own else {"reason": f"the adopted gate set has no gate of family {family}"},
+            "detail": {} if adopted else {"reason": f"the adopted gate set has no gate of family {family}"},
         }
     )
     workspace.append(gate, idem=idempotency_key("gate_result", record.model, record.version, family, seq))
@@ -156,7 +192,7 @@ def family_status(outcomes: Sequence[OutcomeRecord], family: str) -> tuple[bool,
     """Return whether a family passed and a sentence about it."""
     own = [item for item in outcomes if item.family == family]
     failed = [item for item in own if not item.passed]
-    if not own:
+    if all(item.id.startswith(QUALITY_GATE) for item in own):
         return False, f"the adopted gate set has no gate of family {family}"
     if failed:
         return False, "; ".join(item.message or item.id for item in failed)

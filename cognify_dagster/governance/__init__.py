@@ -67,6 +67,16 @@ from cognify_dagster.governance.oversight.attestations import (
     withdrawal_record,
 )
 from cognify_dagster.governance.oversight.classification import Classification, classification_of
+from cognify_dagster.governance.oversight.dataset_acts import (
+    decide_change,
+    decided_already,
+    decision_record,
+    find_change,
+    give_reason,
+    reason_record,
+)
+from cognify_dagster.governance.oversight.dataset_changes import Change, Demands, change_of, changes_of, demands_on
+from cognify_dagster.governance.oversight.dataset_demands import DatasetNotReady, missing_for, require_ready
 from cognify_dagster.governance.oversight.findings import Finding, findings_about
 from cognify_dagster.governance.oversight.section_acts import (
     SectionChange,
@@ -146,6 +156,20 @@ __all__ = [
     "snapshot_digest",
     "withdraw_attestation",
     "withdrawal_record",
+    "Change",
+    "DatasetNotReady",
+    "Demands",
+    "change_of",
+    "changes_of",
+    "decide_change",
+    "decided_already",
+    "decision_record",
+    "demands_on",
+    "find_change",
+    "give_reason",
+    "missing_for",
+    "reason_record",
+    "require_ready",
     "Approval",
     "Section",
     "SectionChange",

@@ -204,13 +204,13 @@ class BulkStore(Protocol):
     def data(self, start: int, end: int) -> list[tuple[int, bytes]]:
         """Return (seq, bytes) of the entries [start, end) in order."""
 
-    def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
-        """Return the raw columns of the entries [start, end) in order, and (seq, subject) wherever the search index of
-        subjects deviates from them; of one moment."""
+    def columns(self, start: int, end: int) -> tuple[list[Columns], list[list[str]], list[tuple[int, str]]]:
+        """Return the raw columns of the entries [start, end) in order, the subjects that each names in its last column, and
+        (seq, subject) wherever the search index of subjects deviates from them; of one moment."""
 
-    def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
-        """Return the cached subtrees above the leaves whose last leaf is one of the entries [start, end), as
-        (level, index, hash). Such a store has no leaves in its cache beside the entries' leaf column."""
+    def completed(self, start: int, end: int) -> dict[tuple[int, int], bytes]:
+        """Return the cached subtrees above the leaves whose last leaf is one of the entries [start, end):
+        (level, index) -> hash. Such a store has no leaves in its cache beside the entries' leaf column."""
 
 
 @runtime_checkable

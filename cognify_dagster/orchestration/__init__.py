@@ -2,11 +2,13 @@
 
 from dagster_shared.libraries import DagsterLibraryRegistry
 
-from cognify_dagster.orchestration.datasets import SnapshotSource, dataset_snapshot, overlap_check
+from cognify_dagster.orchestration.datasets import SnapshotSource, build_dataset_snapshot, dataset_snapshot
 from cognify_dagster.orchestration.deployment import governed_deployment
+from cognify_dagster.orchestration.distributed import build_distributed_snapshot, distributed_snapshot
 from cognify_dagster.orchestration.evaluation import eval_suite
 from cognify_dagster.orchestration.inputs import ModelVersion, Release, Snapshot
 from cognify_dagster.orchestration.model import GovernedModel
+from cognify_dagster.orchestration.overlap import overlap_check
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.training import training_run
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
@@ -22,7 +24,10 @@ __all__ = [
     "Release",
     "Snapshot",
     "SnapshotSource",
+    "build_dataset_snapshot",
+    "build_distributed_snapshot",
     "dataset_snapshot",
+    "distributed_snapshot",
     "eval_suite",
     "governed_deployment",
     "overlap_check",

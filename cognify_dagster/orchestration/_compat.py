@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import extract_data_version_from_entry
+from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.run_coordinator import (
     QueuedRunCoordinator,  # noqa: F401  (for coordinator.py)
     SubmitRunContext,  # noqa: F401
@@ -17,7 +19,7 @@ from dagster._core.scheduler.instigation import (
     InstigatorType,  # noqa: F401
 )
 from dagster._serdes import ConfigurableClassData  # noqa: F401
-from dagster._utils.warnings import PreviewWarning
+from dagster._utils.warnings import BetaWarning, PreviewWarning
 
 MAX_RETRIES_TAG = "dagster/max_retries"
 ROOT_RUN_TAG = "dagster/root_run_id"
@@ -52,8 +54,11 @@ def run_id(context: Any) -> str:
 
 
 def root_run_id(context: Any) -> str:
-    """Return the id of the first run of a chain of run retries, the run's own id otherwise."""
-    return run_tags(context).get(ROOT_RUN_TAG) or run_id(context)
+    """Return the id of the first run of a chain of retries and re-executions, the run's own id otherwise."""
+    found = run_tags(context).get(ROOT_RUN_TAG)
+    with contextlib.suppress(Exception):  # a re-execution from Python carries it in the run instead of its tags
+        found = found or step_context(context).run.root_run_id
+    return found or run_id(context)
 
 
 def partition_key(context: Any) -> str | None:
@@ -73,6 +78,13 @@ def partitioned_checks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=PreviewWarning)
         yield
+
+
+def versioned_output(metadata: Mapping[str, Any], version: dg.DataVersion) -> dg.Output[None]:
+    """Return the output of an op that materializes a graph-backed asset; that it takes a data version is marked beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=BetaWarning)
+        return dg.Output(None, metadata=metadata, data_version=version)
 
 
 def run_builds(context: Any, key: dg.AssetKey) -> bool:
@@ -133,6 +145,35 @@ def check_evaluations(
         if len(records) < limit:
             return
         cursor = records[-1].id
+
+
+def latest_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> tuple[str, float] | None:
+    """Return the data version of an asset's newest materialization or observation and its time; None if there is none."""
+    event = instance.get_latest_materialization_event(key)
+    if event is None:
+        return None
+    version = extract_data_version_from_entry(event)
+    return (version.value if version is not None else "", event.timestamp)
+
+
+def upstream_partitions(context: Any, asset: dg.AssetKey, upstream: dg.AssetKey) -> list[str] | None:
+    """Return the partitions of an upstream asset that this step's partition depends on; None if the asset has no partitions.
+
+    Without a mapping of its own an upstream asset with other partitions is mapped as a whole, which says nothing: then the list
+    is empty.
+    """
+    inner = step_context(context)
+    graph = inner.job_def.asset_layer.asset_graph
+    if not graph.has(upstream) or graph.get(upstream).partitions_def is None or not inner.has_partition_key:
+        return None
+    parents, child = graph.get(upstream).partitions_def, graph.get(asset).partitions_def
+    mapping = graph.get_partition_mapping(asset, upstream)
+    if isinstance(mapping, dg.AllPartitionMapping) or child is None:
+        return []
+    with partition_loading_context(dynamic_partitions_store=inner.instance):
+        wanted = child.subset_with_partition_keys([inner.partition_key])
+        found = mapping.get_upstream_mapped_partitions_result_for_partitions(wanted, child, parents)
+        return sorted(found.partitions_subset.get_partition_keys())
 
 
 class _NoValues:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
+from cognify_dagster.datasets.recording import dataset_ref
 from cognify_dagster.evaluation import EvalResult, EvaluationError
 from cognify_dagster.evaluation.recording import (
     FAMILIES,
@@ -18,7 +18,7 @@ from cognify_dagster.evaluation.recording import (
 from cognify_dagster.orchestration._compat import partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import launcher_alias
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
-from cognify_dagster.orchestration.inputs import ModelVersion, Snapshot
+from cognify_dagster.orchestration.inputs import ModelVersion, Snapshot, resolve_snapshot
 from cognify_dagster.orchestration.metadata import PREFIX, dataset_links, entry_metadata, table
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import refuse_on
@@ -27,7 +27,7 @@ from cognify_dagster.orchestration.security import FAMILY as SECURITY
 from cognify_dagster.orchestration.security import TITLE as SECURITY_TITLE
 from cognify_dagster.orchestration.security import judge_dependencies, security_check, security_metadata
 from cognify_dagster.orchestration.spaces import Space
-from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA
+from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA, check_data
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import capture_code
 from cognify_dagster.training.recording import code_ref
@@ -96,7 +96,9 @@ def eval_suite(
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
             with refuse_on(context):
                 workspace = ledger.open()
-                recorded = _evaluate(context, workspace, model, user, passed, dataset, gates, training_asset, source)
+                recorded = _evaluate(
+                    context, workspace, model, user, passed, dataset, gates, training_asset, source, asset
+                )
                 judged = judge_dependencies(workspace, recorded, wanted=security, requirements=requirements)
             results = [_check(spec.key, recorded, family) for family in FAMILIES]
             if security and judged is not None:
@@ -146,6 +148,7 @@ def _evaluate(
     gates: str,
     training_asset: str,
     source: Path,
+    asset_name: str,
 ) -> Recorded[Evaluation]:
     version = partition_key(context)
     if version is None:
@@ -162,7 +165,9 @@ def _evaluate(
         ensure_gates(workspace, done[-1], training)
         return done[-1]
     gate_set = adopted_gates(reading, model.key, gates, training)
-    snapshot = require_snapshot(workspace, dataset)
+    asset = model.where.key(asset_name)
+    snapshot = resolve_snapshot(context, workspace, dataset, asset, model.where.key(dataset))
+    check_data(workspace, model.key, [snapshot], f"evaluating {model.key} {version}")
     with ModelVersion(workspace, training) as handed:
         inputs = {"model": handed, training_asset: handed, "version": version, dataset: Snapshot(workspace, snapshot)}
         result = user.call(context, passed, inputs)

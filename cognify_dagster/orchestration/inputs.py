@@ -9,8 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import dagster as dg
+
 from cognify_dagster.datasets import DatasetError, read_table, verify_snapshot
+from cognify_dagster.datasets.partitions import partition_name
+from cognify_dagster.datasets.recording import require_snapshot
 from cognify_dagster.governance import Grant
+from cognify_dagster.orchestration._compat import upstream_partitions
+from cognify_dagster.orchestration.names import UsageError
 from cognify_dagster.records import DatasetSnapshot, TrainingRun
 from cognify_dagster.workspace import Recorded, Workspace
 
@@ -87,6 +93,28 @@ class Snapshot:
                 "restore it, or materialize the snapshot asset to record the new state"
             )
         return True
+
+
+def resolve_snapshot(
+    context: Any, workspace: Workspace, name: str, asset: dg.AssetKey, upstream: dg.AssetKey
+) -> Recorded[DatasetSnapshot]:
+    """Return the snapshot of a dataset that a step uses.
+
+    Of a partitioned dataset it is the partition that the step's partition is mapped to; without a mapping the newest snapshot of any
+    of its partitions.
+
+    Raises:
+        DatasetError: if there is none.
+        UsageError: if the mapping gives several partitions.
+    """
+    keys = upstream_partitions(context, asset, upstream)
+    if not keys:
+        return require_snapshot(workspace, name)
+    if len(keys) > 1:
+        raise UsageError(
+            f"{asset.to_user_string()}: the partition mapping gives {len(keys)} partitions of {name}; map each version to one"
+        )
+    return require_snapshot(workspace, partition_name(name, keys[0]))
 
 
 @dataclass(frozen=True)

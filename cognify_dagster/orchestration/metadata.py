@@ -92,7 +92,7 @@ def dataset_links(
                 "ledger entry": item.seq,
             }
         )
-        links[f"{PREFIX}{item.name}"] = dg.MetadataValue.asset((space or Space()).key(item.name))
+        links[f"{PREFIX}{item.name}"] = dg.MetadataValue.asset((space or Space()).key(item.name.partition("@")[0]))
         links[f"{PREFIX}{item.name}/root"] = item.root
         run = snapshot.observed.get("dagster_run") if snapshot else None
         if isinstance(run, str):

@@ -117,7 +117,7 @@ def _shown(then: Then, item: Recorded[Record], present: Reading, where: Where) -
     record = item.record
     if isinstance(record, DatasetSnapshot):
         profile = json.loads(then.evidence.get(record.profile.digest))
-        return snapshot_metadata(then, _typed(item, record), profile)
+        return snapshot_metadata(then, _typed(item, record), profile, present)
     if isinstance(record, TrainingRun):
         return training_metadata(then, _typed(item, record))
     if isinstance(record, Evaluation):

@@ -93,7 +93,7 @@ class LedgerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             context: the asset's context.
             dataset: path, fsspec URL or table.
-            name: dataset name; the asset's name unless given.
+            name: dataset name; the asset's name unless given, with the partition if it has one (`loans@2026-01`).
             provenance: a `Provenance`; an empty one records what is missing.
             record_key: column that names each record.
             label: label column.
@@ -102,15 +102,18 @@ class LedgerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             metadata: further metadata to show.
         """
         from cognify_dagster.datasets import Provenance
+        from cognify_dagster.datasets.partitions import partition_name
+        from cognify_dagster.orchestration._compat import partition_key
         from cognify_dagster.orchestration.datasets import SnapshotOptions, snapshot_result
 
+        own, key = context.asset_key.path[-1], partition_key(context)
         options = SnapshotOptions(
-            name=name or context.asset_key.path[-1],
+            name=name or (own if key is None else partition_name(own, key)),
             provenance=provenance or Provenance(),
             record_key=record_key,
             label=label,
             group_columns=tuple(group_columns),
             change_reason=change_reason,
         )
-        result = snapshot_result(context, self.open(), dataset, options)
+        result = snapshot_result(context, self.open(), dataset, options, context.asset_key)
         yield result._replace(metadata={**(result.metadata or {}), **(metadata or {})})

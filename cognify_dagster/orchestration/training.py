@@ -1,24 +1,27 @@
 """`@training_run`: an asset, partitioned by model version, that trains and seals one version."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from cognify_dagster.datasets.recording import dataset_ref, require_snapshot
-from cognify_dagster.governance import directory
+from cognify_dagster.datasets import demand_hashed
+from cognify_dagster.datasets.recording import dataset_ref
+from cognify_dagster.governance import classification_of, directory, policy_in_force, require_ready
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.orchestration._compat import instance_of, partition_key, root_run_id, run_id, run_is_over
 from cognify_dagster.orchestration.attribution import attribute, identified
 from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
-from cognify_dagster.orchestration.inputs import Snapshot
+from cognify_dagster.orchestration.inputs import Snapshot, resolve_snapshot
 from cognify_dagster.orchestration.metadata import NOT_KEPT, PREFIX, command, dataset_links, entry_metadata, person
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.refusal import FINAL, refusal, refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
+from cognify_dagster.orchestration.snapshot_metadata import code_text
 from cognify_dagster.orchestration.spaces import Space
-from cognify_dagster.records import CodeRef, TrainingRun
+from cognify_dagster.records import DatasetSnapshot, TrainingRun
 from cognify_dagster.training import TrainingRecorder, capture_code, capture_environment
 from cognify_dagster.training.recording import open_version, record_failure, register_model, seal_training
 from cognify_dagster.workspace import Recorded, Workspace
@@ -33,20 +36,25 @@ def training_run(
     *,
     datasets: Sequence[str],
     deps: Sequence[Any] = (),
+    partition_mappings: Mapping[str, dg.PartitionMapping] | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     name: str | None = None,
+    demand_hashed: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make a training asset of a function that trains and returns the path of the saved model.
 
     The function may ask for `run` (a `TrainingRecorder`) and for each dataset by its name (a `Snapshot`). Each partition is
-    one model version. The run is refused without snapshots, and a version is trained once.
+    one model version. The run is refused without snapshots, and with snapshots of which the policy asks for a reason or an approval
+    that is not there. A version is trained once.
 
     Args:
         model: the governed model.
         datasets: names of the snapshots it trains on.
         deps: further upstream assets.
+        partition_mappings: of partitioned datasets, by name, which partition a version is trained on; the newest unless given.
         retry_policy: for failures of the training itself; refusals are never retried.
         name: asset name; the function's name unless given.
+        demand_hashed: refuse a snapshot of which files were taken over as unchanged without being read for it.
     """
 
     def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
@@ -59,14 +67,14 @@ def training_run(
             asset,
             description=user.description,
             code_version=user.code_version,
-            deps=[model.where.upstream(item) for item in (*datasets, *deps)],
+            deps=[*_dataset_deps(model, datasets, partition_mappings or {}), *map(model.where.upstream, deps)],
             partitions_def=model.partitions,
             metadata={MODEL_METADATA: model.key, DATASETS_METADATA: list(datasets)},
         )
         source = Path(function.__code__.co_filename).parent
 
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
-            step = _Step(context, model, user, source, tuple(datasets), passed)
+            step = _Step(context, model, user, source, tuple(datasets), passed, spec.key, demand_hashed)
             with refuse_on(context):
                 workspace = ledger.open()
                 recorded = step.run(workspace)
@@ -84,6 +92,12 @@ def training_run(
     return wrap
 
 
+def full_snapshot(workspace: Workspace, item: Recorded[DatasetSnapshot]) -> str:
+    """The command that snapshots a dataset anew with every file read."""
+    where = str(item.record.observed.get("location", "SOURCE"))
+    return command(workspace, f"dataset snapshot {shlex.quote(where)} --name {item.record.name} --verify full")
+
+
 class _Step:
     """One execution of a training asset."""
 
@@ -95,9 +109,12 @@ class _Step:
         source: Path,
         datasets: tuple[str, ...],
         passed: Mapping[str, Any],
+        asset: dg.AssetKey,
+        demand_hashed: bool,
     ) -> None:
         self.context, self.model, self.user, self.source = context, model, user, source
-        self.datasets, self.passed = datasets, passed
+        self.datasets, self.passed, self.asset = datasets, passed, asset
+        self.demand_hashed = demand_hashed
 
     def run(self, workspace: Workspace) -> Recorded[TrainingRun]:
         """Train and seal, or return what this very run has sealed before it crashed."""
@@ -106,11 +123,19 @@ class _Step:
         if version is None:
             raise UsageError(f"{model.key} is trained one version at a time: launch it with a partition, the version")
         run = root_run_id(context)
-        snapshots = {name: require_snapshot(workspace, name) for name in self.datasets}
+        where = model.where
+        snapshots = {
+            name: resolve_snapshot(context, workspace, name, self.asset, where.upstream(name)) for name in self.datasets
+        }
+        if self.demand_hashed:
+            for dataset, item in snapshots.items():
+                demand_hashed(item.record, dataset, how=full_snapshot(workspace, item))
         people = directory(workspace.read())
         code = capture_code(self.source)
         attribution = attribute(context, people, code)
         register_model(workspace, model.definition())
+        if not workspace.read().all(TrainingRun, f"model/{model.key}@{version}"):
+            check_data(workspace, model.key, list(snapshots.values()), f"training {model.key} {version}")
         instance = instance_of(context)
         sealed = open_version(
             workspace,
@@ -170,6 +195,30 @@ class _Step:
             self.context.log.error(f"the failed run could not be recorded: {second}")
 
 
+def _dataset_deps(
+    model: GovernedModel, datasets: Sequence[str], mappings: Mapping[str, dg.PartitionMapping]
+) -> list[dg.AssetDep | dg.AssetKey]:
+    unknown = sorted(set(mappings) - set(datasets))
+    if unknown:
+        raise UsageError(f"{model.key}: there is a partition mapping for {unknown[0]!r}, which is none of the datasets")
+    keys = {name: model.where.upstream(name) for name in datasets}
+    return [
+        dg.AssetDep(key, partition_mapping=mappings[name]) if name in mappings else key for name, key in keys.items()
+    ]
+
+
+def check_data(workspace: Workspace, model: str, items: Sequence[Recorded[DatasetSnapshot]], purpose: str) -> None:
+    """Refuse data of which the policy in force asks for something that is not there, for a model of this tier.
+
+    Raises:
+        DatasetNotReady: naming dataset, root, what is missing, who gives it and the command.
+    """
+    reading = workspace.read()
+    people, policy = directory(reading), policy_in_force(reading).policy
+    tier = classification_of(reading, people, policy, model).tier
+    require_ready(reading, people, policy, items, tier, purpose)
+
+
 def _model_path(returned: Any, recorder: TrainingRecorder, name: str) -> Path:
     if returned is not None:
         return Path(returned)
@@ -191,15 +240,9 @@ def training_metadata(
         f"{PREFIX}unattributed": ", ".join(record.unattributed) or "none",
         f"{PREFIX}metrics": dg.MetadataValue.json(dict(record.metrics)),
         f"{PREFIX}config": dg.MetadataValue.json(dict(record.config)),
-        f"{PREFIX}code": _code(code),
+        f"{PREFIX}code": code_text(code),
         f"{PREFIX}environment": f"Python {record.environment.python}, {record.environment.platform}",
         f"{PREFIX}model_digest": record.model_file.digest,
         f"{PREFIX}status_command": command(workspace, f"status {record.model} {record.version}"),
         **entry_metadata(workspace, recorded.seq, recorded.leaf),
     }
-
-
-def _code(code: CodeRef) -> str:
-    if not code.commit or code.vcs == "none":
-        return "not under version control"
-    return f"{code.vcs} {code.commit}" + (" with uncommitted changes" if code.dirty else "")

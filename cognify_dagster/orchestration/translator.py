@@ -29,7 +29,7 @@ class GovernedAssetData:
     group: str | None = None
     description: str | None = None
     code_version: str | None = None
-    deps: Sequence[dg.AssetKey] = ()
+    deps: Sequence[dg.AssetKey | dg.AssetDep] = ()
     partitions_def: dg.PartitionsDefinition[Any] | None = None
     skippable: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -19,6 +19,19 @@ from cognify_dagster.records.base import (
     upcast,
     utc,
 )
+from cognify_dagster.records.data import (
+    DEFAULT_OVERLAP_CHECK,
+    CodeRef,
+    DatasetRef,
+    DatasetSnapshot,
+    EvidenceItem,
+    ExclusionCount,
+    OverlapChecked,
+    OverlapLevel,
+    QualityCheck,
+    SourceRef,
+)
+from cognify_dagster.records.dataset_acts import DatasetChangeDecided, DatasetDiffRecorded, DatasetReasonGiven
 from cognify_dagster.records.governance import (
     AcceptedAdvisory,
     Assertion,
@@ -53,18 +66,12 @@ from cognify_dagster.records.ledger_acts import (
     SegmentArchived,
 )
 from cognify_dagster.records.lineage import (
-    CodeRef,
-    DatasetRef,
-    DatasetSnapshot,
     EnvironmentRef,
     Evaluation,
-    EvidenceItem,
-    ExclusionCount,
     GateOutcome,
     GateResult,
     MetricResult,
     ModelRegistered,
-    OverlapChecked,
     TrainingFailed,
     TrainingRun,
     VersionOpened,
@@ -116,6 +123,7 @@ from cognify_dagster.records.sections import (
 from cognify_dagster.records.strict_yaml import YamlError, load_yaml, read_small_text
 
 __all__ = [
+    "DEFAULT_OVERLAP_CHECK",
     "MAX_TEXT_BYTES",
     "SECTION_PATTERN",
     "AcceptedAdvisory",
@@ -151,6 +159,9 @@ __all__ = [
     "ClockFloorCorrected",
     "CodeRef",
     "CoverageSummary",
+    "DatasetChangeDecided",
+    "DatasetDiffRecorded",
+    "DatasetReasonGiven",
     "DatasetRef",
     "DatasetSnapshot",
     "DeploymentCompleted",
@@ -176,6 +187,9 @@ __all__ = [
     "MetricResult",
     "ModelRegistered",
     "OverlapChecked",
+    "OverlapLevel",
+    "QualityCheck",
+    "SourceRef",
     "Package",
     "PayloadErased",
     "Person",

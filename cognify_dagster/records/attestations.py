@@ -10,14 +10,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from cognify_dagster.records.base import Digest, PersonId, Record, Utc, register
+from cognify_dagster.records.base import SNAPSHOT_NAME, Digest, PersonId, Record, Utc, register
+from cognify_dagster.records.data import EvidenceItem
 from cognify_dagster.records.governance import Envelope
-from cognify_dagster.records.lineage import EvidenceItem
 from cognify_dagster.records.sections import LINE_PATTERN, HumanText, text_digest, text_problem
 
 TEXT_ID_PATTERN = r"^[a-z][a-z0-9_]{0,59}$"
 ABOUT_PATTERN = (
-    r"^((model/[A-Za-z][A-Za-z0-9_]{0,79})(@[A-Za-z0-9][A-Za-z0-9_.+-]{0,49})?|dataset/[A-Za-z][A-Za-z0-9_.-]{0,99})$"
+    r"^((model/[A-Za-z][A-Za-z0-9_]{0,79})(@[A-Za-z0-9][A-Za-z0-9_.+-]{0,49})?|dataset/" + SNAPSHOT_NAME + r")$"
 )
 AboutId = Annotated[str, Field(pattern=ABOUT_PATTERN)]
 

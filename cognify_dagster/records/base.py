@@ -116,6 +116,9 @@ HolderId = Annotated[str, Field(pattern=r"^(person/[a-z0-9][a-z0-9-]{1,60}|workl
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,29}$")]
 SubjectId = Annotated[str, AfterValidator(check_subject)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+SNAPSHOT_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,99}(@[A-Za-z0-9_.+-]{1,60})?"
+"""The name of a dataset, or of one partition of it: `loans`, `loans@2026-01`."""
+SnapshotName = Annotated[str, Field(pattern=f"^{SNAPSHOT_NAME}$")]
 
 
 class Part(BaseModel):

@@ -1,4 +1,4 @@
-"""Records about data, training and evaluation."""
+"""Records about models, their training and evaluation."""
 
 from __future__ import annotations
 
@@ -18,36 +18,8 @@ from cognify_dagster.records.base import (
     VersionId,
     register,
 )
+from cognify_dagster.records.data import CodeRef, DatasetRef, EvidenceItem
 from cognify_dagster.records.governance import person_subjects
-
-
-class DatasetRef(Part):
-    """A snapshot relied on: its name, root, ledger entry and role in the step."""
-
-    name: DatasetName
-    root: Hex64
-    seq: int
-    role: Literal["train", "validation", "holdout", "evaluation", "other"] = "other"
-
-
-class EvidenceItem(Part):
-    """A blob in the evidence store."""
-
-    name: str
-    digest: Digest
-    size: int
-    media_type: str
-    sensitivity: Literal["public", "internal", "confidential", "personal"] = "internal"
-
-
-class ExclusionCount(Part):
-    """A filter or exclusion and what it removed."""
-
-    rule: str
-    description: str = ""
-    rows_before: int
-    rows_after: int
-    excluded_digest: str = ""
 
 
 @register
@@ -72,59 +44,6 @@ class ModelRegistered(Record):
 
 
 @register
-class DatasetSnapshot(Record):
-    """A dataset as it was at one moment, identified by its Merkle root."""
-
-    kind: ClassVar[str] = "dataset_snapshot"
-    name: DatasetName
-    root: Hex64
-    data_version: str
-    file_count: int
-    total_bytes: int
-    record_count: int | None = None
-    record_root: Hex64 | None = None
-    record_digest_key: str | None = Field(None, description="id of the HMAC key where records hold personal data")
-    schema_hash: Hex64 | None = None
-    record_key: str | None = None
-    label: str | None = None
-    provenance: dict[str, Json] = Field(default_factory=dict)
-    missing_provenance: tuple[str, ...] = ()
-    exclusions: tuple[ExclusionCount, ...] = ()
-    parent_root: Hex64 | None = None
-    change_reason: str = ""
-    header: dict[str, Json] = Field(default_factory=dict)
-    profile: EvidenceItem
-    manifest: EvidenceItem
-    record_manifest: EvidenceItem | None = None
-    data: EvidenceItem | None = Field(None, description="the table itself, where the source is a table in memory")
-
-    def subjects(self) -> tuple[str, ...]:
-        return (f"dataset/{self.name}",)
-
-    def evidence(self) -> tuple[str, ...]:
-        items = [self.profile, self.manifest, self.record_manifest, self.data]
-        return tuple(item.digest for item in items if item is not None)
-
-
-@register
-class OverlapChecked(Record):
-    """Two snapshots were compared record by record."""
-
-    kind: ClassVar[str] = "overlap_checked"
-    train: DatasetRef
-    holdout: DatasetRef
-    level: str
-    compared_columns: tuple[str, ...]
-    ignored_columns: tuple[str, ...]
-    overlapping_records: int
-    passed: bool
-    detail: dict[str, Json] = Field(default_factory=dict)
-
-    def subjects(self) -> tuple[str, ...]:
-        return (f"dataset/{self.train.name}", f"dataset/{self.holdout.name}")
-
-
-@register
 class VersionOpened(Record):
     """A model version began to exist. `run` is the root run that opened it."""
 
@@ -136,17 +55,6 @@ class VersionOpened(Record):
 
     def subjects(self) -> tuple[str, ...]:
         return (f"model/{self.model}", f"model/{self.model}@{self.version}")
-
-
-class CodeRef(Part):
-    """The code that ran: git commit, dirty state, authors."""
-
-    vcs: str
-    commit: str = ""
-    dirty: bool | None = None
-    diff_digest: str = ""
-    remote: str = ""
-    authors: tuple[str, ...] = ()
 
 
 class EnvironmentRef(Part):

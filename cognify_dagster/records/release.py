@@ -19,7 +19,7 @@ from cognify_dagster.records.base import (
     VersionId,
     register,
 )
-from cognify_dagster.records.lineage import EvidenceItem
+from cognify_dagster.records.data import EvidenceItem
 
 
 class CoverageSummary(Part):

@@ -7,6 +7,7 @@ it has the form of one); package origins, which can hold credentials, are not re
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import platform
@@ -26,16 +27,24 @@ ABSENT = "absent"
 IMAGE_DIGEST_VARIABLE = "COGNIFY_IMAGE_DIGEST"
 
 _IMAGE_DIGEST = re.compile(r"^(?:[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,254}@)?sha256:[0-9a-f]{64}$")
+_INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})
 _GPU_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
 
 
 class Package(BaseModel):
-    """An installed distribution. ``name`` is normalised (PEP 503): lower case, ``-`` between words."""
+    """An installed distribution.
+
+    Attributes:
+        name: Normalised (PEP 503): lower case, ``-`` between words.
+        files_sha256: SHA-256 of what its ``RECORD`` lists (see ``record_digest``); empty where there is no such list, as for a
+            checkout that was installed in place.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     version: str
+    files_sha256: str = ""
 
 
 class Gpu(BaseModel):
@@ -100,7 +109,7 @@ def requirement_lines(packages: Iterable[Package]) -> str:
 
 
 def capture_environment() -> Environment:
-    """Describes the running interpreter and its machine. Takes about 0.1 s.
+    """Describes the running interpreter and its machine. Takes 0.2 to 0.4 s with 200 packages.
 
     Raises:
         TrainingError: ``COGNIFY_IMAGE_DIGEST`` is set to something that is not an image digest.
@@ -135,8 +144,38 @@ def _packages() -> tuple[Package, ...]:
         if not raw:
             continue  # remains of an interrupted installation: nothing that could be imported by name
         name = re.sub(r"[-_.]+", "-", raw).lower()
-        found.setdefault(name, Package(name=name, version=distribution.version or "unknown"))
+        if name not in found:
+            version = distribution.version or "unknown"
+            found[name] = Package(name=name, version=version, files_sha256=_files_digest(distribution))
     return tuple(found[name] for name in sorted(found))
+
+
+def _files_digest(distribution: metadata.Distribution) -> str:
+    """Digests the list of files; a list that cannot be read is as good as none, and stops no training."""
+    try:
+        return record_digest(distribution.read_text("RECORD") or "")
+    except (OSError, ValueError, csv.Error):
+        return ""
+
+
+def record_digest(record: str) -> str:
+    """Digests what an installed ``RECORD`` (CSV: path, ``sha256=…``, size) says of a distribution's own files.
+
+    The files are as the installer listed them; they are not read again. Left out is what differs from one installation of the same
+    wheel to another: scripts outside the package folder (they name the interpreter), bytecode, and the installer's own notes.
+
+    Returns:
+        SHA-256 (hex) of the lines ``path,sha256=…``, sorted, each ended by a line feed; empty if no file is listed with a digest.
+    """
+    lines = []
+    for row in csv.reader(record.splitlines()):
+        if len(row) < 2 or not row[1] or row[0].startswith(("..", "/")) or row[0].endswith(".pyc"):
+            continue
+        folder, _, file = row[0].rpartition("/")
+        if folder.endswith(".dist-info") and file in _INSTALLER_NOTES:
+            continue
+        lines.append(f"{row[0]},{row[1]}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8")).hexdigest() if lines else ""
 
 
 def _os_name() -> str:

@@ -2,6 +2,7 @@
 
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
 from cognify_dagster.workspace.founding import open_prepared, prepare, publish
+from cognify_dagster.workspace.known import unknown_model, unknown_version
 from cognify_dagster.workspace.login import os_login
 from cognify_dagster.workspace.reading import Reading, Recorded
 from cognify_dagster.workspace.resident import Resident, resident
@@ -30,4 +31,6 @@ __all__ = [
     "prepare",
     "publish",
     "resident",
+    "unknown_model",
+    "unknown_version",
 ]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cognify_dagster.documents.package.findings_evaluation import CLOSER_TITLE, INTERVAL_TITLE
-from cognify_dagster.governance import live
+from cognify_dagster.governance import directory, find_change, live, missing_for, policy_in_force
 from cognify_dagster.records import Package, ReleaseRefused, VersionOpened
 from cognify_dagster.workspace import Workspace
 from examples.credit_default.instance import ROOT, Instance, interrupt_on_signals, prepare_home, running
@@ -29,6 +29,8 @@ from examples.credit_default.lock import BusyError, exclusive
 from examples.credit_default.people import (
     BEN,
     CARL,
+    DATASETS,
+    DORA,
     MODEL,
     OLGA,
     PASSPHRASE,
@@ -56,6 +58,7 @@ CARL_SAYS = (
     "Scope (a demonstration, no decision about a real client), list of features and origin of the attributes are as stated. Approved on condition that the points of law "
     "that the package shows as open are closed in time."
 )
+DORA_SAYS = "The published file, cleaned and split by the recorded rules; the counts add up."
 OLGA_SAYS = "Accepted for the demonstration of limit reviews and extensions on historical data; for no decision about a real client."
 
 #: Carl's condition for a requirement that is open, with the days he gives for it.
@@ -131,13 +134,30 @@ def follow(instance: Instance, run_id: str) -> tuple[str, str]:
         progress.close()
 
 
-def build(story: Story, instance: Instance, version: str) -> None:
-    """Snapshots, training, evaluation, package."""
+def build(story: Story, instance: Instance, workspace: Workspace, version: str) -> None:
+    """Snapshots, their approval, training, evaluation, package."""
     succeed(story, instance, DATA, partition=None, checks=[("loans_holdout", "no_overlap")])
+    approve_data(story, workspace)
     instance.add_partition(f"{MODEL}_versions", version)
     checks = [("credit_eval", name) for name in ("performance", "fairness", "data_quality")]
     checks += [("credit_default_package", name) for name in ("sign_off", "coverage_sr26_2", "coverage_fair_lending")]
     succeed(story, instance, BUILD, partition=version, checks=checks)
+
+
+def approve_data(story: Story, workspace: Workspace) -> None:
+    """The data steward approves what changed in the data, where she has not approved it yet: nothing is trained on it before."""
+    reading = workspace.read()
+    people, policy = directory(reading), policy_in_force(reading).policy
+    for name in DATASETS:
+        change = find_change(reading, name)
+        if not missing_for(reading, people, policy, name, change.entries[-1].seq, "high"):
+            story.say(f"{name}: nothing is asked for that is not there; root {change.root[:16]}…")
+            continue
+        done = cognify(
+            workspace, "dataset", "approve", name, "--key", str(key_path(workspace.home, DORA)), "--yes",
+            "--comment", DORA_SAYS,
+        )  # fmt: skip
+        story.say(f"{DORA.name} ({DORA.title}) approves what changed in {name}: {_last_lines(done.stdout, 1)}")
 
 
 def succeed(
@@ -402,7 +422,7 @@ def tell() -> None:
     with running(prepare_home(workspace.home)) as instance:
         story.say(f"{instance.url} until this demo ends (log: {_short(instance.log)})")
         story.step(f"Data, training, evaluation and package of {version}")
-        build(story, instance, version)
+        build(story, instance, workspace, version)
         package = workspace.read().latest(Package, f"model/{MODEL}@{version}")
         if package is None:
             raise DemoError("no package was recorded")

@@ -25,9 +25,7 @@ STEPS: Mapping[str, str] = {
     "credit_service": "deployment, behind the gate",
 }
 _INDENT = " " * 10
-_SUBCOMMANDS = (
-    "deployments|dagster|doctor|evidence|gates|init|key|ledger|package|people|policy|schema|seal|sign|status|verify"
-)
+_SUBCOMMANDS = "dataset|deployments|dagster|doctor|evidence|gates|init|key|ledger|package|people|policy|schema|seal|sign|status|verify"
 _CALL = re.compile(rf"(?<![\w./-])cognify(?= (?:--workspace |{_SUBCOMMANDS}))")
 
 

@@ -82,6 +82,15 @@ def test_of_a_newer_snapshot_it_says_nothing(ready: World, cognify: Cognify) -> 
     assert "has no snapshot in entry 1" in wrong.err
 
 
+def test_who_attests_data_is_told_that_they_cannot_sign_off_what_rests_on_it(ready: World, cognify: Cognify) -> None:
+    signing = ("--as", key_file(ready, "carl"), "--yes")
+    words = ("attest", "data_provenance", "--about", "dataset/loans_train", "--expires", "never")
+    told = "cannot sign such a version off"
+    assert told in " ".join(cognify(*words, *signing, at=ready).out.split())
+    model = ("attest", "vendor_contract", "--about", ABOUT, "--party", "Acme", "--expires", day(30))
+    assert told not in " ".join(cognify(*model, *signing, at=ready).out.split())
+
+
 def test_a_document_is_kept_encrypted_and_named_by_its_digest(ready: World, cognify: Cognify, tmp_path: Path) -> None:
     contract = tmp_path / "contract.pdf"
     contract.write_bytes(b"%PDF-1.7 the secret contract")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,25 @@ def test_json_has_law_and_guidance_apart_and_names_entries(cognify: Cognify, rea
     assert value["less_than_before"] == []
 
 
+def test_what_has_to_be_written_is_told_apart_from_what_has_to_be_judged(cognify: Cognify, ready: World) -> None:
+    words = ("coverage", MODEL, "1", "--framework", "fair-lending")
+    lines = {line["id"]: line for line in cognify(*words, "--json", at=ready).json["frameworks"][0]["lines"]}
+    unwritten = [
+        name
+        for name, line in lines.items()
+        if line["status"] == "needs_human" and any(not gap["answered_by"] for gap in line["gaps"])
+    ]
+    out = cognify(*words, at=ready).out
+    assert unwritten
+    assert re.search(rf"a person must write {len(unwritten)}\b", " ".join(out.split())), (
+        "the counts say it as the rows do"
+    )
+    for name in unwritten:
+        row = next(line for line in out.splitlines() if f" {name} " in line)
+        assert "a person must" in row
+        assert "judge" not in row
+
+
 def test_gaps_have_an_exit_code_of_their_own_and_only_when_asked_for(cognify: Cognify, ready: World) -> None:
     words = ("coverage", MODEL, "1", "--framework", "fair-lending")
     assert cognify(*words, at=ready).code == 0
@@ -76,7 +96,7 @@ def test_what_waits_for_a_signature_only_is_no_gap(cognify: Cognify, ready: Worl
 
 def test_a_version_or_framework_that_is_not_there_is_an_error(cognify: Cognify, ready: World) -> None:
     missing = cognify("coverage", MODEL, "99", at=ready)
-    assert (missing.code, "knows no" in missing.err) == (1, True)
+    assert (missing.code, "has no version '99'; there are 1" in missing.err) == (1, True)
     unknown = cognify("coverage", MODEL, "1", "--framework", "no-such", at=ready)
     assert (unknown.code, "known:" in unknown.err) == (1, True)
     assert cognify("coverage", "not a key!", "1", at=ready).code == 5

@@ -119,9 +119,9 @@ def test_a_file_is_not_overwritten(at: Story, cognify: Cognify, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        (("card", MODEL, "9"), 1, "has no package yet"),
-        (("deployment", MODEL, "9"), 1, "knows no model/credit_default@9"),
-        (("slsa", MODEL, "9"), 1, "knows no model/credit_default@9"),
+        (("card", MODEL, "9"), 1, "has no version '9'; there are"),
+        (("deployment", MODEL, "9"), 1, "credit_default has no version '9'; there are"),
+        (("slsa", MODEL, "9"), 1, "credit_default has no version '9'; there are"),
         (("provenance", "nix"), 1, "knows no data set nix"),
         (("croissant", "nix"), 1, "knows no data set nix"),
         (("croissant", "loans_train"), 3, "manifest"),

@@ -56,6 +56,11 @@ def test_metrics_are_looked_up_and_unmapped_ones_named(cognify: Cognify) -> None
     assert "Unmapped: quokka" in cognify("objectives", "quokka\x1b[31m").out.replace("<U+001B>[31m", "")
 
 
+def test_a_framework_that_is_not_there_is_an_error_and_no_empty_table(cognify: Cognify) -> None:
+    result = cognify("objectives", "--framework", "nope")
+    assert (result.code, "there is no framework 'nope'; known: 21cfr11" in result.err) == (1, True)
+
+
 def test_the_workspaces_own_table_comes_first_and_an_error_names_its_file(ready: World, cognify: Cognify) -> None:
     folder = own_folder(ready, "objectives.yaml", TABLE)
     assert cognify("objectives", "collections_30d", "--json", at=ready).json["metrics"] == {

@@ -91,7 +91,7 @@ def test_the_index_lists_versions_with_what_happened_to_them(package: Cognify, t
     assert [(row["version"], row["signatures"]) for row in rows] == [("2", 0), ("1", 3)]
     assert package("list", "--html", tmp_path / "index.html").code == 0
     assert rows[0]["digest"] in (tmp_path / "index.html").read_text()
-    assert "No package is on record." in package("list", "other").out
+    assert "this workspace has no model 'other'; it has credit_default" in package("list", "other").err
 
 
 def test_diff_goes_part_by_part_and_names_both_packages(package: Cognify) -> None:
@@ -118,7 +118,7 @@ def test_a_version_without_package_is_said(package: Cognify) -> None:
     for words in (("show", "credit_default", "9"), ("diff", "credit_default", "1", "9")):
         result = package(*words)
         assert result.code == 1
-        assert "credit_default 9 has no package yet" in result.err
+        assert "credit_default has no version '9'; there are" in result.err
 
 
 def test_changed_words_are_marked_in_their_surroundings() -> None:

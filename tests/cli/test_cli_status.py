@@ -216,7 +216,7 @@ def test_a_package_that_is_none_or_not_there_is_an_error_without_a_traceback(rea
     damaged = cognify("package", "show", MODEL, "1", at=ready)
     assert (damaged.code, "this is no package of format" in damaged.err) == (1, True)
     missing = cognify("package", "show", MODEL, "5", at=ready)
-    assert (missing.code, "has no package yet" in missing.err) == (1, True)
+    assert (missing.code, "has no version '5'; there are 1" in missing.err) == (1, True)
 
 
 def test_evidence_get(ready: World, cognify: Cognify, tmp_path: Path) -> None:

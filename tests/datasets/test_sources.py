@@ -13,7 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from cognify_dagster.datasets import SourceChangedError, SourceError, TableError, read_table, take_snapshot, to_arrow
-from cognify_dagster.datasets.sources import local as localfs_module
+from cognify_dagster.datasets.hashing import hash_worker, large
+from cognify_dagster.datasets.hashing.run import hash_names
 from cognify_dagster.datasets.records.tables import parse_table
 from cognify_dagster.datasets.sources.ignore import IgnoreRules
 from cognify_dagster.datasets.sources.local import LocalSource
@@ -92,7 +93,7 @@ def test_a_folder_swapped_for_a_link_while_the_snapshot_runs_is_refused(tmp_path
     (data / "sub").rmdir()
     (data / "sub").symlink_to(outside)
     with pytest.raises(SourceError, match="sub/f"):
-        source.hash(found[0])
+        hash_names(source, [(b"sub", [b"f"])])
     with pytest.raises(SourceError, match="sub/f"):
         source.read(found[0], 100)
 
@@ -100,11 +101,10 @@ def test_a_folder_swapped_for_a_link_while_the_snapshot_runs_is_refused(tmp_path
 def test_a_file_swapped_for_a_fifo_does_not_block(tmp_path):
     data = fill(tmp_path / "data", {"f": b"plain"})
     source = LocalSource(data)
-    found, _ = source.entries(IgnoreRules())
     (data / "f").unlink()
     os.mkfifo(data / "f")
-    with pytest.raises(SourceChangedError, match="f"):
-        source.hash(found[0])
+    with pytest.raises(SourceChangedError, match=r"f in source .* is no longer a file"):
+        hash_names(source, [(b"", [b"f"])])
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket"])
@@ -123,35 +123,79 @@ def test_special_files_are_refused_by_name_unless_ignored(tmp_path, monkeypatch,
         take_snapshot(tmp_path / "odd", name="d", provenance=provenance)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, provenance):
-    target = fill(tmp_path, {"a.bin": b"1" * 100}) / "a.bin"
-    honest = localfs_module._hash_range
+# Small files are read in one go, larger ones by a thread, those above a chunk by several.
+SIZES = [100, 40_000, CHUNK_SIZE + 5]
 
-    def meddling(fd, start):
-        out = honest(fd, start)
-        with target.open("ab") as file:
-            file.write(b"more")
+
+def meddle(monkeypatch, change):
+    """Call ``change`` after each read of a file's content."""
+    honest_small, honest_large = hash_worker.read_into, hash_worker.hash_range
+
+    def small(fd, view):
+        out = honest_small(fd, view)
+        change()
         return out
 
-    monkeypatch.setattr(localfs_module, "_hash_range", meddling)
+    def large_one(fd, start, length, view):
+        out = honest_large(fd, start, length, view)
+        change()
+        return out
+
+    monkeypatch.setattr(hash_worker, "read_into", small)
+    monkeypatch.setattr(large.hash_worker, "hash_range", large_one)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch, provenance, size):
+    target = fill(tmp_path, {"a.bin": b"1" * size}) / "a.bin"
+
+    def grow():
+        with target.open("ab") as file:
+            file.write(b"more")
+
+    meddle(monkeypatch, grow)
+    with pytest.raises(SourceChangedError, match=r"a\.bin .*changed while it was read"):
+        take_snapshot(tmp_path, name="d", provenance=provenance)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch, provenance, size):
+    target = fill(tmp_path, {"a.bin": b"1" * size}) / "a.bin"
+    left = iter(range(size - 1, 0, -1))
+    meddle(monkeypatch, lambda: os.truncate(target, next(left)))
     with pytest.raises(SourceChangedError, match=r"a\.bin"):
         take_snapshot(tmp_path, name="d", provenance=provenance)
 
 
-def test_a_file_rewritten_with_its_old_times_while_it_is_read_is_refused(tmp_path, monkeypatch, provenance):
-    target = fill(tmp_path, {"a.bin": b"1" * 100}) / "a.bin"
-    honest = localfs_module._hash_range
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_rewritten_with_its_old_times_while_it_is_read_is_refused(tmp_path, monkeypatch, provenance, size):
+    target = fill(tmp_path, {"a.bin": b"1" * size}) / "a.bin"
 
-    def meddling(fd, start):
-        out = honest(fd, start)
+    def rewrite():
         status = target.stat()
-        target.write_bytes(b"2" * 100)
+        with target.open("r+b") as file:
+            file.write(b"2")
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return out
 
-    monkeypatch.setattr(localfs_module, "_hash_range", meddling)
+    meddle(monkeypatch, rewrite)
     with pytest.raises(SourceChangedError):
         take_snapshot(tmp_path, name="d", provenance=provenance)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_changed_once_is_read_again(tmp_path, monkeypatch, provenance, size):
+    target = fill(tmp_path, {"a.bin": b"1" * size}) / "a.bin"
+    changes = iter([True])
+
+    def rewrite():
+        if next(changes, False):
+            target.write_bytes(b"2" * (size + 1))
+
+    meddle(monkeypatch, rewrite)
+    taken = take_snapshot(tmp_path, name="d", provenance=provenance)
+    monkeypatch.undo()
+    assert taken.total_bytes == size + 1
+    assert taken.root == take_snapshot(tmp_path, name="d", provenance=provenance).root
 
 
 def test_a_table_changed_between_hashing_and_reading_is_refused(tmp_path, monkeypatch, provenance):
@@ -187,13 +231,14 @@ def test_missing_and_empty_sources_are_clear_errors(tmp_path, memory_url, put, p
     refused(f"{memory_url}/rows.csv", "no records")
 
 
-def test_an_unreadable_file_is_named(tmp_path, monkeypatch, provenance):
-    fill(tmp_path, {"sub/a": b"1"})
+@pytest.mark.parametrize("size", SIZES)
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch, provenance, size):
+    fill(tmp_path, {"sub/a": b"1" * size})
 
-    def broken(fd, size, start):
+    def broken():
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(localfs_module.os, "pread", broken)
+    meddle(monkeypatch, broken)
     with pytest.raises(SourceError, match=r"sub/a .*Input/output error"):
         take_snapshot(tmp_path, name="d", provenance=provenance)
 

@@ -96,7 +96,8 @@ class Story:
             "framework_facts": {
                 "us_banking_organisation": True,
                 "is_model": True,
-                "generative_or_agentic": False,
+                "generative": False,
+                "agentic": False,
                 "assets_over_30bn": False,
                 "uses_vendor_components": False,
                 "credit_decision": True,
@@ -142,7 +143,9 @@ class Story:
         self.gate_seq = adopt_gate_set(self.ws, "credit_gates", self.model, rules, self.keys["person/vera"]).seq
         return self.gate_seq
 
-    def snapshot(self, name: str, root: str, rows: int, **change: Any) -> DatasetRef:
+    def snapshot(
+        self, name: str, root: str, rows: int, *, part: int = 5, age: float = 35.4855, **change: Any
+    ) -> DatasetRef:
         profile = {
             "rows": rows,
             "columns": {
@@ -152,7 +155,7 @@ class Story:
                     "distinct": 56,
                     "min": 21,
                     "max": 79,
-                    "mean": 35.4855,
+                    "mean": age,
                     "std": 9.2179,
                 },
                 "LIMIT_BAL": {
@@ -178,8 +181,8 @@ class Story:
             "label": {
                 "column": "default",
                 "classes": [
-                    {"value": 0, "count": rows - rows // 5, "fraction": 0.8},
-                    {"value": 1, "count": rows // 5, "fraction": 0.2},
+                    {"value": 0, "count": rows - rows // part, "fraction": 1 - 1 / part},
+                    {"value": 1, "count": rows // part, "fraction": 1 / part},
                 ],
             },
             "groups": {"SEX": [{"value": "female", "count": rows - rows // 3}, {"value": "male", "count": rows // 3}]},
@@ -215,7 +218,8 @@ class Story:
         return DatasetRef(name=name, root=root * 64, seq=seq, role="holdout" if "holdout" in name else "train")
 
     def data(self, root: str = "a") -> None:
-        self.train_ref = self.snapshot("loans_train", root, 23970)
+        later = {} if root == "a" else {"part": 4, "age": 37.5}
+        self.train_ref = self.snapshot("loans_train", root, 23970, **later)
         self.holdout_ref = self.snapshot("loans_holdout", "b" if root == "a" else "d", 5995)
         self.put(
             OverlapChecked(

@@ -197,7 +197,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(signed: Story, tmp_path
         export_bundle(signed.ws, signed.model, "2", full)
     with pytest.raises(DocumentError, match="no such folder"):
         export_bundle(signed.ws, signed.model, "2", tmp_path / "a" / "b")
-    with pytest.raises(DocumentError, match="knows no"):
+    with pytest.raises(DocumentError, match="has no version '99'; there are 1, 2"):
         export_bundle(signed.ws, signed.model, "99", tmp_path / "x")
     assert signed.ws.ledger.size() == size, "a refused export leaves no entry"
     assert [p.name for p in full.iterdir()] == ["keep.txt"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents.charts import (
@@ -173,6 +173,7 @@ def test_a_metric_off_the_scale_of_shares_has_a_scale_of_its_own() -> None:
     assert "1" not in shown
 
 
+@settings(deadline=None)
 @given(
     st.floats(-1e12, 1e12, allow_nan=False),
     st.floats(-1e12, 1e12, allow_nan=False),
@@ -184,6 +185,7 @@ def test_every_value_and_limit_stays_in_the_frame(value: float, limit: float, op
         assert 245 <= float(item.attrib["cx"]) <= 531
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1.0))
 def test_ticks_of_the_calibration_chart_are_round(peak: float) -> None:
     chart = calibration("C", [(peak, peak, peak, peak)])
@@ -212,6 +214,7 @@ def test_sources_stand_left_of_what_came_from_them() -> None:
     assert len({places[f"item {n}"] for n in range(5)}) == 5
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
 def test_any_graph_is_drawn_and_a_circle_is_broken(edges: list[tuple[int, int]]) -> None:
     nodes = [Node(str(n), "k", f"item {n}", "") for n in range(10)]

@@ -72,9 +72,9 @@ def test_the_guidance_of_2026_leaves_generative_ai_and_prescribes_no_interval() 
     assert (framework.status, framework.effective_from, framework.effective_to) == ("in_force", "2026-04-17", None)
     assert framework.scored(TODAY)
     assert framework.applicability is not None
-    facts = {"us_banking_organisation": True, "is_model": True, "generative_or_agentic": True}
+    facts = {"us_banking_organisation": True, "is_model": True, "generative": True, "agentic": False}
     assert framework.applicability.evaluate(facts, []) is False
-    assert framework.applicability.evaluate({**facts, "generative_or_agentic": False}, []) is True
+    assert framework.applicability.evaluate({**facts, "generative": False}, []) is True
     assert "assets_over_30bn" not in set(framework.applicability.facts()), "no bright line"
     interval = next(item for item in framework.requirements() if item.id == "mrm.val.scope_freq")
     assert "No yearly cycle" in interval.paraphrase
@@ -110,7 +110,7 @@ def test_the_generative_template_mirrors_the_rows_by_analogy_and_demands_nothing
         assert all(part.startswith("By analogy: ") or "fn. 3" in part for part in item.citation.split("; ")), item.id
         assert f"sr26-2:{item.id}" in item.cross_refs
     assert "Outside the scope of SR 26-2" in ours.disclaimer
-    generative = stated(facts, generative_or_agentic=True)
+    generative = stated(facts, generative=True)
     assert assess_coverage(generative, theirs, now).scope == "out_of_scope"
     assert assess_coverage(generative, ours, now).scope == "in_scope"
     assert assess_coverage(facts, ours, now).scope == "out_of_scope", "the two never claim the same model"

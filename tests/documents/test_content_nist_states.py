@@ -81,9 +81,9 @@ ROWS: dict[str, dict[str, tuple[str, str]]] = {
         "ab.personal": ("Cal. Civ. Code 3111(a)(7)", "primary"),
         "ab.aggregate": ("Cal. Civ. Code 3111(a)(8)", "primary"),
         "ab.processing": ("Cal. Civ. Code 3111(a)(9)", "primary"),
-        "ab.period": ("Cal. Civ. Code 3111(a)(10)", "primary"),
-        "ab.first_use": ("Cal. Civ. Code 3111(a)(11)", "primary"),
-        "ab.synthetic": ("Cal. Civ. Code 3111(a)(12)", "primary"),
+        "ab.period": ("Cal. Civ. Code 3111(a)(10)", "secondary"),
+        "ab.first_use": ("Cal. Civ. Code 3111(a)(11)", "secondary"),
+        "ab.synthetic": ("Cal. Civ. Code 3111(a)(12)", "secondary"),
     },
 }
 FORCE = {

@@ -121,7 +121,7 @@ def test_not_applicable_carries_its_derivation(facts: VersionFacts, now: datetim
 
 
 def test_a_generative_model_is_outside_the_guidance(facts: VersionFacts, now: datetime) -> None:
-    report = assess_coverage(stated(facts, generative_or_agentic=True), load_framework("sr26-2"), now)
+    report = assess_coverage(stated(facts, generative=True), load_framework("sr26-2"), now)
     assert report.scope == "out_of_scope"
     assert {line.status for line in report.lines[1:]} == {"not_applicable"}
     assert all(line.derivation for line in report.lines[1:])
@@ -135,7 +135,7 @@ def test_an_undetermined_scope_stays_open(facts: VersionFacts, now: datetime) ->
 
 
 def test_facts_under_the_frameworks_own_id_win(facts: VersionFacts, now: datetime) -> None:
-    bent = stated(facts, **{"sr26-2": {"generative_or_agentic": True}})
+    bent = stated(facts, **{"sr26-2": {"agentic": True}})
     assert assess_coverage(bent, load_framework("sr26-2"), now).scope == "out_of_scope"
     assert assess_coverage(bent, load_framework("fair-lending"), now).scope == "in_scope"
 

@@ -73,6 +73,10 @@ FIELDS = [
     ("source", "source", "UCI 350"),
     ("jurisdiction", "jurisdiction", "Taiwan"),
     ("consent", "consent", "contract"),
+    ("agreement", "agreement_ref", "DUA-17"),
+    ("agreement_reviewed", "agreement_reviewed_by", "legal"),
+    ("authorised", "source_authorisation", "IRB waiver 2026-3"),
+    ("deidentification_certificate", "deidentification_certificate", "expert determination 2026-7"),
 ]
 
 

@@ -61,7 +61,7 @@ def test_the_previous_release_and_what_is_live(
 
 
 def test_an_unknown_version_is_a_clear_error(two_versions: Story) -> None:
-    with pytest.raises(DocumentError, match="knows no model/credit_default@77"):
+    with pytest.raises(DocumentError, match="credit_default has no version '77'; there are 1, 2"):
         collect(two_versions.ws.read(), "credit_default", "77")
 
 

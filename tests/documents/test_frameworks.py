@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import FrameworkError, framework_ids, load_framework, template_root
@@ -89,6 +89,23 @@ def test_a_wrong_file_is_refused_with_file_and_field(tmp_path: Path, change: Any
     assert words in str(caught.value)
 
 
+def test_a_wrong_item_is_named_alone_and_in_words_for_people(tmp_path: Path) -> None:
+    """The section is not called too short because its only requirement is wrong."""
+
+    def wrong(data: Any) -> None:
+        data["sections"] = [{"id": "ours", "title": "Ours", "requirements": [data["sections"][0]["requirements"][0]]}]
+        data["sections"][0]["requirements"][0].update(force="mandatory", mandatory="perhaps")
+
+    (tmp_path / "sr26-2.yaml").write_text(changed("sr26-2", wrong), encoding="utf-8")
+    with pytest.raises(FrameworkError) as caught:
+        load_framework("sr26-2", tmp_path)
+    told = str(caught.value)
+    assert ".force: has to be 'law', 'guidance', 'voluntary' or 'draft'" in told
+    assert ".mandatory: has to be true or false" in told
+    assert "at least" not in told
+    assert "Input should" not in told
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("id: a\nid: b\n", "repeated"), ("a: &x 1\nb: *x\n", "aliases"), ("[1, 2]", "mapping"), ("id: [", "YAML")],
@@ -136,6 +153,7 @@ def naive(data: dict[str, Any], facts: dict[str, bool]) -> bool:
     return not naive(value, facts) if key == "not" else facts[key] == value
 
 
+@settings(deadline=None)
 @given(conditions, st.fixed_dictionaries({name: st.one_of(st.none(), st.booleans()) for name in NAMES}))
 def test_conditions_agree_with_every_way_to_fill_in_what_is_not_stated(
     data: dict[str, Any], facts: dict[str, bool | None]

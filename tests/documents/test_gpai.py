@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents.coverage.gpai import (
@@ -264,6 +264,7 @@ def some(keys: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.SearchStra
     return st.dictionaries(st.sampled_from(keys), values, max_size=len(keys)) | values
 
 
+@settings(deadline=None)
 @given(some(COMPUTE_KEYS, JUNK | FLOPS), some(DETAIL_KEYS, JUNK | FLOPS), JUNK, st.booleans())
 def test_whatever_a_run_holds_gives_an_honest_verdict(compute: Any, details: Any, parameters: Any, base: bool) -> None:
     record = run(compute, details, base=base, architecture={"parameters": parameters})
@@ -287,6 +288,7 @@ def test_whatever_a_run_holds_gives_an_honest_verdict(compute: Any, details: Any
         assert not result.upper_bound
 
 
+@settings(deadline=None)
 @given(FLOPS, FLOPS, st.floats(min_value=1.0, max_value=1e6))
 def test_more_compute_never_moves_a_verdict_down(flop: float, original: float, factor: float) -> None:
     order = {"below": 0, "open": 1, "above": 2}
@@ -294,6 +296,7 @@ def test_more_compute_never_moves_a_verdict_down(flop: float, original: float, f
     assert order[of_size(flop, details).verdict] <= order[of_size(flop * factor, details).verdict]
 
 
+@settings(deadline=None)
 @given(FLOPS, FLOPS, st.integers(min_value=-10, max_value=10))
 def test_only_the_ratio_to_a_known_original_matters(flop: float, original: float, shift: int) -> None:
     scale = 2.0**shift  # exact in binary, so that rounding plays no part
@@ -301,6 +304,7 @@ def test_only_the_ratio_to_a_known_original_matters(flop: float, original: float
     assert of_size(flop * scale, {"training_compute_flop": original * scale}).verdict == before
 
 
+@settings(deadline=None)
 @given(FLOPS, st.floats(min_value=0.001, max_value=1.0), st.floats(min_value=1e20, max_value=1e26))
 def test_what_is_below_with_unknown_utilisation_is_below_with_any(peak: float, used: float, original: float) -> None:
     hardware = {"units": 8, "seconds": 3600, "peak_flop_per_second": peak}
@@ -309,6 +313,7 @@ def test_what_is_below_with_unknown_utilisation_is_below_with_any(peak: float, u
         assert determine(run({"hardware": {**hardware, "utilisation": used}}, details)).verdict == "below"
 
 
+@settings(deadline=None)
 @given(JUNK)
 def test_a_plain_number_is_finite_or_none(value: Any) -> None:
     number = plain_number(value)

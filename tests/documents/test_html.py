@@ -312,6 +312,9 @@ def test_a_recorded_package_is_shown_with_its_sign_offs_and_listed(two_versions:
         assert row["digest"] in page.text
         assert row["model_digest"] in page.text
         assert f"describes the first {row['describes']} entries" in page.text
+    told = [{"framework": "sr26-2@2", "law": {}, "guidance": {"needs_human": 2, "satisfied": 1}}]
+    page = Page(index_page(reading, [{**row, "coverage": told} for row in rows]))
+    assert "2 a person must judge, 1 evidence present" in page.text, "statuses have the words that the package uses"
     assert "No package is on record." in Page(index_page(reading, [])).text
 
 

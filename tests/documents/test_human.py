@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import (
@@ -81,6 +81,7 @@ def test_a_file_is_front_matter_and_a_text_that_stays_as_it_is() -> None:
     assert (found.author, found.ai_drafted, found.applies_to) == ("git:ben@example.org", True, ("credit_default@3",))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=300))
 def test_any_text_comes_out_literal_or_is_refused(text: str) -> None:
     body = unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip("\n").rstrip()
@@ -92,6 +93,7 @@ def test_any_text_comes_out_literal_or_is_refused(text: str) -> None:
         assert found.text == body
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused_by_name(data: bytes) -> None:
     for raw in (data, HEAD.encode() + data, b"---\n" + data + b"\n---\nx"):
@@ -103,6 +105,7 @@ def test_any_bytes_are_read_or_refused_by_name(data: bytes) -> None:
         assert said.startswith("limitations.md: ")
 
 
+@settings(deadline=None)
 @given(
     ai_drafted=st.booleans(),
     author=st.sampled_from(["", "person/ben", "git:ben@example.org"]),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -273,6 +273,7 @@ def test_a_trial_is_said_at_the_top(two_versions: Story) -> None:
     assert card.index("TRIAL") < card.index("## 1.")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
 def test_escaped_text_renders_as_itself(text: str) -> None:
     html = PLAIN.render("x " + escape_cell(text))
@@ -282,6 +283,7 @@ def test_escaped_text_renders_as_itself(text: str) -> None:
     assert "\n" not in escape_cell(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_a_quote_and_a_heading_hold_nothing_but_text(text: str) -> None:
     html = PLAIN.render(f"# {escape_inline(text)}\n\n{quote(text, text)}\n\nEnd.\n")

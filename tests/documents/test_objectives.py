@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import VersionFacts, load_framework, template_root
@@ -258,6 +258,7 @@ def test_what_an_own_entry_names_and_nobody_has_is_said(tmp_path: Path) -> None:
 ENTRY = {key: value for key, value in OWN["objectives"][0].items() if key != "metrics"}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abz_.AB- ", max_size=12), st.text(alphabet="abz_", min_size=1, max_size=6))
 def test_a_plain_pattern_fits_its_name_in_any_spelling_and_what_follows_a_mark(name: str, pattern: str) -> None:
     item = Objective.model_validate({**ENTRY, "metrics": [pattern]})

@@ -38,7 +38,7 @@ from cognify_dagster.ledger import canonical_json, pae
 from cognify_dagster.records import EnvironmentRef
 from tests.documents.story import Story
 
-PACKAGES = [("scikit-learn", "1.8.0"), ("odd_name", "1.0+local.1")]
+PACKAGES = [("scikit-learn", "1.8.0", "5" * 64), ("odd_name", "1.0+local.1", "")]
 SPECS = {"1.6": SchemaVersion.V1_6, "1.7": SchemaVersion.V1_7}
 
 
@@ -88,6 +88,19 @@ def test_the_bom_names_model_data_and_packages(two_versions: Story) -> None:
         "pkg:pypi/odd-name@1.0%2Blocal.1",
         "pkg:pypi/scikit-learn@1.8.0",
     ]
+
+
+def test_the_files_of_a_package_have_a_digest_where_the_training_recorded_one(two_versions: Story) -> None:
+    bom = cyclonedx_bom(two_versions.content, PACKAGES)
+    found = {item["name"]: item for item in bom["components"] if item["type"] == "library"}
+    assert found["scikit-learn"]["properties"] == [{"name": "cognify:package:files-sha256", "value": "5" * 64}]
+    assert "properties" not in found["odd_name"]
+    assert all("hashes" not in item for item in found.values()), "a digest of a list is no SHA-256 of a file"
+    notes = {item["name"]: item["value"] for item in bom["metadata"]["properties"]}
+    assert notes["cognify:packages"].endswith("the files were not read again; 1 without such a list")
+    none = cyclonedx_bom(two_versions.content, [("numpy", "2.3.0", "")])
+    notes = {item["name"]: item["value"] for item in none["metadata"]["properties"]}
+    assert notes["cognify:packages"].endswith("digests of their files were not recorded")
 
 
 def test_coverage_is_claims_with_entries_and_open_points_never_a_score(two_versions: Story) -> None:
@@ -161,7 +174,11 @@ def test_packages_are_those_of_the_environment_that_the_run_named(story: Story, 
     story.register()
     story.gates()
     story.data()
-    listed = [{"name": "numpy", "version": "2.3.0"}, {"name": "scikit-learn", "version": "1.8.0"}]
+    digest = "7" * 64
+    listed = [
+        {"name": "numpy", "version": "2.3.0", "files_sha256": digest},
+        {"name": "scikit-learn", "version": "1.8.0"},
+    ]
     lines = "".join(sorted(f"{item['name']}=={item['version']}\n" for item in listed))
     detail = story.ws.put("environment.json", json.dumps({"packages": listed}).encode(), "application/json")
     where = {"python": "3.12.11", "platform": "Linux", "gpu": "none", "container_image": "", "detail": detail}
@@ -170,7 +187,9 @@ def test_packages_are_those_of_the_environment_that_the_run_named(story: Story, 
     story.package([load_framework("sr26-2")], now)
     bom = make_bom(story.ws, story.ws.read(), story.model, "1")
     valid(bom)
-    assert [item["name"] for item in bom["components"] if item["type"] == "library"] == ["numpy", "scikit-learn"]
+    libraries = [item for item in bom["components"] if item["type"] == "library"]
+    assert [item["name"] for item in libraries] == ["numpy", "scikit-learn"]
+    assert [item.get("properties", [{}])[0].get("value") for item in libraries] == [digest, None]
     story.data("c")
     story.train("2", environment=EnvironmentRef(packages_digest="0" * 64, **where))
     story.evaluate()
@@ -178,7 +197,7 @@ def test_packages_are_those_of_the_environment_that_the_run_named(story: Story, 
     other = make_bom(story.ws, story.ws.read(), story.model, "2")
     notes = {item["name"]: item["value"] for item in other["metadata"]["properties"]}
     assert "not the one that the training run names" in notes["cognify:packages"]
-    with pytest.raises(DocumentError, match="has no package yet"):
+    with pytest.raises(DocumentError, match="has no version '3'; there are 1, 2"):
         make_bom(story.ws, story.ws.read(), story.model, "3")
 
 
@@ -301,7 +320,7 @@ def test_the_statement_reads_as_in_toto_and_slsa(two_versions: Story) -> None:
 
 
 def test_a_version_without_training_has_no_provenance(two_versions: Story) -> None:
-    with pytest.raises(DocumentError, match="knows no"):
+    with pytest.raises(DocumentError, match="has no version"):
         make_slsa(two_versions.ws, two_versions.ws.read(), two_versions.model, "3")
 
 

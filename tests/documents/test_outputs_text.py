@@ -184,7 +184,7 @@ def test_a_version_that_was_never_released_says_so(two_versions: Story) -> None:
     record = deployment_record(two_versions.ws.read(), two_versions.model, "2", now=LATER)
     assert pairs(list(record.blocks))["Released on"] == "no target: this version was never released"
     assert "None: no release of this version was granted." in said(chapter(record, "2. Releases"))
-    with pytest.raises(DocumentError, match="knows no model/credit_default@9"):
+    with pytest.raises(DocumentError, match="credit_default has no version '9'; there are"):
         deployment_record(two_versions.ws.read(), two_versions.model, "9", now=LATER)
 
 

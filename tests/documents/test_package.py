@@ -15,12 +15,14 @@ from cognify_dagster.documents import (
     VersionFacts,
     build_package,
     collect,
+    load_framework,
     package_digest,
     package_schema,
     read_package,
 )
 from cognify_dagster.ledger import canonical_json
 from tests.documents.story import Story
+from tests.documents.test_coverage import stated
 
 
 def check(package: dict[str, Any]) -> None:
@@ -161,6 +163,27 @@ def test_a_prohibited_basis_that_was_not_compared_is_a_finding(
     record = registered.record.model_copy(update={"protected_attributes": ("SEX", "AGE_BAND", "MARRIAGE")})
     found = codes(build(replace(facts, registered=replace(registered, record=record))))
     assert found["Prohibited bases not compared: marital status"] == "medium"
+
+
+def test_rows_of_law_that_may_not_apply_are_one_finding_with_the_questions(facts: VersionFacts, build: Any) -> None:
+    """A reader is asked for the facts once, and not given one finding for each row that may not be asked at all."""
+    package = build(facts, frameworks=[load_framework("hipaa")])
+    about = [item for item in package["findings"] if item["requirements"]]
+    (asked,) = [item for item in about if item["title"] == "hipaa: facts to state before it is known what applies"]
+    undecided = {
+        line["id"]
+        for line in package["coverage"][0]["lines"]
+        if any(gap["text"].startswith("whether it applies is open") for gap in line["gaps"]) and line["mandatory"]
+    }
+    law = {line["id"] for line in package["coverage"][0]["lines"] if line["force"] == "law"}
+    assert set(asked["requirements"]) == undecided & law
+    assert len(undecided) > 10
+    assert asked["severity"] == "high"
+    assert "hipaa_role: What is the organisation" in asked["expected"]
+    others = [name for item in about if item is not asked for name in item["requirements"]]
+    assert not set(others) & set(asked["requirements"]), "each row is in one finding"
+    told = stated(facts, hipaa_role="none", s1557_covered_entity=False, uses_phi=False)
+    assert "facts to state" not in " ".join(codes(build(told, frameworks=[load_framework("hipaa")])))
 
 
 def test_failed_gates_dirty_code_and_unknown_people_are_findings(story: Story, frameworks: list, now: datetime) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import package_digest
@@ -72,6 +72,7 @@ def test_a_side_without_training_or_evaluation_is_compared_all_the_same(package:
     assert {row["metric"] for row in parts["metrics"]} >= {"auc", "ks", "fairness.SEX.adverse_impact_ratio"}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_the_marked_words_join_to_both_texts(before: str, after: str) -> None:
     words = compare_words(before, after)

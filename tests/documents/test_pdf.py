@@ -15,7 +15,7 @@ from typing import Any
 
 import pikepdf
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import DocumentError, RenderError, build_final_copy, render_pdf, template_root
@@ -525,6 +525,7 @@ def test_a_long_row_runs_over_pages_and_loses_nothing(package: dict[str, Any]) -
 GLYPHS = fonts_in_use().glyphs | {0x200C, 0x200D}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_cleaned_text_holds_only_what_the_fonts_show(text: str) -> None:
     cleaned = clean_text(text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognify_dagster.documents import load_framework
@@ -136,7 +136,7 @@ def test_a_rule_whose_fact_is_not_stated_waits_for_it() -> None:
 
 
 def test_the_default_of_policy_concerns_models_of_banks() -> None:
-    bank = {"us_banking_organisation": True, "is_model": True, "generative_or_agentic": False}
+    bank = {"us_banking_organisation": True, "is_model": True, "generative": False, "agentic": False}
     found = of(retention_classes([load_framework("sr26-2")], bank, load_retention_table()), "package")
     assert [(term.id, term.months, term.start, term.label) for term in found.keep] == [
         ("mrm.life", 84, "deployment_end", "policy")
@@ -276,6 +276,7 @@ terms = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(terms, min_size=1, max_size=5, unique_by=lambda item: item["months"]))
 def test_no_term_is_longer_than_the_longest_and_each_is_listed_once(listed: list[dict[str, Any]]) -> None:
     made = framework("made", listed, applicability=None)

@@ -116,6 +116,10 @@ def test_from_the_published_data_to_a_release(
         assert overlap.record.overlapping_records == 0
         assert set(overlap.record.ignored_columns) == {"ID", "DEFAULT"}
 
+        waiting = run(["credit_model"])
+        assert not waiting.success  # nothing is trained on data that the data steward has not approved
+        assert workspace.read().all(TrainingRun) == []
+        demo.approve_data(story, workspace)
         built = run([*demo.BUILD, "credit_service"])
         assert built.success
         reading = workspace.read()

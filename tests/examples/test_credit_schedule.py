@@ -18,6 +18,7 @@ def test_a_weekly_tick_trains_a_new_version_that_is_attributed_and_waits_for_sig
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "COGNIFY_WORKSPACE", str(tmp_path))
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
     story = demo.Story(tmp_path)
     workspace = people.found(story)
     people.enrol(story, workspace)
@@ -28,6 +29,11 @@ def test_a_weekly_tick_trains_a_new_version_that_is_attributed_and_waits_for_sig
     schedule = repository.get_schedule_def("credit_weekly_retraining")
     monday = dt.datetime(2026, 11, 23, 3, tzinfo=dt.timezone.utc)
     with dg.instance_for_test() as instance:
+        data = defs.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection={dg.AssetKey(name) for name in demo.DATA}
+        )
+        assert data.execute_in_process(instance=instance, tags={"user": "ben"}).success
+        demo.approve_data(story, workspace)  # once: the weekly run takes the same data again
         context = dg.build_schedule_context(
             instance=instance, scheduled_execution_time=monday, repository_def=repository
         )

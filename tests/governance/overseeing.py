@@ -25,7 +25,7 @@ from cognify_dagster.governance import (
     revoke_key,
     sign_off,
 )
-from cognify_dagster.records import utc
+from cognify_dagster.records import DatasetDiffRecorded, DatasetSnapshot, utc
 from tests.governance.world import MODEL, World
 
 ALL_STAGES = ["stage_business", "stage_compliance", "stage_validation"]
@@ -38,6 +38,28 @@ def now() -> datetime:
 
 def later(days: float) -> str:
     return utc(now() + timedelta(days=days))
+
+
+DIFFERENCE = "sha256:" + "d1" * 32
+
+
+def difference(world: World, name: str, seq: int, digest: str = DIFFERENCE, old_seq: int | None = None) -> int:
+    """Record what changed with a snapshot, as the pipeline does; return the entry."""
+    reading = world.workspace.read()
+    old = reading.find(DatasetSnapshot, old_seq) if old_seq is not None else None
+    new = reading.find(DatasetSnapshot, seq)
+    assert new is not None
+    return world.write(
+        DatasetDiffRecorded(
+            name=name,
+            old_root=old.record.root if old is not None else None,
+            new_root=new.record.root,
+            old_seq=old_seq,
+            new_seq=seq,
+            diff_digest=digest,
+            summary={"text": "3 records added"},
+        )
+    )
 
 
 def policy(world: World, **changes: object) -> None:

@@ -59,6 +59,8 @@ from cognify_dagster.records import (
     ChangePlanAdopted,
     ChangePlanEnded,
     ConditionClosed,
+    DatasetChangeDecided,
+    DatasetReasonGiven,
     Envelope,
     FindingOpened,
     FindingResolved,
@@ -75,7 +77,7 @@ from cognify_dagster.records import (
     text_digest,
     utc,
 )
-from tests.governance.overseeing import policy
+from tests.governance.overseeing import DIFFERENCE, difference, policy
 from tests.governance.world import MODEL, World, clone
 
 NOBODY, REVOKED, MACHINE, STRANGER = "nobody's role", "a revoked key", "machine", "stranger"
@@ -83,6 +85,7 @@ ACTORS = (*ROLES, NOBODY, REVOKED, MACHINE, STRANGER)
 ACTING = set(ROLES) - {"auditor"}
 SCIENTIST, ENGINEER, VALIDATOR, COMPLIANCE, BUSINESS, AUDITOR, ADMIN = ROLES
 SEQ: dict[str, int] = {}
+LEAF: dict[str, str] = {}
 DRAFTED = "One issuer in Taiwan, 2005."
 
 
@@ -132,6 +135,9 @@ def staffed(founded_template: World, tmp_path_factory: pytest.TempPathFactory) -
             now, "licence", f"model/{MODEL}", "I read it.", "person/carl", role=COMPLIANCE, expires=None
         ),
     ).seq
+    SEQ["snapshot"] = world.snapshot("claims", "aa" * 32, author="person/ben").seq
+    LEAF["snapshot"] = world.workspace.read().view.entries[SEQ["snapshot"]].entry.leaf.hex()
+    difference(world, "claims", SEQ["snapshot"])
     place_hold(world.workspace, "case-1", by=world.key("carl"), reason="x", subjects=["model/other"])
     return world
 
@@ -350,6 +356,29 @@ def unsaid(who: str) -> tuple[Record, list[str]]:
     ), [who]
 
 
+def explained(who: str) -> tuple[Record, list[str]]:
+    about = {"name": "claims", "old_root": None, "new_root": "aa" * 32, "snapshot_seq": SEQ["snapshot"]}
+    return DatasetReasonGiven.model_validate({**about, "reason": "x", "given_by": who, "envelope": UNSIGNED}), [who]
+
+
+def judged(who: str, decision: str) -> tuple[Record, list[str]]:
+    number = who.removeprefix("person/p")
+    return DatasetChangeDecided.model_validate(
+        {
+            "name": "claims",
+            "old_root": None,
+            "new_root": "aa" * 32,
+            "snapshot_seq": SEQ["snapshot"],
+            "snapshot_leaf": LEAF["snapshot"],
+            "diff_digest": DIFFERENCE,
+            "decision": decision,
+            "role": ROLES[int(number)] if number.isdigit() else SCIENTIST,
+            "decided_by": who,
+            "envelope": UNSIGNED,
+        }
+    ), [who]
+
+
 VERA, CARL, OLGA = "person/vera", "person/carl", "person/olga"
 MATRIX: dict[str, tuple[Make, set[str]]] = {
     "classify in the tier that applies": (lambda a: classified(a, tier="high"), {COMPLIANCE, VALIDATOR, BUSINESS}),
@@ -379,6 +408,9 @@ MATRIX: dict[str, tuple[Make, set[str]]] = {
     "attest, as compliance": (lambda a: attested(a, COMPLIANCE), {COMPLIANCE}),
     "attest, as business owner": (lambda a: attested(a, BUSINESS), {BUSINESS}),
     "attest, as auditor": (lambda a: attested(a, AUDITOR), set()),
+    "say why a dataset changed": (explained, ACTING),
+    "approve a dataset's change": (lambda a: judged(a, "approve"), ACTING),
+    "reject a dataset's change": (lambda a: judged(a, "reject"), ACTING),
     "withdraw what another attested": (unsaid, {COMPLIANCE, ADMIN}),
 }
 

@@ -89,8 +89,8 @@ class World:
         """Return the subject id of a version."""
         return f"model/{MODEL}@{version}"
 
-    def snapshot(self, name: str, root: str = "ab" * 32) -> DatasetRef:
-        """Record a dataset snapshot."""
+    def snapshot(self, name: str, root: str = "ab" * 32, *, take: int = 0, **changes: object) -> DatasetRef:
+        """Record a dataset snapshot; `take` counts further ones of the same root."""
         ws = self.workspace
         item = ws.put("profile.json", b"{}", "application/json")
         record = DatasetSnapshot(
@@ -102,7 +102,9 @@ class World:
             profile=item,
             manifest=item,
         )
-        seq = ws.append(record, idem=idempotency_key("snap", name, root)).seq
+        record = record.model_copy(update=changes)
+        again = (take,) if take else ()
+        seq = ws.append(record, idem=idempotency_key("snap", name, root, *again)).seq
         return DatasetRef(name=name, root=root, seq=seq, role="train")
 
     def register(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cognify_dagster.ledger import Ledger, LedgerUnreadable, LogSigner, Outcome, SqliteStore, Tampered, new_secret
 from cognify_dagster.ledger.merkle import merkle_root, node_hash
+from cognify_dagster.ledger.sqlite.nodes import place
 from cognify_dagster.ledger.verification import scan as scan_module
 from cognify_dagster.ledger.verification.scan import Depth, Position, Seam, Tree, ranges, scan
 from cognify_dagster.ledger.verification.state import StateFile
@@ -251,6 +253,33 @@ def test_a_damaged_state_file_is_said_and_a_missing_heads_cache_only_costs_a_ful
     grown.state.path.write_text("{", encoding="utf-8")
     with pytest.raises(LedgerUnreadable, match="the kept state is damaged"):
         grown.verify()
+
+
+def test_heads_that_somebody_else_wrote_meanwhile_are_given_up_not_mixed(grown: Incremental) -> None:
+    grown.verify()
+    found = grown.state.position()
+    assert found is not None
+    size = found.size
+    heads = grown.state.heads(size)
+    other = grown.state.heads(size)
+    assert heads is not None
+    assert other is not None
+    with closing(heads), closing(other):
+        other["policy"] = size
+        other.write(size + 1)
+        with pytest.raises(sqlite3.DatabaseError, match="somebody else"):
+            heads.write(size + 2)
+        assert grown.state.heads(size + 1) is not None
+        grown.state.save(ORIGIN, found, heads)
+    assert grown.state.heads(size) is None
+    assert not grown.state.heads_path.exists()
+
+
+def test_a_node_lies_behind_all_nodes_that_earlier_leaves_completed() -> None:
+    completed = [
+        (level, leaf >> level) for leaf in range(2_000) for level in range(1, 12) if (leaf + 1) % (1 << level) == 0
+    ]
+    assert [place(level, index) for level, index in completed] == list(range(len(completed)))
 
 
 def test_the_signer_goes_on_without_its_heads_cache(grown: Incremental) -> None:

@@ -89,13 +89,27 @@ def write_data(folder: Path, *, shared: int = 0, rows: int = 200) -> None:
         pq.write_table(table, folder / f"{name}.parquet")
 
 
-@cg.dataset_snapshot(record_key="ID", label="late", group_columns=["SEX"], provenance=PROVENANCE, owners=["team:tests"])
+@cg.dataset_snapshot(
+    record_key="ID",
+    label="late",
+    group_columns=["SEX"],
+    provenance=PROVENANCE,
+    owners=["team:tests"],
+    change_reason="for this test",
+)
 def tiny_train() -> str:
     """The training data."""
     return str(place() / "data" / "tiny_train.parquet")
 
 
-@cg.dataset_snapshot(record_key="ID", label="late", group_columns=["SEX"], provenance=PROVENANCE, owners=["team:tests"])
+@cg.dataset_snapshot(
+    record_key="ID",
+    label="late",
+    group_columns=["SEX"],
+    provenance=PROVENANCE,
+    owners=["team:tests"],
+    change_reason="for this test",
+)
 def tiny_holdout() -> str:
     """The holdout data."""
     return str(place() / "data" / "tiny_holdout.parquet")

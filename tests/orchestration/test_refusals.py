@@ -8,7 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from cognify_dagster.governance import adopt_gate_set
-from cognify_dagster.records import Evaluation, OverlapChecked, ReleaseGranted, TrainingFailed, TrainingRun
+from cognify_dagster.records import (
+    DatasetSnapshot,
+    Evaluation,
+    OverlapChecked,
+    ReleaseGranted,
+    TrainingFailed,
+    TrainingRun,
+)
 from tests.orchestration import project, stock
 from tests.orchestration.desk import Desk
 
@@ -210,13 +217,14 @@ def test_a_ledger_that_was_tampered_with_stops_every_step(desk: Desk):
     import sqlite3
 
     desk.approve()
+    (snapshot,) = desk.all(DatasetSnapshot, "dataset/tiny_train")
     with sqlite3.connect(desk.folder / ".cognify" / "ledger.sqlite") as db:
         db.execute("DROP TRIGGER payload_only_erase")
-        db.execute("UPDATE payload SET bytes = replace(bytes, 'tiny', 'Tiny') WHERE seq = 8")
+        db.execute("UPDATE payload SET bytes = replace(bytes, 'tiny', 'Tiny') WHERE seq = ?", (snapshot.seq,))
     for assets in (["tiny_model"], ["tiny_eval"], ["tiny_package"], [project.SERVICE]):
         ran = desk.run(assets)
         assert not ran.success
-        assert "entry 8" in ran.failure
+        assert f"entry {snapshot.seq}" in ran.failure
         assert ran.steps("STEP_UP_FOR_RETRY") == []
 
 

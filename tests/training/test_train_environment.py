@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from cognify_dagster.training import TrainingError, capture_environment
-from cognify_dagster.training.environment import parse_gpu_listing
+from cognify_dagster.training.environment import parse_gpu_listing, record_digest
 
 
 def test_python_and_packages_are_those_that_run():
@@ -117,3 +117,54 @@ def test_the_requirements_are_what_pip_calls_installed():
     listed = {item["name"].lower().replace("_", "-").replace(".", "-"): item["version"] for item in json.loads(out)}
     found = {package.name: package.version for package in capture_environment().packages}
     assert {name: found.get(name) for name in listed} == listed
+
+
+RECORD = """\
+pkg/__init__.py,sha256=AAA,10
+pkg/core.so,sha256=BBB,20
+pkg-1.0.dist-info/METADATA,sha256=CCC,30
+"""
+
+
+def test_the_list_of_files_is_the_same_for_every_installation_of_one_wheel():
+    theirs = """\
+../../../bin/tool,sha256=names-the-interpreter,99
+pkg/core.so,sha256=BBB,20
+pkg/__init__.py,sha256=AAA,10
+pkg/__pycache__/__init__.cpython-311.pyc,,
+pkg-1.0.dist-info/INSTALLER,sha256=DDD,4
+pkg-1.0.dist-info/direct_url.json,sha256=EEE,44
+pkg-1.0.dist-info/RECORD,,
+pkg-1.0.dist-info/METADATA,sha256=CCC,30
+"""
+    lines = "pkg-1.0.dist-info/METADATA,sha256=CCC\npkg/__init__.py,sha256=AAA\npkg/core.so,sha256=BBB\n"
+    assert record_digest(RECORD) == record_digest(theirs) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change", [("AAA", "AAB"), ("core.so", "core2.so"), ("pkg/core.so,sha256=BBB,20\n", ""), ("METADATA", "LICENSE")]
+)
+def test_another_file_gives_another_digest(change):
+    assert record_digest(RECORD.replace(*change)) != record_digest(RECORD)
+
+
+def test_without_a_list_of_files_there_is_no_digest():
+    assert record_digest("") == record_digest("pkg/a.pyc,,\n") == ""
+
+
+def test_a_list_that_cannot_be_read_stops_no_training(monkeypatch, tmp_path):
+    folder = tmp_path / "broken_package-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-package\nVersion: 1.0\n")
+    (folder / "RECORD").write_bytes(b"pkg/\xff\xfe.py,sha256=AAA,1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {package.name: package for package in capture_environment().packages}
+    assert (found["broken-package"].version, found["broken-package"].files_sha256) == ("1.0", "")
+
+
+def test_installed_packages_have_the_digest_of_their_list_of_files():
+    found = {package.name: package.files_sha256 for package in capture_environment().packages}
+    record = importlib.metadata.distribution("pydantic").read_text("RECORD")
+    assert record is not None
+    assert found["pydantic"] == record_digest(record)
+    assert len(found["pydantic"]) == 64

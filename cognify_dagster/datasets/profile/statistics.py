@@ -11,10 +11,11 @@ import datetime as dt
 import decimal
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.errors import DatasetError
+from cognify_dagster.datasets.profile.hints import HintScan
 from cognify_dagster.datasets.records.cells import require_pyarrow, type_name
 from cognify_dagster.datasets.records.digests import select_columns
 
@@ -103,18 +104,19 @@ def profile_table(
     out: dict[str, Any] = {
         "rows": table.num_rows,
         "columns": {
-            name: _column(table.column(name), personal=personal, hidden=personal and name in hidden)
+            name: _column(name, table.column(name), personal=personal, hidden=personal and name in hidden)
             for name in sorted(table.column_names, key=str.encode)
         },
     }
     if label:
-        out["label"] = {"column": label, "classes": _balance(table, label)}
+        out["label"] = {"column": label, "classes": balance_of(_counts(table.column(label)), table.num_rows)}
     if group_columns:
         out["groups"] = {name: _groups(table, name, label) for name in group_columns}
     return out
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def value_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without dictionary, extension type or view."""
     import pyarrow as pa
 
     kind = column.type
@@ -129,40 +131,89 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _column(column: pa.ChunkedArray, *, personal: bool, hidden: bool) -> dict[str, Any]:
+def has_statistics(kind: pa.DataType) -> bool:
+    """Whether more than missing values is counted for a type."""
+    import pyarrow.types as t
+
+    return not (t.is_nested(kind) or t.is_null(kind) or t.is_run_end_encoded(kind))
+
+
+def has_hints(kind: pa.DataType) -> bool:
+    """Whether values of a type are looked at for hints of personal data."""
+    import pyarrow.types as t
+
+    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_integer(kind))
+
+
+def text_lengths(present: pa.ChunkedArray) -> tuple[int, int, int] | None:
+    """Shortest, longest and total length of texts (characters) or binary values (bytes); None for other types."""
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    kind = present.type
+    if t.is_string(kind) or t.is_large_string(kind):
+        lengths = pc.utf8_length(present)
+    elif t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind):
+        lengths = pc.binary_length(present)
+    else:
+        return None
+    ends = pc.min_max(lengths).as_py()
+    return ends["min"], ends["max"], pc.sum(lengths).as_py()
+
+
+def value_range(present: pa.ChunkedArray, *, personal: bool) -> tuple[Any, Any] | None:
+    """Least and greatest value; None where they are not shown (booleans, binary values, texts of personal data)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    kind = present.type
+    text = t.is_string(kind) or t.is_large_string(kind)
+    raw = t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
+    if t.is_boolean(kind) or raw or (text and personal):
+        return None
+    ordered = present.cast(pa.int64()) if t.is_duration(kind) else present  # Arrow has no min_max of durations
+    ends = pc.min_max(ordered)
+    least, most = (pa.scalar(ends[side].as_py(), ordered.type).cast(kind).as_py() for side in ("min", "max"))
+    return least, most
+
+
+def _column(name: str, column: pa.ChunkedArray, *, personal: bool, hidden: bool) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as t
 
     out: dict[str, Any] = {"type": type_name(column.type), "nulls": column.null_count}
-    column = _plain(column)
+    column = value_column(column)
     kind = column.type
     present = column.drop_null()
     if t.is_floating(kind):
         nan = pc.is_nan(present)
         out["nans"] = pc.sum(nan).as_py() or 0
         present = present.filter(pc.invert(nan))
-    if t.is_nested(kind) or t.is_null(kind) or t.is_run_end_encoded(kind):
+    if not has_statistics(kind):
         return out
     out["distinct"] = pc.count_distinct(present).as_py()
+    scan = HintScan()
+    if has_hints(kind):
+        scan.add(present)
+    hints = scan.result(name, personal=personal)
+    last = {"hints": hints} if hints else {}
     if not len(present) or hidden:
-        return out
-    text = t.is_string(kind) or t.is_large_string(kind)
-    raw = t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
-    if text or raw:
-        lengths = pc.min_max(pc.utf8_length(present) if text else pc.binary_length(present)).as_py()
-        out |= {"min_length": lengths["min"], "max_length": lengths["max"]}
-    if not (t.is_boolean(kind) or raw or (text and personal)):
-        ordered = present.cast(pa.int64()) if t.is_duration(kind) else present  # Arrow has no min_max of durations
-        extremes = {
-            side: pa.scalar(v.as_py(), ordered.type).cast(kind).as_py() for side, v in pc.min_max(ordered).items()
-        }
-        out |= {"min": json_value(extremes["min"]), "max": json_value(extremes["max"])}
+        return out | last
+    lengths = text_lengths(present)
+    if lengths is not None:
+        low, high, total = lengths
+        out |= {"min_length": low, "max_length": high, "mean_length": rounded(total / len(present))}
+    ends = value_range(present, personal=personal)
+    if ends is not None:
+        out |= {"min": json_value(ends[0]), "max": json_value(ends[1])}
     if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind):
         out |= _numbers(present if not t.is_decimal(kind) else present.cast(pa.float64()))
+    raw = t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
     if out["distinct"] <= LOW_CARDINALITY and not raw:
-        out |= _top(present, personal)
-    return out
+        out |= top_of(_counts(present), personal)
+    return out | last
 
 
 def _numbers(values: pa.ChunkedArray) -> dict[str, Any]:
@@ -173,61 +224,83 @@ def _numbers(values: pa.ChunkedArray) -> dict[str, Any]:
     deviation = pc.stddev(values, ddof=1).as_py() if len(values) > 1 else None
     quantiles = pc.quantile(values, q=list(QUANTILES), interpolation="linear").to_pylist()
     return {
-        "mean": _rounded(pc.mean(values).as_py()),
-        "std": _rounded(deviation),
-        "quantiles": {str(q): _rounded(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+        "mean": rounded(pc.mean(values).as_py()),
+        "std": rounded(deviation),
+        "quantiles": {str(q): rounded(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
     }
 
 
-def _rounded(value: float | None) -> Any:
+def rounded(value: float | None) -> Any:
+    """A statistic with 12 significant digits, as JSON."""
     if value is None or not math.isfinite(value):
         return json_value(value)
     return float(f"{value:.12g}") + 0.0
 
 
-def _counts(values: pa.ChunkedArray) -> list[tuple[Any, int]]:
-    """Values with their counts, most frequent first; ties by text."""
+def _counts(values: pa.ChunkedArray) -> dict[Any, int]:
     import pyarrow.compute as pc
 
-    counted = [(row["values"], row["counts"]) for row in pc.value_counts(_plain(values)).to_pylist()]
-    return sorted(counted, key=lambda pair: (-pair[1], str(pair[0])))
+    return {row["values"]: row["counts"] for row in pc.value_counts(value_column(values)).to_pylist()}
 
 
-def _top(values: pa.ChunkedArray, personal: bool) -> dict[str, Any]:
-    counted = _counts(values)
+def _ordered(counts: Mapping[Any, int]) -> list[tuple[Any, int]]:
+    """Values with their counts, most frequent first; ties by text."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+
+
+def top_of(counts: Mapping[Any, int], personal: bool) -> dict[str, Any]:
+    """The most frequent values; in personal data only those of at least 10 rows."""
+    counted = _ordered(counts)
     shown = [(value, count) for value, count in counted if not personal or count >= SMALL_CELL][:TOP_VALUES]
     out: dict[str, Any] = {"top": [{"value": json_value(value), "count": count} for value, count in shown]}
     rest = sum(count for _, count in counted) - sum(count for _, count in shown)
     return out | ({"other_rows": rest} if rest else {})
 
 
-def _balance(table: pa.Table, label: str) -> list[dict[str, Any]]:
-    counted = _counts(table.column(label))
-    if len(counted) > MAX_GROUPS:
-        return [{"value": None, "count": table.num_rows, "fraction": 1.0, "note": "label is continuous"}]
-    rows = max(table.num_rows, 1)
+def balance_of(counts: Mapping[Any, int], rows: int) -> list[dict[str, Any]]:
+    """Count and fraction of each class; one line that says so where there are too many to be classes."""
+    if len(counts) > MAX_GROUPS:
+        return [{"value": None, "count": rows, "fraction": 1.0, "note": "label is continuous"}]
     return [
-        {"value": json_value(value), "count": count, "fraction": _rounded(count / rows)} for value, count in counted
+        {"value": json_value(value), "count": count, "fraction": rounded(count / max(rows, 1))}
+        for value, count in _ordered(counts)
     ]
+
+
+def finish_groups(
+    name: str, counts: Mapping[Any, int], classes: Mapping[Any, Mapping[Any, int]] | None
+) -> list[dict[str, Any]]:
+    """Count of each group, with the label's classes within it where there are any.
+
+    Raises:
+        DatasetError: there are more than 1,000 groups.
+    """
+    if len(counts) > MAX_GROUPS:
+        shown = f"{len(counts)}" if classes is None else f"more than {MAX_GROUPS}"
+        raise DatasetError(f"group column {name!r} has {shown} values; bin it into at most {MAX_GROUPS} groups")
+    out = []
+    for value, count in _ordered(counts):
+        group: dict[str, Any] = {"value": json_value(value), "count": count}
+        if classes is not None:
+            group["classes"] = balance_of(classes[value], count)
+        out.append(group)
+    return out
 
 
 def _groups(table: pa.Table, name: str, label: str | None) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
-    column = _plain(table.column(name))
-    counted = _counts(column)
-    if len(counted) > MAX_GROUPS:
-        raise DatasetError(f"group column {name!r} has {len(counted)} values; bin it into at most {MAX_GROUPS} groups")
-    out = []
-    for value, count in counted:
-        group: dict[str, Any] = {"value": json_value(value), "count": count}
-        if label and name != label:
+    column = value_column(table.column(name))
+    counts = _counts(column)
+    classes: dict[Any, Mapping[Any, int]] | None = None
+    if label and name != label and len(counts) <= MAX_GROUPS:
+        classes = {}
+        for value in counts:
             if value is None:
                 mask = column.is_null()
             elif isinstance(value, float) and math.isnan(value):
                 mask = pc.is_nan(column)
             else:
                 mask = pc.equal(column, value)
-            group["classes"] = _balance(table.select([label]).filter(mask), label)
-        out.append(group)
-    return out
+            classes[value] = _counts(table.column(label).filter(mask))
+    return finish_groups(name, counts, classes)

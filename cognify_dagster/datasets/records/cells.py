@@ -15,7 +15,6 @@ import decimal
 import sys
 from array import array
 from collections.abc import Callable
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.errors import TableError
@@ -336,8 +335,8 @@ def _list(column: Any, name: str, depth: int) -> Any:
 
     lengths = pc.if_else(column.is_valid(), pc.list_value_length(column).cast(pa.int64()), 0)
     cells = encode_cells(column.flatten(), name, depth + 1)
-    bounds = array("q", accumulate(lengths.to_pylist(), initial=0))
-    offsets = pa.Array.from_buffers(pa.int64(), len(bounds), [None, pa.py_buffer(bounds)])
+    zero = pa.array([0], pa.int64())
+    offsets = pa.concat_arrays([zero, pc.cumulative_sum(lengths)])
     joined = pc.binary_join(pa.LargeListArray.from_arrays(offsets, cells), pa.scalar(b"", pa.large_binary()))
     return _join(_fixed(LIST, len(column), (_native(lengths.cast(pa.uint32()), 4), 4)), joined)
 

@@ -11,18 +11,19 @@ The byte layout is described in ``docs/dataset-format.md``.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cognify_dagster.datasets.errors import DatasetError, DuplicateKeyError, ManifestError, TableError
 from cognify_dagster.datasets.records.cells import encode_cells, require_pyarrow
-from cognify_dagster.datasets.tree import merkle_root, sha256
+from cognify_dagster.datasets.records.helping import HELPED_ROWS, RowHasher
+from cognify_dagster.datasets.records.packed import PackedDigests, is_sorted, packed_root, sort_packed
+from cognify_dagster.datasets.tree import sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,7 +97,8 @@ def record_root_from(merkle: bytes, count: int, algorithm: RecordDigestAlgorithm
 
 def record_root(digests: Sequence[bytes], algorithm: RecordDigestAlgorithm, schema: bytes) -> bytes:
     """The record root of digests in any order, each as often as it occurs; no digests is a defined case."""
-    return record_root_from(merkle_root(sorted(digests)), len(digests), algorithm, schema)
+    ordered = digests if isinstance(digests, PackedDigests) and is_sorted(digests) else sort_packed(digests)
+    return record_root_from(packed_root(ordered), len(digests), algorithm, schema)
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,11 @@ class RecordSet:
     columns: tuple[str, ...]
     algorithm: RecordDigestAlgorithm
     schema_id: bytes
-    digests: list[bytes] = field(repr=False)
+    digests: Sequence[bytes] = field(repr=False)
 
-    def sorted_digests(self) -> list[bytes]:
+    def sorted_digests(self) -> PackedDigests:
         """The digests in tree order."""
-        return sorted(self.digests)
+        return sort_packed(self.digests)
 
     def root(self) -> bytes:
         """The record root."""
@@ -138,22 +140,26 @@ def record_set(table: pa.Table, columns: Sequence[str] | None = None, key: bytes
     """
     names = select_columns(table, columns)
     schema = schema_id(names)
-    prefix = _RECORD_TAG + schema
     secret = _checked_key(key) if key is not None else None
     algorithm = RecordDigestAlgorithm.SHA256 if secret is None else RecordDigestAlgorithm.HMAC_SHA256
-    plain, keyed = hashlib.sha256, hmac.digest
-    digests: list[bytes] = []
-    for bounds, data in _rows(table, names, prefix):
-        if secret is None:
-            digests.extend([plain(data[a:b]).digest() for a, b in pairwise(bounds)])
-        else:
-            digests.extend([keyed(secret, data[a:b], "sha256") for a, b in pairwise(bounds)])
-    return RecordSet(tuple(names), algorithm, schema, digests)
+    hasher = RowHasher(secret, helped=table.num_rows >= HELPED_ROWS)
+    try:
+        waiting: deque[Callable[[], bytes]] = deque()
+        packed = bytearray()
+        for bounds, data in encoded_rows(table, names):
+            waiting.append(hasher.submit(bounds, data))
+            if len(waiting) > 2:
+                packed += waiting.popleft()()
+        for pending in waiting:
+            packed += pending()
+    finally:
+        hasher.close()
+    return RecordSet(tuple(names), algorithm, schema, list(PackedDigests(packed)))
 
 
 def record_digests(table: pa.Table, columns: Sequence[str] | None = None, key: bytes | None = None) -> list[bytes]:
     """The digest of every row, in row order; arguments and errors as :func:`record_set`."""
-    return record_set(table, columns, key).digests
+    return list(record_set(table, columns, key).digests)
 
 
 def select_columns(table: pa.Table, columns: Sequence[str] | None) -> list[str]:
@@ -175,8 +181,14 @@ def select_columns(table: pa.Table, columns: Sequence[str] | None) -> list[str]:
     return sorted(wanted, key=str.encode)
 
 
-def _rows(table: pa.Table, names: Sequence[str], prefix: bytes) -> Iterator[tuple[memoryview, memoryview]]:
-    """For each batch: row bounds (int64) and the bytes of its rows, each row starting with ``prefix``."""
+def encoded_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[memoryview, memoryview]]:
+    """For each batch: row bounds (int64) and the bytes of its rows, what record digests are made of.
+
+    Args:
+        table: the table.
+        names: its columns to cover, sorted by UTF-8 bytes.
+    """
+    prefix = _RECORD_TAG + schema_id(names)
     pa = require_pyarrow()
     import pyarrow.compute as pc
 
@@ -241,7 +253,7 @@ class RecordManifest:
 
     algorithm: RecordDigestAlgorithm
     schema_id: bytes
-    digests: list[bytes] = field(repr=False)
+    digests: Sequence[bytes] = field(repr=False)
 
     def root(self) -> bytes:
         """The record root that these digests give."""
@@ -273,12 +285,7 @@ def unpack_records(data: bytes) -> RecordManifest:
     (count,) = struct.unpack(">Q", data[head - 8 : head])
     if len(data) != head + 32 * count:
         raise ManifestError(f"the record manifest says {count} records but holds {len(data) - head} bytes; it is cut")
-    digests = split_digests(data[head:])
-    if any(left > right for left, right in pairwise(digests)):
+    digests = PackedDigests(memoryview(data)[head:])
+    if not is_sorted(digests):
         raise ManifestError("the record manifest is not sorted")
     return RecordManifest(algorithm, data[len(_MAGIC) + 1 : head - 8], digests)
-
-
-def split_digests(packed: bytes) -> list[bytes]:
-    """Packed 32-byte digests as a list."""
-    return [packed[start : start + 32] for start in range(0, len(packed), 32)]

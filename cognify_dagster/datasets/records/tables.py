@@ -89,6 +89,7 @@ def _read_csv(data: bytes, shown: str, types: Mapping[str, str]) -> pa.Table:
     if len(data) >= 2**31 - 1:
         raise TableError(f"{shown} has {len(data)} bytes of CSV; above 2 GiB convert it to Parquet or split it")
     bad: list[Any] = []
+    known = {name: kind for name, text in types.items() if (kind := arrow_type(text)) is not None}
 
     def on_bad_row(row: Any) -> str:
         bad.append(row)
@@ -99,14 +100,7 @@ def _read_csv(data: bytes, shown: str, types: Mapping[str, str]) -> pa.Table:
             pa.BufferReader(data),
             # One block for the whole file: types are then inferred from every row.
             read_options=csv.ReadOptions(use_threads=threads, block_size=len(data) + 1),
-            parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_bad_row),
-            convert_options=csv.ConvertOptions(
-                null_values=list(CSV_NULLS),
-                strings_can_be_null=False,
-                true_values=["true", "True", "TRUE"],
-                false_values=["false", "False", "FALSE"],
-                column_types={name: kind for name, text in types.items() if (kind := _arrow_type(text)) is not None},
-            ),
+            **csv_options(on_bad_row, known),
         )
 
     try:
@@ -130,10 +124,27 @@ def _read_csv(data: bytes, shown: str, types: Mapping[str, str]) -> pa.Table:
     for field in table.schema:
         if type_name(field.type) == "binary":
             raise TableError(f"{shown}, column {field.name!r} is not UTF-8; convert the file to UTF-8")
-    return _checked(table, shown)
+    return checked(table, shown)
 
 
-def _arrow_type(text: str) -> pa.DataType | None:
+def csv_options(on_bad_row: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """How CSV is parsed and converted: pinned here, so that the same bytes give the same table."""
+    from pyarrow import csv
+
+    return {
+        "parse_options": csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_bad_row),
+        "convert_options": csv.ConvertOptions(
+            null_values=list(CSV_NULLS),
+            strings_can_be_null=False,
+            true_values=["true", "True", "TRUE"],
+            false_values=["false", "False", "FALSE"],
+            column_types=dict(kinds),
+        ),
+    }
+
+
+def arrow_type(text: str) -> pa.DataType | None:
+    """The Arrow type of a CSV column by its recorded name; None if CSV columns never have it."""
     import pyarrow as pa
 
     known = {
@@ -157,37 +168,55 @@ def _read_parquet(data: bytes, shown: str) -> pa.Table:
     from pyarrow import parquet
 
     try:
-        return _checked(parquet.ParquetFile(pa.BufferReader(data)).read(), shown)
+        return checked(parquet.ParquetFile(pa.BufferReader(data)).read(), shown)
     except (pa.ArrowException, OSError) as exc:
         raise TableError(f"{shown} is not a whole Parquet file ({str(exc)[:200]}); write it again") from exc
 
 
 def _read_jsonl(data: bytes, shown: str) -> pa.Table:
+    rows = [jsonl_row(line, number, shown) for number, line in enumerate(data.split(b"\n"), start=1)]
+    return checked(jsonl_arrays([row for row in rows if row is not None], shown), shown)
+
+
+def jsonl_row(line: bytes, number: int, shown: str) -> dict[str, Any] | None:
+    """The object of one line; None for an empty line.
+
+    Raises:
+        TableError: it is no JSON object in UTF-8; the message names the line, never its text.
+    """
+    if number == 1:
+        line = line.removeprefix(_BOM)
+    if not line.strip():
+        return None
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        what = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc).split(":", 1)[0]
+        raise TableError(f"{shown}, line {number}: not a JSON object in UTF-8 ({what}); mend the line") from None
+    if not isinstance(row, dict):
+        raise TableError(f"{shown}, line {number}: a {type(row).__name__} where a JSON object is needed")
+    return row
+
+
+def jsonl_arrays(rows: Sequence[Mapping[str, Any]], shown: str, schema: pa.Schema | None = None) -> pa.Table:
+    """Rows as a table, of a schema or of the types that the values have.
+
+    Raises:
+        TableError: a field mixes types.
+    """
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = []
-    columns: dict[str, None] = {}
-    for number, line in enumerate(data.removeprefix(_BOM).split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as exc:
-            what = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc).split(":", 1)[0]
-            raise TableError(f"{shown}, line {number}: not a JSON object in UTF-8 ({what}); mend the line") from None
-        if not isinstance(row, dict):
-            raise TableError(f"{shown}, line {number}: a {type(row).__name__} where a JSON object is needed")
-        rows.append(row)
-        columns.update(dict.fromkeys(row))
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if schema is None else list(schema.names)
     arrays = []
     for name in columns:
+        kind = None if schema is None else schema.field(name).type
         try:
-            arrays.append(pa.array([row.get(name) for row in rows]))
+            arrays.append(pa.array([row.get(name) for row in rows], kind))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             raise TableError(
                 f"{shown}, field {name!r} mixes types or holds a number beyond 64 bits; use one type"
             ) from None
-    return _checked(pa.Table.from_arrays(arrays, names=list(columns)), shown)
+    return pa.Table.from_arrays(arrays, names=columns)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -201,7 +230,8 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _checked(table: pa.Table, shown: str) -> pa.Table:
+def checked(table: pa.Table, shown: str) -> pa.Table:
+    """The table, if no two of its columns have one name."""
     names = table.column_names
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -249,9 +279,9 @@ def to_arrow(value: Any) -> pa.Table | None:
         return None
     pa = require_pyarrow()
     if isinstance(value, pa.Table):
-        return _checked(value, "the table")
+        return checked(value, "the table")
     if isinstance(value, pa.RecordBatch):
-        return _checked(pa.Table.from_batches([value]), "the table")
+        return checked(pa.Table.from_batches([value]), "the table")
     if module == "pandas" and type(value).__name__ == "DataFrame":
         if any(name is not None for name in value.index.names):
             value = value.reset_index()
@@ -269,7 +299,7 @@ def to_arrow(value: Any) -> pa.Table | None:
         value = value.collect()
     if hasattr(value, "__arrow_c_stream__"):
         try:
-            return _checked(pa.table(value), "the table")
+            return checked(pa.table(value), "the table")
         except (pa.ArrowException, TypeError, ValueError) as exc:
             raise TableError(f"the {type(value).__name__} is not a table: {exc}") from exc
     return None

@@ -4,47 +4,48 @@ Invariants:
     * Every folder below the root is opened part by part with ``O_NOFOLLOW``, so a path swapped for a link while the
       snapshot runs cannot lead outside the root. Links are leaves of their own and are never followed; only the path
       that the user named may itself be, or pass through, a link.
-    * A file's digest counts only if size, times and inode were the same before and after reading and the bytes read
-      are as many as the size says.
     * FIFOs, sockets and devices are refused and named, never opened for reading.
+
+How files are hashed stands in :mod:`cognify_dagster.datasets.hashing`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cognify_dagster.datasets.errors import SourceChangedError, SourceError
+from cognify_dagster.datasets.hashing.hash_worker import FILE_FLAGS, FOLDER_FLAGS, open_folder
 from cognify_dagster.datasets.sources.ignore import IgnoreRules
-from cognify_dagster.datasets.tree import (
-    CHUNK_SIZE,
-    FileKind,
-    FileLeaf,
-    check_path,
-    digest_from_chunks,
-    show_path,
-    symlink_leaf,
-)
-
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_FILE_FLAGS = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
-_DIR_FLAGS = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_DIRECTORY", 0)
-_ATTEMPTS = 2
+from cognify_dagster.datasets.tree import MAX_PATH_BYTES, FileKind, check_path, show_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
-    """A file or link met while listing a source; ``target`` is the text of a link."""
+    """A file or link met while listing a source.
+
+    Attributes:
+        path: relative path as raw bytes.
+        kind: file or link.
+        size: bytes; -1 where the listing does not say.
+        target: the text of a link.
+        token: what identifies unchanged content at a provider (version id, checksum, or ETag, size and time).
+        grade: what ``token`` is made of: ``version``, ``checksum`` or ``etag``; empty where nothing identifies content.
+        etag: the provider's ETag without quotes, or empty.
+        version_id: the provider's version id, or empty; it is the version that gets read.
+    """
 
     path: bytes
     kind: FileKind
     size: int
     target: bytes | None = None
+    token: bytes = b""
+    grade: str = ""
+    etag: str = ""
+    version_id: str = ""
 
 
 class LocalSource:
@@ -74,17 +75,32 @@ class LocalSource:
             raise SourceError(f"source {self.location} is neither a file nor a folder; name one of these")
         self.is_file = stat.S_ISREG(mode)
         # A single file's leaf carries the name that the user gave, even when that name is a link.
-        self._name = os.path.basename(os.path.normpath(os.fsencode(self.location))) if self.is_file else b""
+        self.name = os.path.basename(os.path.normpath(os.fsencode(self.location))) if self.is_file else b""
 
     def describe(self) -> str:
         """The location, for messages and observations; it is not part of any digest."""
         return self.location
 
+    @property
+    def alias(self) -> bytes:
+        """The name to open for a single-file source, which may be another one than its leaf carries."""
+        return os.path.basename(self._real) if self.is_file else b""
+
+    @property
+    def real(self) -> str:
+        """Where the source really is."""
+        return os.fsdecode(self._real)
+
     @contextmanager
-    def _root(self) -> Iterator[int]:
+    def open_root(self) -> Iterator[int]:
+        """A descriptor of the source's folder.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
         folder = os.path.dirname(self._real) if self.is_file else self._real
         try:
-            fd = os.open(folder, _DIR_FLAGS)
+            fd = os.open(folder, FOLDER_FLAGS)
         except OSError as exc:
             raise SourceError(f"source {self.location} cannot be opened: {exc.strerror}") from exc
         try:
@@ -95,15 +111,20 @@ class LocalSource:
     @contextmanager
     def _folder(self, root: int, path: bytes) -> Iterator[int]:
         """Open a folder below the root without following links."""
-        fd = os.dup(root)
+        fd = open_folder(root, path)
         try:
-            for part in filter(None, path.split(b"/")):
-                below = os.open(part, _DIR_FLAGS, dir_fd=fd)
-                os.close(fd)
-                fd = below
             yield fd
         finally:
             os.close(fd)
+
+    def walk(self, root: int, rules: IgnoreRules) -> Walk:
+        """List the source, folder by folder.
+
+        Args:
+            root: what :meth:`open_root` gave.
+            rules: what to leave out.
+        """
+        return Walk(self, root, rules)
 
     def entries(self, rules: IgnoreRules) -> tuple[list[Found], int]:
         """All files and links, sorted by path bytes, and how many entries the rules left out.
@@ -111,59 +132,24 @@ class LocalSource:
         Raises:
             SourceError: a folder cannot be read, an entry is a FIFO, socket or device, or a path is not canonical.
         """
-        with self._root() as root:
-            if self.is_file:
-                return self._list_one(root, rules)
-            found: list[Found] = []
-            special: list[str] = []
-            ignored = 0
-            todo = [b""]
-            while todo:
-                here = todo.pop()
-                for entry_path, entry in self._scan(root, here):
-                    if rules.match(entry_path):
-                        ignored += 1
-                        continue
-                    mode = entry.st_mode
-                    if stat.S_ISDIR(mode):
-                        todo.append(entry_path)
-                        continue
-                    check_path(entry_path)
-                    if stat.S_ISREG(mode):
-                        found.append(Found(entry_path, FileKind.FILE, entry.st_size))
-                    elif stat.S_ISLNK(mode):
-                        target = self._read_link(root, entry_path)
-                        found.append(Found(entry_path, FileKind.SYMLINK, len(target), target))
-                    else:
-                        special.append(show_path(entry_path))
-        if special:
-            raise SourceError(
-                f"source {self.location} holds entries that are neither files nor folders "
-                f"({', '.join(sorted(special)[:5])}); remove them or name them in ignore"
-            )
+        found: list[Found] = []
+        with self.open_root() as root:
+            walk = self.walk(root, rules)
+            for listed in walk:
+                prefix = listed.path + b"/" if listed.path else b""
+                found += [Found(prefix + name, FileKind.SYMLINK, len(to), to) for name, to in listed.links]
+                try:
+                    with self._folder(root, listed.path) as fd:
+                        for name in listed.files:
+                            size = os.stat(self.alias or name, dir_fd=fd, follow_symlinks=False).st_size
+                            found.append(Found(prefix + name, FileKind.FILE, size))
+                except OSError as exc:
+                    raise SourceChangedError(
+                        f"a file in {show_path(listed.path) or '.'} vanished while source {self.location} was listed; "
+                        "take the snapshot when nothing writes to it"
+                    ) from exc
         found.sort(key=lambda item: item.path)
-        return found, ignored
-
-    def _list_one(self, root: int, rules: IgnoreRules) -> tuple[list[Found], int]:
-        check_path(self._name)
-        if rules.match(self._name):
-            return [], 1
-        size = os.stat(os.path.basename(self._real), dir_fd=root, follow_symlinks=False).st_size
-        return [Found(self._name, FileKind.FILE, size)], 0
-
-    def _scan(self, root: int, here: bytes) -> list[tuple[bytes, os.stat_result]]:
-        entries = []
-        name = show_path(here) or "."
-        try:
-            with self._folder(root, here) as fd, os.scandir(fd) as scan:
-                for entry in scan:
-                    name = show_path(os.path.join(here, os.fsencode(entry.name)))
-                    entries.append((os.path.join(here, os.fsencode(entry.name)), entry.stat(follow_symlinks=False)))
-        except OSError as exc:
-            raise SourceError(
-                f"{name} in source {self.location} cannot be listed: {exc.strerror}; make it readable or name it in ignore"
-            ) from exc
-        return entries
+        return found, walk.ignored
 
     def _read_link(self, root: int, path: bytes) -> bytes:
         head, _, name = path.rpartition(b"/")
@@ -182,7 +168,7 @@ class LocalSource:
             head, name = b"", os.path.basename(self._real)
         try:
             with self._folder(root, head) as folder:
-                fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
+                fd = os.open(name, FILE_FLAGS, dir_fd=folder)
         except OSError as exc:
             raise SourceError(
                 f"file {show_path(path)} in source {self.location} cannot be opened: {exc.strerror}; "
@@ -196,33 +182,15 @@ class LocalSource:
         finally:
             os.close(fd)
 
-    def hash(self, found: Found, pool: ThreadPoolExecutor | None = None) -> FileLeaf:
-        """The leaf of one listed file or link; chunks of files above 8 MiB are spread over ``pool``.
+    @contextmanager
+    def open_file(self, found: Found) -> Iterator[int]:
+        """A descriptor of one file, opened without following links below the root.
 
         Raises:
-            SourceChangedError: the file changed while it was read, twice in a row.
-            SourceError: the file cannot be read.
+            SourceError: it cannot be opened.
         """
-        if found.kind is FileKind.SYMLINK:
-            return symlink_leaf(found.path, found.target or b"")
-        with self._root() as root:
-            for _ in range(_ATTEMPTS):
-                with self._open(root, found.path) as (fd, before):
-                    try:
-                        chunks = _hash_chunks(fd, before.st_size, pool)
-                        after = os.fstat(fd)
-                    except OSError as exc:
-                        raise SourceError(
-                            f"file {show_path(found.path)} in source {self.location} cannot be read: {exc.strerror}"
-                        ) from exc
-                size = sum(length for length, _ in chunks)
-                if _same(before, after) and size == before.st_size:
-                    algorithm, digest = digest_from_chunks(chunks)
-                    return FileLeaf(found.path, FileKind.FILE, size, algorithm, digest)
-        raise SourceChangedError(
-            f"file {show_path(found.path)} in source {self.location} changed while it was read; "
-            "take the snapshot when nothing writes to it"
-        )
+        with self.open_root() as root, self._open(root, found.path) as (fd, _):
+            yield fd
 
     def read(self, found: Found, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``.
@@ -230,7 +198,7 @@ class LocalSource:
         Raises:
             SourceError: the file is larger or cannot be read.
         """
-        with self._root() as root, self._open(root, found.path) as (fd, status):
+        with self.open_root() as root, self._open(root, found.path) as (fd, status):
             if status.st_size > limit:
                 raise SourceError(f"file {show_path(found.path)} has {status.st_size} bytes; the limit is {limit}")
             with os.fdopen(os.dup(fd), "rb") as file:
@@ -240,28 +208,99 @@ class LocalSource:
                     raise SourceError(f"file {show_path(found.path)} cannot be read: {exc.strerror}") from exc
 
 
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    names = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev", "st_mode")
-    return all(getattr(before, name) == getattr(after, name) for name in names)
+@dataclass(frozen=True)
+class Listed:
+    """What one folder holds: names of files, sorted; names and targets of links, sorted."""
+
+    path: bytes
+    files: list[bytes]
+    links: list[tuple[bytes, bytes]]
 
 
-def _hash_chunks(fd: int, size: int, pool: ThreadPoolExecutor | None) -> list[tuple[int, bytes]]:
-    """(length, SHA-256) of each 8 MiB chunk, and of one byte more than ``size`` so that growth shows."""
-    starts = range(0, max(size, 1), CHUNK_SIZE)
-    if pool is not None and len(starts) > 1:
-        chunks = list(pool.map(lambda start: _hash_range(fd, start), starts))
-    else:
-        chunks = [_hash_range(fd, start) for start in starts]
-    return [chunk for chunk in chunks if chunk[0]]
+class Walk:
+    """The folders of a source that hold files or links, one after the other, always in the same order.
 
+    ``ignored`` counts what the rules left out, as far as the walk has come.
 
-def _hash_range(fd: int, start: int) -> tuple[int, bytes]:
-    hasher = hashlib.sha256()
-    done = 0
-    while done < CHUNK_SIZE:
-        piece = os.pread(fd, min(1 << 20, CHUNK_SIZE - done), start + done)
-        if not piece:
-            break
-        hasher.update(piece)
-        done += len(piece)
-    return done, hasher.digest()
+    Raises:
+        SourceError: while iterating: a folder cannot be read, an entry is a FIFO, socket or device, or a path is not
+            canonical.
+    """
+
+    def __init__(self, source: LocalSource, root: int, rules: IgnoreRules) -> None:
+        self._source, self._root, self._rules = source, root, rules
+        self.ignored = 0
+        self._special: list[str] = []
+
+    def __iter__(self) -> Iterator[Listed]:
+        source = self._source
+        if source.is_file:
+            check_path(source.name)
+            if self._rules.match(source.name):
+                self.ignored = 1
+            else:
+                yield Listed(b"", [source.name], [])
+            return
+        todo = [b""]
+        while todo:
+            here = todo.pop()
+            listed, folders = self._list(here)
+            todo += reversed(folders)
+            if listed.files or listed.links:
+                yield listed
+        if self._special:
+            raise SourceError(
+                f"source {source.location} holds entries that are neither files nor folders "
+                f"({', '.join(sorted(self._special)[:5])}); remove them or name them in ignore"
+            )
+
+    def _list(self, here: bytes) -> tuple[Listed, list[bytes]]:
+        prefix = here + b"/" if here else b""
+        files, folders, links = (self._keep(prefix, names) for names in self._scan(here))
+        longest = max(map(len, (*files, *links)), default=0)
+        if len(prefix) + longest > MAX_PATH_BYTES:
+            for name in (*files, *links):
+                check_path(prefix + name)
+        targets = [(name, self._source._read_link(self._root, prefix + name)) for name in sorted(links)]
+        return Listed(here, sorted(files), targets), sorted(prefix + name for name in folders)
+
+    def _scan(self, here: bytes) -> tuple[list[str], list[str], list[str]]:
+        files: list[str] = []
+        folders: list[str] = []
+        links: list[str] = []
+        special: list[str] = []
+        name = show_path(here) or "."
+        try:
+            folder = open_folder(self._root, here)
+            try:
+                with os.scandir(folder) as scan:
+                    for entry in scan:
+                        if entry.is_file(follow_symlinks=False):
+                            files.append(entry.name)
+                        elif entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.name)
+                        elif entry.is_symlink():
+                            links.append(entry.name)
+                        else:
+                            special.append(entry.name)
+            finally:
+                os.close(folder)
+        except OSError as exc:
+            raise SourceError(
+                f"{name} in source {self._source.location} cannot be listed: {exc.strerror}; "
+                "make it readable or name it in ignore"
+            ) from exc
+        prefix = here + b"/" if here else b""
+        self._special += [show_path(prefix + odd) for odd in self._keep(prefix, special)]
+        return files, folders, links
+
+    def _keep(self, prefix: bytes, names: list[str]) -> list[bytes]:
+        """The names as bytes, without the ignored ones."""
+        if not names:
+            return []
+        encoded = os.fsencode("\0".join(names)).split(b"\0")
+        if not self._rules.rules:
+            return encoded
+        kept = [name for name in encoded if not self._rules.match(prefix + name)]
+        self.ignored += len(encoded) - len(kept)
+        return kept

@@ -7,26 +7,23 @@ snapshot has an empty file tree, and its record root stands for the data.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.errors import DatasetError, SourceChangedError, SourceError
+from cognify_dagster.datasets.hashing.progress import Progress
 from cognify_dagster.datasets.records.tables import MAX_TABLE_BYTES, concat_tables, format_of, parse_table, to_arrow
 from cognify_dagster.datasets.sources.ignore import IgnoreRules
 from cognify_dagster.datasets.sources.local import Found, LocalSource
+from cognify_dagster.datasets.sources.objects import UntranslatableError, tuned_options
+from cognify_dagster.datasets.sources.objects_cloud import PROTOCOLS, CloudObjects, cloud_store
+from cognify_dagster.datasets.sources.objects_errors import classify, source_failed
 from cognify_dagster.datasets.sources.remote import RemoteSource, redact
 from cognify_dagster.datasets.tree import FileKind, FileLeaf, content_digest, show_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``; stages are ``hash`` (files) and ``read`` (table files)."""
-
-_POOL_BYTES = 256 * 1024  # threads slow small files down: the interpreter lock changes hands at each call
-_MAX_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,15 @@ class TableSource:
 Source = LocalSource | RemoteSource | TableSource
 
 
-def open_source(source: Any, storage_options: Mapping[str, Any] | None = None) -> Source:
+def open_source(
+    source: Any, storage_options: Mapping[str, Any] | None = None, *, trust_checksums: bool = False
+) -> Source:
     """Find out what a source is.
 
     Args:
         source: path, fsspec address, or table.
         storage_options: arguments for the fsspec filesystem.
+        trust_checksums: see :class:`~cognify_dagster.datasets.sources.remote.RemoteSource`.
 
     Raises:
         SourceError: the source does not exist, cannot be reached, or is nothing known.
@@ -58,7 +58,7 @@ def open_source(source: Any, storage_options: Mapping[str, Any] | None = None) -
     if isinstance(source, LocalSource | RemoteSource | TableSource):
         return source
     if isinstance(source, str) and ("://" in source or "::" in source):
-        return _open_url(source, dict(storage_options or {}))
+        return _open_url(source, dict(storage_options or {}), trust_checksums)
     if isinstance(source, str | os.PathLike):
         return LocalSource(source)
     table = to_arrow(source)
@@ -69,12 +69,17 @@ def open_source(source: Any, storage_options: Mapping[str, Any] | None = None) -
     return TableSource(table)
 
 
-def _open_url(url: str, options: dict[str, Any]) -> Source:
+def _open_url(url: str, options: dict[str, Any], trust_checksums: bool) -> Source:
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
+    protocol = url.partition("://")[0]
+    if protocol in PROTOCOLS:
+        cloud = _open_cloud(url, options, trust_checksums)
+        if cloud is not None:
+            return cloud
     try:
-        fs, root = url_to_fs(url, **options)
+        fs, root = url_to_fs(url, **tuned_options(protocol, options))
     except ImportError as exc:
         raise SourceError(f"source {redact(url)} needs a package that is not installed: {exc}") from None
     except Exception as exc:
@@ -83,60 +88,39 @@ def _open_url(url: str, options: dict[str, Any]) -> Source:
         ) from None
     if isinstance(fs, LocalFileSystem):
         return LocalSource(root)
-    return RemoteSource(url, fs, root)
+    return RemoteSource(url, fs, root, trust_checksums=trust_checksums)
 
 
-def hash_files(source: Source, found: Sequence[Found], progress: Progress | None = None) -> list[FileLeaf]:
-    """The leaves of all listed files, in the given order.
-
-    Raises:
-        SourceError: a file cannot be read or changed while it was read.
-    """
-    if isinstance(source, TableSource):
-        return []
-    remote = isinstance(source, RemoteSource)
-    leaves: list[FileLeaf | None] = [None] * len(found)
-    workers = _MAX_THREADS if remote else max(1, min(_MAX_THREADS, os.cpu_count() or 1))
-    done = 0
-
-    def report() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress("hash", done, len(found))
-
-    with ThreadPoolExecutor(workers) as pool:
-        pending = []
-        for i, item in enumerate(found):
-            small = item.size < _POOL_BYTES
-            # Chunks of a file above 8 MiB share the pool; its own loop stays here, so workers never wait for workers.
-            large = item.size > 32 * _POOL_BYTES
-            if remote or not (small or large):
-                pending.append((i, pool.submit(source.hash, item, None)))
-            else:
-                leaves[i] = source.hash(item, pool)
-                report()
-        try:
-            for i, future in pending:
-                leaves[i] = future.result()
-                report()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [leaf for leaf in leaves if leaf is not None]
+def _open_cloud(url: str, options: dict[str, Any], trust_checksums: bool) -> Source | None:
+    """A source on Google or Azure storage through obstore; None where that is not possible and fsspec has to do."""
+    try:
+        store, key, place = cloud_store(url, options)
+    except UntranslatableError:
+        return None
+    except Exception as exc:
+        raise source_failed(redact(url), "cannot be opened", classify(exc)) from None
+    objects = CloudObjects(store, key, place, redact(url), folder=url.endswith("/"))
+    return RemoteSource(url, None, key, trust_checksums=trust_checksums, objects=objects)
 
 
-def table_files(found: Sequence[Found]) -> tuple[str | None, list[Found]]:
+def table_files(found: Iterable[Found]) -> tuple[str | None, list[Found]]:
     """Which of a source's files hold its records, and their format.
 
     A source has records if all its files, apart from those whose name starts with ``_`` or ``.``, are table files of one
-    format. Otherwise it is taken as files only.
+    format. Otherwise it is taken as files only. Looking ends with the first file that decides this.
     """
-    data = [item for item in found if not item.path.rpartition(b"/")[2].startswith((b"_", b"."))]
-    formats = {format_of(item.path) if item.kind is FileKind.FILE else None for item in data}
-    if len(formats) != 1 or None in formats:
-        return None, []
-    return formats.pop(), data
+    data: list[Found] = []
+    fmt: str | None = None
+    for item in found:
+        if item.path.rpartition(b"/")[2].startswith((b"_", b".")):
+            continue
+        here = format_of(item.path) if item.kind is FileKind.FILE else None
+        if here is None or fmt not in (None, here):
+            return None, []
+        fmt = here
+        data.append(item)
+    data.sort(key=lambda item: item.path)
+    return fmt, data
 
 
 def read_files(

@@ -24,6 +24,10 @@ STATED_FIELDS: Mapping[str, tuple[str, str]] = {
     "source": ("source", "the source"),
     "jurisdiction": ("jurisdiction", "where the people or the data come from"),
     "consent": ("consent", "the legal ground or form of consent"),
+    "agreement": ("agreement_ref", "the data use agreement"),
+    "agreement_reviewed": ("agreement_reviewed_by", "who reviewed the data use agreement"),
+    "authorised": ("source_authorisation", "who allowed the data to be taken from its source"),
+    "deidentification_certificate": ("deidentification_certificate", "the certificate of the de-identification"),
 }
 _OWNER = "data owner: state it in the provenance and snapshot again"
 
@@ -102,7 +106,9 @@ def _purpose_gaps(item: Snapshot) -> list[Gap]:
     who = "data owner: fill column_purposes and snapshot again"
     if not isinstance(purposes, Mapping) or not purposes:
         return [Gap("needs_human", f"no purpose is stated for the columns of {name}", who)]
-    blank = sorted(str(column) for column, text in purposes.items() if not str(text or "").strip())
+    blank = sorted(
+        {*item.record.unjustified_columns, *(str(c) for c, text in purposes.items() if not str(text or "").strip())}
+    )
     if blank:
         return [Gap("needs_human", f"no purpose is stated for column {', '.join(blank)} of {name}", who)]
     return []
@@ -110,6 +116,14 @@ def _purpose_gaps(item: Snapshot) -> list[Gap]:
 
 def _feature_gaps(item: Snapshot) -> list[Gap]:
     return [*_schema_gaps(item), *_purpose_gaps(item)]
+
+
+def _quality_gaps(item: Snapshot) -> list[Gap]:
+    record, who = item.record, "developer: give the snapshot data-quality checks, mend what fails, and snapshot again"
+    if not record.quality:
+        return [Gap("missing", f"no data-quality check of {record.name} is on record (quality)", who)]
+    failed = ", ".join(check.name for check in record.failed_quality)
+    return [Gap("missing", f"data-quality checks of {record.name} failed: {failed}", who)] if failed else []
 
 
 def _period_gaps(item: Snapshot) -> list[Gap]:
@@ -128,6 +142,7 @@ _CHECKS: Mapping[str, Callable[[Snapshot], list[Gap]]] = {
     "feature_inventory": _feature_gaps,
     "column_purposes": _purpose_gaps,
     "collection_period": _period_gaps,
+    "quality_checks": _quality_gaps,
     "profile": _no_gaps,
     "splits_disjoint": _no_gaps,
     "group_counts": _no_gaps,

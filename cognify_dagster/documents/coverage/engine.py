@@ -33,6 +33,9 @@ SEVERITY: tuple[Status, ...] = (
 )
 
 
+_UNDECIDED = "whether it applies is open: state "
+
+
 @dataclass(frozen=True)
 class Line:
     """One requirement and what the ledger shows for it.
@@ -58,6 +61,13 @@ class Line:
     def open(self) -> bool:
         """Whether the requirement applies and is not answered."""
         return self.status not in ("satisfied", "not_applicable")
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The facts that nobody stated and that decide whether the requirement applies; empty where it is known."""
+        if not any(gap.text.startswith(_UNDECIDED) for gap in self.gaps):
+            return ()
+        return tuple(dict.fromkeys(str(step["fact"]) for step in self.derivation if step["holds"] is None))
 
     @property
     def needs_work(self) -> bool:
@@ -174,10 +184,8 @@ def _line(item: Requirement, section: Section, context: Context, out_of_scope: t
         status = "needs_human" if judgement.gaps else status
     gaps = [gap for part in shown for gap in part.gaps]
     if applies is None:
-        unknown = ", ".join(str(step["fact"]) for step in derivation if step["holds"] is None)
-        gaps.insert(
-            0, Gap("needs_human", f"whether it applies is open: state {unknown}", "model owner: state the fact")
-        )
+        unknown = ", ".join(dict.fromkeys(str(step["fact"]) for step in derivation if step["holds"] is None))
+        gaps.insert(0, Gap("needs_human", f"{_UNDECIDED}{unknown}", "model owner: state the fact"))
         status = "needs_human" if status == "satisfied" else status
     return Line(
         item,

@@ -43,7 +43,7 @@ from cognify_dagster.records import (
     TrainingRun,
     VersionOpened,
 )
-from cognify_dagster.workspace import Reading, Recorded
+from cognify_dagster.workspace import Reading, Recorded, unknown_version
 
 R = TypeVar("R", bound=Record)
 
@@ -94,10 +94,10 @@ class PreviousVersion:
 
     version: str
     release: Recorded[ReleaseGranted]
-    deployment: Recorded[DeploymentCompleted] | None
     training: Recorded[TrainingRun] | None
     evaluation: Recorded[Evaluation] | None
     datasets: tuple[DatasetFact, ...]
+    evaluation_data: DatasetFact | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
     subject = f"model/{model}@{version}"
     events = tuple(reading.history(subject))
     if not events:
-        raise DocumentError(f"the ledger knows no {subject}; open the version by a training run first")
+        raise DocumentError(unknown_version(reading, model, version) or f"nothing about {subject} can be read")
     training = _first(events, TrainingRun)
     evaluations = _of(events, Evaluation)
     evaluation = _evaluation_of(evaluations, training)
@@ -389,11 +389,12 @@ def _previous(
     grant = grants[-1]
     events = reading.history(f"{subject}@{grant.record.version}")
     training = _first(events, TrainingRun)
+    evaluation = _evaluation_of(_of(events, Evaluation), training)
     return PreviousVersion(
         version=grant.record.version,
         release=grant,
-        deployment=_last(events, DeploymentCompleted),
         training=training,
-        evaluation=_evaluation_of(_of(events, Evaluation), training),
+        evaluation=evaluation,
         datasets=_datasets(reading, training.record.datasets) if training else (),
+        evaluation_data=_datasets(reading, (evaluation.record.dataset,))[0] if evaluation else None,
     )

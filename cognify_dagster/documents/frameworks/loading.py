@@ -7,7 +7,7 @@ in docs/frameworks.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def _validated(data: Mapping[str, Any], source: str) -> Framework:
     try:
         return Framework.model_validate(data)
     except ValidationError as error:
-        found = error.errors()
+        found = telling(error.errors())
         problems = "; ".join(field_problem(data, item, "the framework") for item in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise FrameworkError(f"{source}: {problems}{more}") from None
@@ -131,7 +131,30 @@ _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
     "string_type": "has to be text; put it in quotes",
+    "tuple_type": "has to be a list",
+    "model_type": "has to be a mapping with fields",
+    "dict_type": "has to be a mapping with fields",
+    "bool_type": "has to be true or false",
+    "bool_parsing": "has to be true or false",
+    "int_type": "has to be a whole number",
+    "int_parsing": "has to be a whole number",
+    "literal_error": "has to be {expected}",
+    "string_pattern_mismatch": "is not spelled as it has to be (pattern {pattern})",
+    "string_too_short": "needs at least {min_length} characters",
+    "string_too_long": "has more than {max_length} characters",
+    "too_short": "needs at least {min_length} items",
 }
+
+
+def telling(errors: Sequence[Any]) -> list[Any]:
+    """Return the errors that tell something: a list is not called too short because of items that are wrong themselves."""
+    paths = [tuple(error["loc"]) for error in errors]
+
+    def follows(error: Any) -> bool:
+        path = tuple(error["loc"])
+        return error["type"] == "too_short" and any(len(o) > len(path) and o[: len(path)] == path for o in paths)
+
+    return [error for error in errors if not follows(error)]
 
 
 def field_problem(data: Mapping[str, Any], error: Any, whole: str) -> str:
@@ -152,7 +175,9 @@ def field_problem(data: Mapping[str, Any], error: Any, whole: str) -> str:
             continue
         if isinstance(part, int) and isinstance(node, dict) and "id" in node:
             where[-1] = f"{part} ({node['id']})"
-    message = _MESSAGES.get(error["type"], error["msg"])
+    message = error["msg"]
+    if error["type"] in _MESSAGES:
+        message = _MESSAGES[error["type"]].format(**error.get("ctx", {}))
     return f"{'.'.join(where) or whole}: {message.removeprefix('Value error, ')}"
 
 

@@ -44,6 +44,11 @@ KIND_CHECKS: dict[str, frozenset[str]] = {
             "column_purposes",
             "jurisdiction",
             "consent",
+            "agreement",
+            "agreement_reviewed",
+            "authorised",
+            "deidentification_certificate",
+            "quality_checks",
         }
     ),
     "auto:training": frozenset(
@@ -201,7 +206,6 @@ class Source(Strict):
 
     title: str = Field(min_length=1)
     url: str | None = Field(None, pattern=r"^https://")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     retrieved: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}$")
     note: str = ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cognify_dagster.documents.html.rendering import render_html, render_template
+from cognify_dagster.documents.labels import STATUS_LABELS
 from cognify_dagster.documents.package.building import read_package
 from cognify_dagster.documents.package.parts import when
 from cognify_dagster.documents.package.recording import refusal_rows, signature_rows, waived_stages
@@ -93,4 +94,6 @@ def index_page(reading: Reading, rows: list[dict[str, Any]]) -> str:
     for row in clean(rows, screen_text):
         models.setdefault(row["model"], []).append(row)
     head = {"origin": reading.origin, "size": reading.size, "trial": reading.trial}
-    return render_template(INDEX, None, models=models, ledger=clean(head, screen_text), charts={}, qr="")
+    return render_template(
+        INDEX, None, models=models, ledger=clean(head, screen_text), charts={}, qr="", labels=STATUS_LABELS
+    )

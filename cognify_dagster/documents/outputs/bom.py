@@ -25,24 +25,33 @@ _NAMESPACE = uuid.UUID("6f0f2a4e-6c1f-5d0b-9a53-2f2f6a1d7c11")
 
 
 def cyclonedx_bom(
-    package: Json, packages: Sequence[tuple[str, str]] | None, *, problem: str = "", spec: Spec = "1.6"
+    package: Json, packages: Sequence[tuple[str, str, str]] | None, *, problem: str = "", spec: Spec = "1.6"
 ) -> Json:
     """Return the bill of materials as JSON values.
 
     Args:
         package: the package of the version.
-        packages: name and version of every package of the training environment; None where they cannot be read.
+        packages: name, version and digest of the list of installed files (empty where none was recorded) of every package of
+            the training environment; None where they cannot be read.
         problem: why they cannot be read.
         spec: version of CycloneDX.
     """
     digest = package_digest(package)
     data = [_dataset(item) for item in package["data"]]
     base = _base_model(package["training"])
-    libraries = [_library(name, version) for name, version in sorted(set(packages or ()))]
+    libraries = [_library(*item) for item in sorted(set(packages or ()))]
     components = [*data, *([base] if base else []), *libraries]
     refs = [item["bom-ref"] for item in components]
     if packages is not None:
-        listed = "the packages of the training environment by name and version; hashes of their files were not recorded"
+        listed = "the packages of the training environment by name and version"
+        without = sum(not files for _, _, files in packages)
+        if without == len(packages):
+            listed += "; digests of their files were not recorded"
+        else:
+            listed += (
+                "; cognify:package:files-sha256 is the digest of the list of a package's files as its installer wrote it, and the files "
+                "were not read again" + (f"; {without} without such a list" if without else "")
+            )
     else:
         listed = f"not listed: {problem or 'the environment cannot be read'}"
     return {
@@ -250,6 +259,9 @@ def _base_model(run: Json | None) -> Json | None:
     return found
 
 
-def _library(name: str, version: str) -> Json:
+def _library(name: str, version: str, files: str) -> Json:
     purl = f"pkg:pypi/{quote(name.lower().replace('_', '-'), safe='.-')}@{quote(version, safe='.-')}"
-    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    found: Json = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    if files:  # a digest over a list of digests: never a hash of type SHA-256 of one file
+        found["properties"] = _properties({"package:files-sha256": files})
+    return found

@@ -38,7 +38,7 @@ from cognify_dagster.records import (
     RollbackOrdered,
     SignOff,
 )
-from cognify_dagster.workspace import Reading, Recorded
+from cognify_dagster.workspace import Reading, Recorded, unknown_version
 
 _PURPOSE = {
     "release": "release after all sign-offs that the policy demands",
@@ -67,7 +67,7 @@ def deployment_record(reading: Reading, model: str, version: str, *, now: dateti
     """
     subject = f"model/{model}@{version}"
     if not reading.history(subject):
-        raise DocumentError(f"the ledger knows no {subject}; see `cognify status {model}`")
+        raise DocumentError(unknown_version(reading, model, version) or f"nothing about {subject} can be read")
     people = directory(reading)
     registered = reading.latest(ModelRegistered, f"model/{model}")
     grants = reading.all(ReleaseGranted, subject)

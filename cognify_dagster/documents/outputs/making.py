@@ -23,7 +23,7 @@ from cognify_dagster.documents.package.building import read_package
 from cognify_dagster.evaluation.pins import environment_pins
 from cognify_dagster.evidence import EvidenceError
 from cognify_dagster.records import DatasetSnapshot, Package, TrainingRun
-from cognify_dagster.workspace import Reading, Recorded, Workspace
+from cognify_dagster.workspace import Reading, Recorded, Workspace, unknown_version
 
 Json = dict[str, Any]
 Format = Literal["md", "html", "json"]
@@ -38,7 +38,8 @@ def newest_package(workspace: Workspace, reading: Reading, model: str, version: 
     found = reading.latest(Package, f"model/{model}@{version}")
     if found is None:
         raise DocumentError(
-            f"{model} {version} has no package yet, and this document is made from it; see `cognify status {model}`"
+            unknown_version(reading, model, version)
+            or f"{model} {version} has no package yet, and this document is made from it; see `cognify status {model}`"
         )
     return found, read_package(workspace.evidence.get(found.record.package.digest))
 
@@ -65,7 +66,7 @@ def bom_of(workspace: Workspace, content: Json, *, spec: Spec = "1.6") -> Json:
     pins = environment_pins(detail, environment["packages_digest"])
     if pins.problems:
         return cyclonedx_bom(content, None, problem="; ".join(pins.problems), spec=spec)
-    return cyclonedx_bom(content, [(pin.name, pin.version) for pin in pins.pins], spec=spec)
+    return cyclonedx_bom(content, [(pin.name, pin.version, pin.files_sha256) for pin in pins.pins], spec=spec)
 
 
 def make_croissant(workspace: Workspace, reading: Reading, item: Snapshot) -> Json:

@@ -17,7 +17,14 @@ from cognify_dagster.documents.outputs.common import cite, ledger_rows, listed, 
 from cognify_dagster.documents.outputs.content import Block, Cell, Code, Document, Heading, Paragraph, facts, table
 from cognify_dagster.documents.package.parts import when
 from cognify_dagster.documents.view.blocks import number
-from cognify_dagster.governance import attestations_about, directory, snapshot_digest
+from cognify_dagster.governance import (
+    Change,
+    Directory,
+    attestations_about,
+    change_of,
+    directory,
+    snapshot_digest,
+)
 from cognify_dagster.governance.release.history import grant_of
 from cognify_dagster.records import DatasetSnapshot, DeploymentCompleted, Evaluation, OverlapChecked, TrainingRun
 from cognify_dagster.workspace import Reading, Recorded
@@ -100,19 +107,32 @@ def _answers(reading: Reading, item: Snapshot, now: datetime) -> list[Block]:
             ("Snapshot", f"{cite(item)}, written by {item.actor}"),
         ),
     ]
-    answers = (
-        _who(item),
-        _where(item),
-        _when(item),
-        _basis(reading, item, now),
-        _done(reading, item),
-        _used(reading, item),
-    )
-    for place, (question, rows) in enumerate(zip(QUESTIONS, answers, strict=True), 1):
+    for place, (question, rows) in enumerate(six_answers(reading, item, now), 1):
         blocks += [Heading(f"{place}. {question}", 3), table(["About", "Answer", "Evidence"], rows)]
     if record.provenance.get("notes"):
         blocks.append(Paragraph(f"Further notes by the owner (entry {item.seq}): {record.provenance['notes']}"))
     return blocks
+
+
+def six_answers(reading: Reading, item: Snapshot, now: datetime) -> list[tuple[str, list[Row]]]:
+    """Return the six questions about a snapshot with their answers: what it is about, the answer, and the entry it rests on.
+
+    Args:
+        reading: verified entries.
+        item: the snapshot.
+        now: the moment for which attestations are judged, with time zone.
+    """
+    people = directory(reading)
+    change = change_of(reading, people, item.record.name, item.seq)
+    answers = (
+        _who(item, people, change),
+        _where(item),
+        _when(item),
+        _basis(reading, item, now),
+        _done(reading, item, people, change),
+        _used(reading, item),
+    )
+    return list(zip(QUESTIONS, answers, strict=True))
 
 
 def _stated(item: Snapshot, label: str, field: str, *, optional: str = "") -> Row:
@@ -134,13 +154,36 @@ def _teller(item: Snapshot) -> str:
     )
 
 
-def _who(item: Snapshot) -> list[Row]:
-    return [
+def _who(item: Snapshot, people: Directory, change: Change | None) -> list[Row]:
+    rows = [
         _stated(item, "Answers for the data", "owner"),
+        *_also(item, "Collected by", "collected_by"),
         _stated(item, "Collected how, and by whom", "collected_how"),
         _stated(item, "To be named", "attribution", optional="no attribution was stated as required"),
         ("Recorded here by", item.actor, f"entry {item.seq}"),
     ]
+    if item.record.author:
+        rows.append(("Snapshot made by", name_of(people, item.record.author), f"entry {item.seq}"))
+    for one in change.decisions if change is not None else ():
+        made = one.item.record
+        word = "Approved" if made.decision == "approve" else "Rejected"
+        counts = "" if one.why is None else f"; it does not count: {one.why}"
+        said = f": {made.comment}" if made.comment else ""
+        rows.append(
+            (
+                f"{word} by",
+                f"{people.name(made.decided_by)} ({words(made.role)}){said}{counts}",
+                f"entry {one.item.seq}",
+            )
+        )
+    return rows
+
+
+def _also(item: Snapshot, label: str, field: str) -> list[Row]:
+    """A field that nobody has to state: a row only where it is stated."""
+    value = item.record.provenance.get(field)
+    text = "yes" if value is True else "no" if value is False else value
+    return [(label, text, f"entry {item.seq}")] if isinstance(text, str) and text.strip() else []
 
 
 def _where(item: Snapshot) -> list[Row]:
@@ -148,6 +191,15 @@ def _where(item: Snapshot) -> list[Row]:
         _stated(item, "Source", "source"),
         _stated(item, "Address", "source_url"),
         _stated(item, "Place", "jurisdiction"),
+        *_also(item, "Taken from the source by leave of", "source_authorisation"),
+        *(
+            (
+                f"Made from {made.kind} {made.name}",
+                f"version {made.version or 'not known'}{f', of {made.time}' if made.time else ''}",
+                f"entry {item.seq}",
+            )
+            for made in item.record.sources
+        ),
     ]
 
 
@@ -164,7 +216,11 @@ def _when(item: Snapshot) -> list[Row]:
             f"Not recorded. {_teller(item)} says it, as collected_from and collected_to, or why it is not known.",
             "–",
         )
-    return [period, ("Recorded here", when(item), f"entry {item.seq}")]
+    return [
+        period,
+        *_also(item, "Issued by its source", "issued_on"),
+        ("Recorded here", when(item), f"entry {item.seq}"),
+    ]
 
 
 def _basis(reading: Reading, item: Snapshot, now: datetime) -> list[Row]:
@@ -175,6 +231,10 @@ def _basis(reading: Reading, item: Snapshot, now: datetime) -> list[Row]:
         _stated(item, "Licence or terms", "licence"),
         _stated(item, "Agreement", "agreement_ref", optional="none stated"),
         _stated(item, "Reviewed by", "agreement_reviewed_by", optional="nobody stated"),
+        *_also(item, "Reviewed on", "agreement_reviewed_on"),
+        *_also(item, "Right to use", "right_to_use"),
+        *_also(item, "May be used for", "intended_use"),
+        *_also(item, "Trade secrets or the work of others", "proprietary"),
         _stated(
             item,
             "Legal ground or consent",
@@ -183,6 +243,11 @@ def _basis(reading: Reading, item: Snapshot, now: datetime) -> list[Row]:
         ),
         _stated(item, "Classified by its owner as", "classification", optional="" if personal else "nothing stated"),
         _stated(item, "De-identified by", "deidentification_method", optional="" if health else "nothing stated"),
+        *_also(item, "Certificate of de-identification", "deidentification_certificate"),
+        *_also(item, "Further protection of people", "privacy_techniques"),
+        *_also(item, "Proof of consent", "consent_location"),
+        *_also(item, "May be processed in", "processing_geography"),
+        *_also(item, "Kept in", "storage_geography"),
     ]
     people = directory(reading)
     attested, _ = attestations_about(reading, people, f"dataset/{item.record.name}", now)
@@ -200,13 +265,13 @@ def _basis(reading: Reading, item: Snapshot, now: datetime) -> list[Row]:
     return rows
 
 
-def _done(reading: Reading, item: Snapshot) -> list[Row]:
+def _done(reading: Reading, item: Snapshot, people: Directory, change: Change | None) -> list[Row]:
     record, entry = item.record, f"entry {item.seq}"
     rows: list[Row] = [
         (
             rule.rule,
             f"{number(rule.rows_before)} records before, {number(rule.rows_after)} after, {number(rule.rows_before - rule.rows_after)} "
-            f"left out: {rule.description or 'no reason stated'}",
+            f"left out: {rule.description or 'no reason stated'}{f' (checked: {rule.verified})' if rule.verified else ''}",
             entry,
         )
         for rule in record.exclusions
@@ -221,17 +286,32 @@ def _done(reading: Reading, item: Snapshot) -> list[Row]:
         )
     rows.append(("Label", record.label or "no label column", entry))
     rows.append(_purposes(item))
-    if record.parent_root is None:
+    if record.unjustified_columns:
+        rows.append(("Columns without a stated purpose", f"{listed(record.unjustified_columns)}.", entry))
+    if record.code is not None and record.code.commit:
+        dirty = ", with changes that were not committed" if record.code.dirty else ""
+        rows.append(("Code of the pipeline", f"{record.code.vcs} {record.code.commit}{dirty}", entry))
+    for check in record.quality:
+        told = f": {check.detail}" if check.detail else ""
+        rows.append((f"Quality check {check.name}", f"{_RESULTS[check.status]}{told}", entry))
+    if change is None or change.old is None:
         rows.append(("Changed since", "the first snapshot of this data set here", entry))
         return rows
-    parent = next(
-        (p for p in reading.all(DatasetSnapshot, f"dataset/{record.name}") if p.record.root == record.parent_root), None
+    same = " (the same data as the last snapshot)" if change.item.seq != item.seq else ""
+    reason = change.reason or f"Not recorded. {_teller(item)} says it, as change_reason of the snapshot"
+    rows.append(
+        (
+            "Changed since",
+            f"the snapshot with root {change.old.record.root[:16]}…{same}. Why: {reason}.",
+            f"entry {change.reasons[-1].seq if change.reasons else change.item.seq}, after {change.old.seq}",
+        )
     )
-    same = " (the same data)" if record.parent_root == record.root else ""
-    reason = record.change_reason or f"Not recorded. {_teller(item)} says it, as change_reason of the snapshot"
-    where = f"{entry}, after {parent.seq}" if parent is not None and parent.seq != item.seq else entry
-    rows.append(("Changed since", f"the snapshot with root {record.parent_root[:16]}…{same}. Why: {reason}.", where))
+    if change.diff is not None:
+        rows.append(("What changed", str(change.diff.record.summary.get("text", "")), f"entry {change.diff.seq}"))
     return rows
+
+
+_RESULTS = {"pass": "passed", "fail": "failed", "warn": "passed with a warning", "error": "could not be carried out"}
 
 
 def _purposes(item: Snapshot) -> Row:

@@ -18,9 +18,10 @@ from cognify_dagster.documents.catalogues.objectives import Objectives, objectiv
 from cognify_dagster.documents.catalogues.retention_table import RetentionTable, load_retention_table
 from cognify_dagster.documents.coverage.engine import CoverageReport, Line, assess_coverage, stated_facts
 from cognify_dagster.documents.errors import DocumentError
-from cognify_dagster.documents.facts.version import VersionFacts
+from cognify_dagster.documents.facts.version import DatasetFact, VersionFacts
 from cognify_dagster.documents.frameworks.loading import BASIS_TEXT, Framework, template_path
 from cognify_dagster.documents.package.changes import changes
+from cognify_dagster.documents.package.distributions import ReadProfile, distributions
 from cognify_dagster.documents.package.findings import findings
 from cognify_dagster.documents.package.parts import (
     attestations_part,
@@ -29,6 +30,7 @@ from cognify_dagster.documents.package.parts import (
     evaluation_part,
     gates_part,
     overlap_part,
+    profile_in_short,
     sections_part,
     stages_part,
     training_part,
@@ -121,7 +123,7 @@ def build_package(
         "coverage": [report_json(report, unsigned) for report in reports],
         "findings": findings(unsigned, reports),
         "lineage": lineage_part(facts),
-        "changes": changes(facts),
+        "changes": {**changes(facts), "distributions": distributions(facts, _profiles(evidence))},
         "sections": sections_part(facts, wanted),
         "attestations": attestations_part(facts, now),
         "retention": retention_part(facts, frameworks, retention or load_retention_table()),
@@ -137,6 +139,14 @@ def build_package(
             f"the package has {len(data)} bytes; the limit is {MAX_PACKAGE_BYTES}. Move large evaluation tables into artefacts"
         )
     return package
+
+
+def _profiles(evidence: Callable[[str], bytes]) -> ReadProfile:
+    def read(item: DatasetFact) -> dict[str, Any]:
+        assert item.snapshot is not None  # asked for recorded snapshots alone
+        return profile_in_short(item.snapshot.record.profile, evidence)
+
+    return read
 
 
 def without_approvals(facts: VersionFacts) -> VersionFacts:

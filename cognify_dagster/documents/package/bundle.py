@@ -71,6 +71,11 @@ With the product installed:
 Results: 0 holds, 1 tampered, 2 rolled back or forked, 3 unreadable, 4 unproven, 5 wrong usage. The verifier also says what
 it does not check. Copies in PDF are not sealed; their hashes stand in the ledger.
 
+Whether a record or file was in a dataset is shown by a proof file, which is asked for apart from this bundle. The dataset's
+root stands in the payload of its dataset_snapshot entry:
+
+    python -I verify_dataset_proof.py proof.json --root HEX
+
 Layout: bundle.json (list of files), package/, ledger/entries (verbatim), ledger/proofs, ledger/payloads (those disclosed),
 ledger/checkpoint.txt, evidence/register.json and the files it names.
 """
@@ -191,6 +196,7 @@ def _files(
     text = README.format(model=model, version=version, origin=reading.origin, created=created, trial=trial)
     files.append(_File("README.txt", text.encode(), "readme"))
     files.append(_File("verify.py", _verifier(), "verifier"))
+    files.append(_File("verify_dataset_proof.py", _proof_verifier(), "verifier"))
     return files
 
 
@@ -296,6 +302,12 @@ def _verifier() -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DocumentError(f"{path}: the offline verifier is missing; install the package again") from error
+
+
+def _proof_verifier() -> bytes:
+    from cognify_dagster.datasets import proof_verifier
+
+    return Path(proof_verifier.__file__).read_bytes()
 
 
 def _time(reading: Reading, seq: int) -> str:

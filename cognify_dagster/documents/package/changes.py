@@ -1,4 +1,4 @@
-"""What changed since the version released last. Pure."""
+"""What changed since the version released last. Pure. What the data changed in stands in `distributions`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Findings that follow from coverage: every open mandatory requirement of law is in one of them, by name. Pure.
 
-An open row that somebody has to work on is a finding of its own; rows that wait for a signature only, and rows that can hold only
-after the release, are named together; guidance is summed up in one observation.
+An open row that somebody has to work on is a finding of its own; rows of which nobody stated whether they apply, rows that wait for a
+signature only, and rows that can hold only after the release, are named together; guidance is summed up in one observation.
 """
 
 from __future__ import annotations
@@ -55,18 +55,23 @@ def coverage_findings(facts: VersionFacts, report: CoverageReport) -> list[Json]
     if not report.scored:
         return []
     found = _bases(facts, report)
+    undecided: list[Line] = []
     waiting: list[Line] = []
     later: list[Line] = []
     for line in report.counted():
         if line.requirement.force != "law" or not _open(line):
             continue
-        if line.status == "after_release":
+        if line.undecided:
+            undecided.append(line)
+        elif line.status == "after_release":
             later.append(line)
         elif line_label(line) == "needs_human":
             waiting.append(line)
         else:
             found.append(_own(line))
     name = report.framework.id
+    if undecided:
+        found.append(_undecided(report, undecided))
     if waiting:
         roles = dict.fromkeys(gap.who.partition(":")[0] for line in waiting for gap in line.gaps if gap.answered_by)
         found.append(
@@ -145,6 +150,28 @@ def _own(line: Line) -> Json:
         "before sign-off",
         *line.entries,
         requirements=[line.requirement.id],
+    )
+
+
+def _undecided(report: CoverageReport, lines: Sequence[Line]) -> Json:
+    """Rows of law that may apply: one question each for the facts, and not one finding each for what may not be asked at all."""
+    questions = {fact.name: fact.question for fact in report.framework.facts}
+    names = dict.fromkeys(name for line in lines for name in line.undecided)
+    severities = {_BY_STATUS.get(line.status, "medium") for line in lines}
+    return make_finding(
+        "high" if "high" in severities else "medium",
+        f"{report.framework.id}: facts to state before it is known what applies",
+        f"not known: {', '.join(names)}; until then these stay open: {_ids(lines)}",
+        " ".join(
+            f"{name}: {questions[name]}"
+            if name in questions
+            else f"{name}: worked out from what the training recorded."
+            for name in names
+        ),
+        "model owner: state the facts where the model is defined",
+        "before sign-off",
+        *_entries(lines),
+        requirements=[line.requirement.id for line in lines],
     )
 
 

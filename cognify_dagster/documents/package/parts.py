@@ -16,7 +16,7 @@ from cognify_dagster.documents.facts.human import SectionFact
 from cognify_dagster.documents.facts.section_files import human_text
 from cognify_dagster.documents.facts.version import DatasetFact, Statement, VersionFacts
 from cognify_dagster.documents.labels import section_title
-from cognify_dagster.records import EvidenceItem, GateResult, utc
+from cognify_dagster.records import EvidenceItem, GateResult, OverlapLevel, utc
 from cognify_dagster.workspace import Recorded
 
 Json = dict[str, Any]
@@ -77,7 +77,7 @@ def data_part(facts: VersionFacts, read: ReadEvidence) -> list[Json]:
     for item in (*facts.datasets, *([facts.evaluation_data] if facts.evaluation_data else [])):
         roles.setdefault(item.ref.seq, []).append(item.ref.role)
     return [
-        _snapshot(item, sorted(set(roles[item.ref.seq])), read)
+        {**_snapshot(item, sorted(set(roles[item.ref.seq])), read), **_made(facts, item)}
         for item in sorted(facts.all_datasets(), key=lambda item: item.ref.seq)
     ]
 
@@ -104,15 +104,42 @@ def _snapshot(item: DatasetFact, roles: list[str], read: ReadEvidence) -> Json:
         "provenance": dict(record.provenance),
         "missing_provenance": list(record.missing_provenance),
         "exclusions": [rule.model_dump(mode="json") for rule in record.exclusions],
-        "profile": _profile(record.profile, read),
+        "profile": profile_in_short(record.profile, read),
         "profile_digest": record.profile.digest,
         "manifest_digest": record.manifest.digest,
         "extra": dict(record.extra),
     }
 
 
-def _profile(item: EvidenceItem, read: ReadEvidence) -> Json:
-    """The profile in short: rows, columns with nulls and ranges, class balance, group counts."""
+def _made(facts: VersionFacts, item: DatasetFact) -> Json:
+    """Who and what made the snapshot, from what, and how its quality was checked; nothing where the entry does not say."""
+    if item.snapshot is None:
+        return {}
+    record = item.snapshot.record
+    found: Json = {}
+    if record.author:
+        found["author"] = person_of(facts, record.author)
+    if record.touched_by:
+        found["touched_by"] = [person_of(facts, person) for person in record.touched_by]
+    if record.unattributed:
+        found["unattributed"] = list(record.unattributed)
+    if record.code is not None:
+        found["code"] = record.code.model_dump(mode="json")
+    if record.sources:
+        found["sources"] = [source.model_dump(mode="json") for source in record.sources]
+    if record.quality:
+        found["quality"] = [check.model_dump(mode="json") for check in record.quality]
+    if record.unjustified_columns:
+        found["unjustified_columns"] = list(record.unjustified_columns)
+    return {"made": found} if found else {}
+
+
+def profile_in_short(item: EvidenceItem, read: ReadEvidence) -> Json:
+    """Return a profile in short: rows, columns with nulls and ranges, class balance, group counts.
+
+    Raises:
+        DocumentError: if it cannot be read, or is no profile.
+    """
     try:
         data = read(item.digest)
         if len(data) > MAX_PROFILE_BYTES:
@@ -151,9 +178,16 @@ def overlap_part(facts: VersionFacts) -> list[Json]:
             "ignored_columns": list(item.record.ignored_columns),
             "overlapping_records": item.record.overlapping_records,
             "passed": item.record.passed,
+            **({"levels": [_level(level) for level in item.record.levels]} if item.record.levels else {}),
         }
         for item in facts.overlaps
     ]
+
+
+def _level(level: OverlapLevel) -> Json:
+    """One level of a comparison, without the records that were found: those stay in the entry and its report."""
+    shown = ("level", "overlap_holdout", "overlap_train", "fraction", "not_compared", "text_columns", "parameters")
+    return level.model_dump(mode="json", include=set(shown))
 
 
 def evaluation_part(facts: VersionFacts) -> Json | None:

@@ -41,6 +41,7 @@ def data_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
         ]
         for o in package["overlap"]
     ]
+    rows += [_level(o, level) for o in package["overlap"] for level in o.get("levels") or ()]
     blocks += table(
         ["Data sets", "Level", "Shared", "Result", "How"],
         [26, 12, 10, 16, 36],
@@ -53,6 +54,23 @@ def data_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     for item in package["data"]:
         blocks += _snapshot(item, declared if isinstance(declared, dict) else {})
     return blocks
+
+
+def _level(overlap: Json, level: Json) -> list[Cell]:
+    """One level of a comparison that had several: what it found, which the comparison as a whole judged."""
+    settings = ", ".join(f"{words(key)} {value}" for key, value in sorted(level["parameters"].items()))
+    told = [
+        f"{number(level['overlap_train'])} records of {overlap['train']['name']} on the other side",
+        settings,
+        f"{number(level['not_compared'])} not compared" if level["not_compared"] else "",
+    ]
+    return [
+        f"{overlap['train']['name']} and {overlap['holdout']['name']}",
+        words(level["level"]),
+        number(level["overlap_holdout"]),
+        "as above",
+        "; ".join(part for part in told if part),
+    ]
 
 
 def _distributions(data: list[Json], charts: Charts) -> list[Block]:
@@ -193,6 +211,48 @@ def _coded(value: Any, declared: Json) -> str:
     return f"{value}: {declared.get(str(value)) or 'no label declared'}"
 
 
+def _made(made: Json) -> list[Block]:
+    """Who and what made a snapshot, from what, and how its quality was checked."""
+    rows: list[tuple[str, Cell]] = []
+    if "author" in made:
+        rows.append(("Taken by", made["author"]["name"]))
+    if "touched_by" in made or "unattributed" in made:
+        people = ", ".join(person["name"] for person in made.get("touched_by", ())) or "nobody on record"
+        unknown = ", ".join(made.get("unattributed", ()))
+        rows.append(("Worked on by", people + (f"; not identified: {unknown}" if unknown else "")))
+    if "code" in made:
+        rows.append(("Code", _code(made["code"])))
+    if "unjustified_columns" in made:
+        rows.append(("Without a purpose", ", ".join(made["unjustified_columns"])))
+    blocks: list[Block] = [key_values(rows)] if rows else []
+    if "sources" in made:
+        found: list[list[Cell]] = [
+            [s["name"], words(s["kind"]), s["version"] or "–", s["time"] or "–"] for s in made["sources"]
+        ]
+        blocks += table(["Made from", "Kind", "Version", "As of"], [40, 12, 28, 20], found)
+    if "quality" in made:
+        found = [[c["name"], _QUALITY[c["status"]], c["detail"] or "–", c["tool"] or "–"] for c in made["quality"]]
+        blocks += table(["Quality check", "Result", "What it found", "By"], [26, 16, 40, 18], found)
+    return blocks
+
+
+_QUALITY = {"pass": "● pass", "fail": "○ fail", "warn": "△ warning", "error": "○ not carried out"}
+
+
+def _left_out_why(rule: Json) -> Cell:
+    """What a rule left out, and whether its counts were checked; packages of earlier builds do not say."""
+    if "verified" not in rule:
+        return rule["description"] or "–"
+    told = f"counts checked against {rule['verified']}" if rule["verified"] else "counts by the owner's word"
+    return [{"v": rule["description"] or "–"}, small(told, n=True)]
+
+
+def _share(group: Json, groups: list[Json]) -> str:
+    """The share of a group among the records that are in some group."""
+    counts = [item["count"] for item in groups if isinstance(item.get("count"), int)]
+    return number(group["count"] / sum(counts)) if isinstance(group.get("count"), int) and sum(counts) else "–"
+
+
 def _snapshot(item: Json, labels: Json) -> list[Block]:
     blocks = [heading(f"Data set {item['name']}", 2)]
     if not item["recorded"]:
@@ -227,7 +287,7 @@ def _snapshot(item: Json, labels: Json) -> list[Block]:
         rows: list[list[Cell]] = [
             [
                 e["rule"],
-                e["description"] or "–",
+                _left_out_why(e),
                 number(e["rows_before"]),
                 number(e["rows_after"]),
                 number(e["rows_before"] - e["rows_after"]),
@@ -237,6 +297,7 @@ def _snapshot(item: Json, labels: Json) -> list[Block]:
         blocks += table(
             ["Left out by", "Description", "Before", "After", "Left out"], [22, 42, 12, 12, 12], rows, right=(2, 3, 4)
         )
+    blocks += _made(item.get("made") or {})
     blocks += extra_blocks(item)
     profile = item["profile"]
     rows = [
@@ -269,7 +330,8 @@ def _snapshot(item: Json, labels: Json) -> list[Block]:
         stated = labels.get(str(name))
         declared = stated if isinstance(stated, dict) else {}
         shares += [
-            [f"group {with_name(str(name))}", _coded(g["value"], declared), number(g["count"]), "–"] for g in found
+            [f"group {with_name(str(name))}", _coded(g["value"], declared), number(g["count"]), _share(g, found)]
+            for g in found
         ]
     if shares:
         blocks += table(

@@ -24,6 +24,7 @@ from cognify_dagster.documents.view.blocks import (
     small,
     table,
 )
+from cognify_dagster.documents.view.distributions import distribution_blocks
 from cognify_dagster.documents.view.fairness import Charts
 
 Json = dict[str, Any]
@@ -72,7 +73,12 @@ def change_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     )
     blocks += _before_after(changes, package["version"], charts)
     rows: list[list[Cell]] = [
-        [[bold(i["field"]), small(i["area"], n=True)], _value(i["before"]), _value(i["after"]), _delta(i["delta"])]
+        [
+            [bold(i["field"]), small(i["area"], n=True)],
+            _value(i["before"], i["area"]),
+            _value(i["after"], i["area"]),
+            _delta(i["delta"]),
+        ]
         for i in changes["items"]
     ]
     blocks += table(
@@ -80,7 +86,7 @@ def change_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     )
     if changes["cut"]:
         blocks.append(paragraph(small(f"{changes['cut']} more fields changed than a package lists.")))
-    return blocks
+    return blocks + distribution_blocks(changes, package["version"], charts)
 
 
 def _before_after(changes: Json, version: str, charts: Charts | None) -> list[Block]:
@@ -98,7 +104,9 @@ def _before_after(changes: Json, version: str, charts: Charts | None) -> list[Bl
     return [image("changes.svg", title, f"{title}, two bars a row; the numbers are in the table below.")]
 
 
-def _value(value: Any) -> Cell:
+def _value(value: Any, area: str) -> Cell:
+    if area in ("training", "configuration") and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a seed or a setting is copied, not read as an amount
     if isinstance(value, str) and len(value.removeprefix("sha256:")) >= 40:
         return [mono(value.removeprefix("sha256:")[:16] + "…")]
     return number(value) if not isinstance(value, (dict, list)) else json.dumps(value, sort_keys=True)
@@ -156,6 +164,8 @@ _LANES = {
     "section_approved": "sections",
     "attestation_made": "attestations",
     "attestation_withdrawn": "attestations",
+    "dataset_reason_given": "data",
+    "dataset_change_decided": "data",
     "sign_off": "sign-offs",
     "sign_off_refused": "sign-offs",
     "release_granted": "release",

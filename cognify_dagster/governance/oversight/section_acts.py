@@ -26,7 +26,7 @@ from cognify_dagster.records import (
     VersionOpened,
     build,
 )
-from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key, unknown_model
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def require_version(reading: Reading, model: str, version: str, *, ahead: bool =
     if version in opened or (ahead and f"model/{model}" in reading.view.heads):
         return
     if f"model/{model}" not in reading.view.heads:
-        raise GovernanceError(f"this workspace has no model {model!r}")
+        raise GovernanceError(unknown_model(reading, model))
     known = ", ".join(opened[-5:]) or "none"
     raise GovernanceError(f"version {version!r} of {model} was never opened; the newest ones are: {known}")
 

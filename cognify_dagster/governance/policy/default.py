@@ -48,13 +48,19 @@ stages:
     title: Business sign-off
     role: business_owner
     meaning: I accept the use of this model version for its stated purpose and its remaining risks.
-# Who had a hand in a version and so may not sign it off (dataset_approver: who attested its data); gate_set_adopter may be added.
+# Who had a hand in a version and so may not sign it off (dataset_approver: who attested or approved its data); gate_set_adopter may be added.
 separation_of_duties:
   exclude: [run_launcher, commit_authors, package_builder, dataset_approver]
   distinct_people_across_stages: true
   # conflicts: []                  # groups that do not judge each other's work, such as [[person/ada, person/ben]]
 # What happens when a launcher or commit author maps to no enrolled person: block or warn.
 unattributed: block
+# What is demanded of data before a model is trained or evaluated on it: a declared reason for every change of a dataset. An
+# approval is given by people of a role who did not make the snapshot; fully_hashed takes no digest over from an earlier snapshot.
+# `names` are patterns, `tiers` those of the models (all, unless named); all entries that fit apply together.
+datasets:
+  - {names: ["*"], reason: required}
+#  - {names: ["loans_*"], tiers: [high], approval: {role: model_validator, quorum: 1, strength: S3}, fully_hashed: true}
 # How many sign an enrolment, after how many days a role must be confirmed anew (none: never), how long a role may be delegated.
 # people:
 #   vouchers: 2

@@ -7,6 +7,7 @@ for a decision.
 from __future__ import annotations
 
 import hashlib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,7 +111,7 @@ def _without_empty(data: dict[str, Any], name: str) -> dict[str, Any]:
 class SeparationOfDuties(_Model):
     """Who may not sign off: everyone who had a hand in the version in one of these ways, and people with a conflict.
 
-    A `dataset_approver` attested something about a snapshot that the version was trained or evaluated on.
+    A `dataset_approver` attested something about a snapshot that the version was trained or evaluated on, or approved its change.
     `conflicts` are groups of people who may not judge each other's work: who shares a group with somebody who had a hand in
     the version may not sign it off.
     """
@@ -157,6 +158,36 @@ class RequiredAttestation(_Model):
     targets: tuple[TargetName, ...] = ()
     frameworks: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")], ...] = ()
     party_fact: str = Field("", pattern=r"^([a-z][a-z0-9_]{0,59})?$")
+
+
+class DatasetApproval(_Model):
+    """Who approves a change of a dataset: so many people of a role, none of whom had a hand in the snapshot."""
+
+    role: str = Field(min_length=1)
+    quorum: int = Field(1, ge=1, le=20)
+    strength: Literal["S3", "S4"] = "S3"
+
+
+class DatasetRule(_Model):
+    """What is demanded of datasets before a model is trained or evaluated on them. All rules that fit a dataset apply together.
+
+    `names` are patterns such as `loans_*`, which fit a dataset with all its partitions; `tiers` those of the models (each, unless
+    named). `reason: required` demands a declared reason for every change, `approval` that people approve the first snapshot and
+    every change, `fully_hashed` that all bytes were read and hashed for the snapshot, none taken over from an earlier one.
+    """
+
+    names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+*?\[\]!-]{1,170}$")], ...] = Field(("*",), min_length=1)
+    tiers: tuple[str, ...] = ()
+    reason: Literal["required", "optional"] = "optional"
+    approval: DatasetApproval | None = None
+    fully_hashed: bool = False
+
+    def fits(self, dataset: str, tier: str | None = None) -> bool:
+        """Whether the rule is about a dataset, or the dataset of a partition; with a tier, for models of that tier."""
+        named = {dataset, dataset.partition("@")[0]}
+        return any(fnmatchcase(name, pattern) for name in named for pattern in self.names) and (
+            tier is None or not self.tiers or tier in self.tiers
+        )
 
 
 class Findings(_Model):
@@ -211,11 +242,12 @@ class Policy(_Model):
         "limitations",
     )
     required_attestations: tuple[RequiredAttestation, ...] = Field((), max_length=50)
+    datasets: tuple[DatasetRule, ...] = Field((), max_length=100)
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A policy that demands no attestations has the form, and so the digest, that it had before there were any."""
-        return _without_empty(handler(self), "required_attestations")
+        """A policy that demands no attestations, and nothing of data, has the form and the digest that it had before these parts."""
+        return _without_empty(_without_empty(handler(self), "required_attestations"), "datasets")
 
     @model_validator(mode="after")
     def _known_names(self) -> Policy:
@@ -239,6 +271,12 @@ class Policy(_Model):
             unknown = [name for name in wanted.tiers if name not in self.tiers]
             if unknown:
                 raise ValueError(f"required_attestations.{number}.tiers: there is no tier {unknown[0]!r}")
+        for number, rule in enumerate(self.datasets):
+            unknown = [name for name in rule.tiers if name not in self.tiers]
+            if unknown:
+                raise ValueError(f"datasets.{number}.tiers: there is no tier {unknown[0]!r}")
+            if rule.approval is not None and rule.approval.role not in self.roles:
+                raise ValueError(f"datasets.{number}.approval.role: role {rule.approval.role!r} is not in roles")
         if self.unclassified_tier and self.unclassified_tier not in self.tiers:
             raise ValueError(f"unclassified_tier: there is no tier {self.unclassified_tier!r}")
         return self

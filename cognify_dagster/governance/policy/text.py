@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cognify_dagster.governance.policy.document import Policy, RequiredAttestation, Stage
+from cognify_dagster.governance.policy.document import DatasetRule, Policy, RequiredAttestation, Stage
 
 _HANDS = {
     "run_launcher": "who launched its training",
     "commit_authors": "who wrote its code",
     "package_builder": "who built its package",
     "gate_set_adopter": "who adopted its thresholds",
-    "dataset_approver": "who attested its data",
+    "dataset_approver": "who attested or approved its data",
 }
 _EVENTS = {
     "data_change": "newer data of a dataset it was trained on",
@@ -56,6 +56,7 @@ def explain_policy(policy: Policy) -> list[tuple[str, list[str]]]:
         ("Who may not sign", _separation(policy)),
         ("What ends approvals and releases", _ends(policy)),
         ("Findings", _findings(policy)),
+        ("Data", _data(policy)),
         ("Documentation", _documentation(policy)),
         ("Exceptions", _exceptions(policy)),
         ("Roles and people", _people(policy)),
@@ -148,6 +149,31 @@ def _documentation(policy: Policy) -> list[str]:
                 f"In tier {name} open mandatory requirements of these frameworks stop a run in Dagster: {listed}."
             )
     return lines + [_attestation(wanted) for wanted in policy.required_attestations]
+
+
+def _data(policy: Policy) -> list[str]:
+    lines = [line for rule in policy.datasets for line in _dataset(rule)]
+    return lines or ["Nothing is demanded of data before a model is trained on it."]
+
+
+def _dataset(rule: DatasetRule) -> list[str]:
+    every = rule.names == ("*",)
+    which = "every dataset" if every else f"datasets named {', '.join(rule.names)}"
+    where = f" of tier {joined(rule.tiers, 'or')}" if rule.tiers else ""
+    begin = f"No model{where} is trained or evaluated on {which}"
+    lines = []
+    if rule.reason == "required":
+        lines.append(f"{begin} after a change without a declared reason.")
+    if rule.approval is not None:
+        wanted = rule.approval
+        who = f"{wanted.quorum} {wanted.role.replace('_', ' ')}{'s' if wanted.quorum > 1 else ''}"
+        lines.append(
+            f"{begin} before {who} who did not make the snapshot approved the difference, "
+            f"with {_STRENGTH[wanted.strength]} ({wanted.strength}) or better."
+        )
+    if rule.fully_hashed:
+        lines.append(f"{begin} unless all of its bytes were read and hashed for the snapshot.")
+    return lines or [f"Nothing is demanded of {which}{where}."]
 
 
 def _attestation(wanted: RequiredAttestation) -> str:

@@ -128,7 +128,7 @@ def decide(
     _foundations(case)
     classified = classification_of(reading, case.people, case.policy, model)
     _classified(case, classified)
-    lineage = check_lineage(case, classified.gate_set)
+    lineage = check_lineage(case, classified.gate_set, classified.tier)
     excluded = excluded_people(case.policy, lineage)
     waived, plan, glass_seq = _waivers(case, classified.tier, lineage, excluded)
     counted = counting_approvals(case, _terms(case, classified.tier, lineage, excluded))

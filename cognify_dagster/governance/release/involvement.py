@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from cognify_dagster.governance.oversight.attestations import attestation_problem, snapshot_digest
+from cognify_dagster.governance.oversight.dataset_changes import change_of
 from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.governance.people.enrol import policy_in_force
 from cognify_dagster.governance.policy.document import Policy
@@ -32,7 +33,7 @@ def dataset_approvers(
     training: Recorded[TrainingRun] | None,
     evaluation: Recorded[Evaluation] | None,
 ) -> frozenset[str]:
-    """Return who attested something about a snapshot that a version rests on, also if they withdrew it since.
+    """Return who attested something about a snapshot that a version rests on, or approved its change, also if they withdrew it since.
 
     Nobody is looked for where the policy does not exclude them.
     """
@@ -40,7 +41,14 @@ def dataset_approvers(
         return frozenset()
     refs = [*(training.record.datasets if training else ()), *([evaluation.record.dataset] if evaluation else [])]
     people = directory(reading)
-    return frozenset(
+    changes = [change_of(reading, people, ref.name, ref.seq) for ref in refs]
+    approved = {
+        judged.item.record.decided_by
+        for change in changes
+        for judged in (change.decisions if change is not None else ())
+        if judged.why is None and judged.item.record.decision == "approve"
+    }
+    return frozenset(approved) | frozenset(
         item.record.attested_by
         for ref in refs
         for item in reading.all(AttestationMade, f"dataset/{ref.name}")

@@ -5,10 +5,13 @@ Each check blocks the case with a reason; none trusts what another entry merely 
 
 from __future__ import annotations
 
+from cognify_dagster.governance.oversight.dataset_changes import change_of, demands_on
+from cognify_dagster.governance.oversight.dataset_demands import missing_for
 from cognify_dagster.governance.people.enrol import check_gate_set
 from cognify_dagster.governance.release.case import Case, Lineage
 from cognify_dagster.governance.release.involvement import dataset_approvers
 from cognify_dagster.records import (
+    DatasetRef,
     DatasetSnapshot,
     Evaluation,
     GateSetAdopted,
@@ -21,17 +24,18 @@ from cognify_dagster.workspace import Recorded
 ENGINEER = "the model's engineer (evaluate and package again, or train a new version)"
 
 
-def check_lineage(case: Case, gate_set_name: str | None) -> Lineage:
+def check_lineage(case: Case, gate_set_name: str | None, tier: str | None = None) -> Lineage:
     """Check a version's record and return it.
 
     Args:
         case: where reasons go.
         gate_set_name: the thresholds that a signed classification names for the model, if any.
+        tier: the model's tier, which may ask for more of its data; None for what any tier asks for.
     """
     training = _training(case)
     evaluation, gate_set = _evaluation(case, training, gate_set_name)
     package = _package(case, training, evaluation)
-    _datasets(case, training, evaluation)
+    _datasets(case, training, evaluation, tier)
     _attribution(case, training, package)
     approvers = dataset_approvers(case.reading, case.policy, training, evaluation)
     return Lineage(training, evaluation, package, gate_set, approvers)
@@ -126,7 +130,9 @@ def _package(
     return package
 
 
-def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Recorded[Evaluation] | None) -> None:
+def _datasets(
+    case: Case, training: Recorded[TrainingRun] | None, evaluation: Recorded[Evaluation] | None, tier: str | None
+) -> None:
     """Every dataset that the version names must be a snapshot entry with exactly that root, older than its use."""
     uses = [(item, training.seq) for item in training.record.datasets] if training else []
     uses += [(evaluation.record.dataset, evaluation.seq)] if evaluation else []
@@ -140,6 +146,24 @@ def _datasets(case: Case, training: Recorded[TrainingRun] | None, evaluation: Re
             case.block(
                 "dataset_differs", f"dataset {ref.name}: entry {ref.seq} has another root than the one used", ENGINEER
             )
+        else:
+            _declared(case, ref, used_at, tier)
+
+
+def _declared(case: Case, ref: DatasetRef, used_at: int, tier: str | None) -> None:
+    """When the data were used, everything was there that the policy of then asked for; and nobody has rejected them since."""
+    policy = case.people.policy_at(used_at) or case.policy
+    if not policy.datasets:
+        return
+    for one in missing_for(case.reading, case.people, policy, ref.name, ref.seq, tier, used_at):
+        case.block(one.code, f"{one.text}, and entry {used_at} used it all the same", ENGINEER)
+    change = change_of(case.reading, case.people, ref.name, ref.seq)
+    if change is not None and demands_on(policy, ref.name, tier).approvals:
+        for judged in change.rejections:
+            if judged.item.seq > used_at:
+                who = case.people.name(judged.item.record.decided_by)
+                text = f"dataset {ref.name}, root {ref.root[:16]}…: {who} rejected its change (entry {judged.item.seq}) after it was used"
+                case.block("dataset_rejected", text, ENGINEER)
 
 
 def _attribution(case: Case, training: Recorded[TrainingRun] | None, package: Recorded[Package] | None) -> None:

@@ -20,8 +20,9 @@ _DENSE = 3  # up to this level so many rows are of one level that reading past t
 def place(level: int, index: int) -> int:
     """Return a node's row number: nodes are kept in the order in which leaves complete them, so that an append writes to the
     end of the table only. Of the first n leaves, n less the number of one bits of n nodes above level 0 are complete."""
-    last = ((index + 1) << level) - 1
-    return last - last.bit_count() + level - 1
+    return (
+        ((index + 1) << level) - 2 - index.bit_count()
+    )  # the last leaf below has all one bits of the index, and `level` more
 
 
 def is_place(pos: object, level: object, index: object) -> bool:
@@ -76,25 +77,25 @@ def read_nodes(db: sqlite3.Connection, level: int, start: int, end: int) -> list
     return [(index, blob(value)) for index, value in found]
 
 
-def completed(db: sqlite3.Connection, start: int, end: int) -> list[tuple[int, int, bytes]]:
-    """Return the cached subtrees above the leaves that the entries [start, end) completed, as (level, index, hash)."""
+def completed(db: sqlite3.Connection, start: int, end: int) -> dict[tuple[int, int], bytes]:
+    """Return the cached subtrees above the leaves that the entries [start, end) completed: (level, index) -> hash."""
     found = db.execute(
         "SELECT pos, level, idx, hash FROM node WHERE pos >= ? AND pos < ?",
         (start - start.bit_count(), end - end.bit_count()),
     ).fetchall()
     if not found:
-        return []
+        return {}
     places, levels, indexes, hashes = map(list, zip(*found, strict=True))
     # as `is_place`, in columns: every verification asks it of every node
     if (
         {*map(type, places), *map(type, levels), *map(type, indexes)} == {int}
         and 0 < min(levels) <= max(levels) < 64
         and min(indexes) >= 0
+        and places
+        == [((index + 1) << level) - 2 - index.bit_count() for level, index in zip(levels, indexes, strict=True)]
     ):
-        lasts = [((index + 1) << level) - 1 for level, index in zip(levels, indexes, strict=True)]
-        if places == [last - last.bit_count() + level - 1 for level, last in zip(levels, lasts, strict=True)]:
-            return list(zip(levels, indexes, hashes, strict=True))
-    return [(level, index, value) for pos, level, index, value in found if is_place(pos, level, index)]
+        return dict(zip(zip(levels, indexes, strict=True), hashes, strict=True))
+    return {(level, index): value for pos, level, index, value in found if is_place(pos, level, index)}
 
 
 def integer(value: object) -> int:

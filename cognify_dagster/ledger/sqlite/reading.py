@@ -16,7 +16,7 @@ from cognify_dagster.ledger.errors import LedgerUnreadable
 from cognify_dagster.ledger.sqlite.connection import BUSY_TIMEOUT_S
 from cognify_dagster.ledger.sqlite.nodes import blob, integer
 from cognify_dagster.ledger.sqlite.schema import BLOCK
-from cognify_dagster.ledger.sqlite.subjects import Pair, agrees, deviations, listed
+from cognify_dagster.ledger.sqlite.subjects import Pair, agrees, all_listed, deviations, listed
 from cognify_dagster.ledger.store import Columns, StoredEntry, StoredPayload, Tombstone
 
 RANGE = 2_000
@@ -110,20 +110,22 @@ def read_data(db: sqlite3.Connection, start: int, end: int) -> list[tuple[int, b
     return db.execute(f"SELECT seq, bytes FROM entry {_WITHIN}", (start, end)).fetchall()
 
 
-def read_columns(db: sqlite3.Connection, start: int, end: int) -> tuple[list[Columns], list[Pair]]:
-    """Return raw columns of the entries [start, end), and where the index of subjects deviates from them."""
+def read_columns(db: sqlite3.Connection, start: int, end: int) -> tuple[list[Columns], list[list[str]], list[Pair]]:
+    """Return raw columns of the entries [start, end), the subjects in the last one, and where their index deviates from them."""
     found = db.execute(_COLUMNS, (start, end)).fetchall()
+    subjects = all_listed([row[7] for row in found])
     low, high = start + -start % BLOCK, end - end % BLOCK
-    whole = found[low - start : high - start]
-    if low < high and [row[0] for row in whole] == list(range(low, high)) and agrees(db, low, high, whole):
-        edges = ((start, low, found[: low - start]), (high, end, found[high - start :]))
+    whole = low < high and [row[0] for row in found] == list(range(start, end))
+    if whole and agrees(db, low, high, subjects[low - start : high - start]):
+        edges = [(start, low, 0), (high, end, high - start)]
     else:
-        edges = ((start, end, found), (end, end, []))
+        edges = [(start, end, 0)]
     deviating: list[Pair] = []
-    for first, past, rows in edges:
+    for first, past, at in edges:
         if first < past:
-            deviating += deviations(db, first, past, [(row[0], name) for row in rows for name in listed(row[7])])
-    return found, deviating
+            rows = zip(found[at : at + past - first], subjects[at : at + past - first], strict=True)
+            deviating += deviations(db, first, past, [(row[0], name) for row, names in rows for name in names])
+    return found, subjects, deviating
 
 
 def read_payloads(db: sqlite3.Connection, start: int, end: int) -> list[StoredPayload]:

@@ -258,8 +258,8 @@ class SqliteStore:
         with self._reading(start, end) as db:
             return reading.read_data(db, start, end)
 
-    def columns(self, start: int, end: int) -> tuple[list[Columns], list[tuple[int, str]]]:
-        """Return raw columns of the entries [start, end) and deviations of the subject index; see `BulkStore`."""
+    def columns(self, start: int, end: int) -> tuple[list[Columns], list[list[str]], list[tuple[int, str]]]:
+        """Return raw columns of the entries [start, end), their subjects, deviations of the index; see `BulkStore`."""
         with self._reading(start, end) as db:
             return reading.read_columns(db, start, end)
 
@@ -312,7 +312,7 @@ class SqliteStore:
                 found = nodes.read_nodes(db, level, low, min(end, low + reading.RANGE))
             yield from found
 
-    def completed(self, start: int, end: int) -> list[tuple[int, int, bytes]]:
+    def completed(self, start: int, end: int) -> dict[tuple[int, int], bytes]:
         """Return the cached subtrees above the leaves that the entries [start, end) completed; see `BulkStore`."""
         with self._snapshot() as db:
             return nodes.completed(db, start, end)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import repeat
+from typing import cast
 
 from cognify_dagster.ledger.entry import MAX_SUBJECTS
 from cognify_dagster.ledger.sqlite.schema import BLOCK
@@ -28,6 +29,13 @@ def written(subjects: Iterable[str]) -> str:
 def listed(text: object) -> list[str]:
     """The subjects that a row names; one edited into another type must not crash the verifier."""
     return str(text).split(" ")
+
+
+def all_listed(texts: Sequence[object]) -> list[list[str]]:
+    """As `listed`, of many at once."""
+    if {*map(type, texts)} != {str}:
+        return [listed(text) for text in texts]
+    return [*map(str.split, cast(Sequence[str], texts), repeat(" "))]
 
 
 def finish(block: dict[str, int], seq: int, subjects: Iterable[str]) -> list[tuple[str, int]]:
@@ -54,28 +62,28 @@ def newest(db: sqlite3.Connection, subject: str, size: int) -> int:
     return -1 if row[0] is None else int(row[0])
 
 
-def agrees(db: sqlite3.Connection, start: int, end: int, rows: Iterable[Sequence[Any]]) -> bool:
+def agrees(db: sqlite3.Connection, start: int, end: int, subjects: Sequence[Sequence[str]]) -> bool:
     """Whether the index is exactly that of whole blocks [start, end); if not, `deviations` tells what matters.
 
     Args:
         db: a connection in a transaction.
         start: first sequence number, of a block.
         end: one more than the last, of a block.
-        rows: the entries' rows in order; the first value is the sequence number, the last one the subjects.
+        subjects: those of each entry, in order.
     """
-    found = db.execute("SELECT subject, seq FROM entry_subject WHERE seq >= ? AND seq < ?", (start, end)).fetchall()
-    expected: list[tuple[str, int]] = []
-    block: dict[str, int] = {}
-    for row in rows:  # as `finish` does, without a call for each row
-        seq, text = row[0], row[-1]
-        if type(seq) is not int or type(text) is not str:
+    found = db.execute(
+        "SELECT subject, seq FROM entry_subject WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+        (start, end, (end - start) * (MAX_SUBJECTS + 1)),
+    ).fetchall()
+    done = 0
+    for low in range(start, end, BLOCK):
+        named = enumerate(subjects[low - start : low - start + BLOCK], low)
+        block = {subject: seq for seq, names in named for subject in names}  # as `finish`, without its calls
+        past = done + len(block)
+        if dict(found[done:past]) != block:  # as many rows as the block has subjects: none is twice
             return False
-        for subject in text.split(" "):
-            block[subject] = seq
-        if seq % BLOCK == BLOCK - 1:
-            expected += block.items()
-            block = {}
-    return not block and len(found) == len(expected) and set(found) == set(expected)
+        done = past
+    return done == len(found)
 
 
 def archived_deviations(db: sqlite3.Connection, start: int, end: int, pairs: Sequence[Pair]) -> list[Pair]:

@@ -2,38 +2,41 @@
 
 Invariant: `Sweep.check` accepts a run of rows only if the strict way, row by row, would accept each of them; on any doubt it
 returns None and the caller takes the strict way, which also words the finding. It does not parse. The members that no other
-column of the row holds (actor, evidence, key, commitment, schema, signature) are cut out of the entry's text from where they
-must stand, and looked at in bulk; all others are what the columns, the entry before and the newest entries of its subjects
-demand. The text is then put together again from these and compared: so every byte of it is either demanded or was looked at.
+column of the row holds (actor, evidence, key, commitment, schema, signature) are cut out of the entry's text, first from where
+they stood in the first entry of the same kind (a guess that may fail), and looked at in bulk; all others are what the columns,
+the entry before and the newest entries of its subjects demand. The text is then put together again from these and compared: so
+every byte of it is either demanded or was looked at.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from operator import lt
+from operator import itemgetter, lt
 
 from cognify_dagster.ledger.entry import MAX_ENTRY, MAX_INTEGER, MAX_SCHEMA, MAX_SUBJECTS
 from cognify_dagster.ledger.errors import EntryError
-from cognify_dagster.ledger.names import KIND, SUBJECT, check_origin_once, check_subject_once
+from cognify_dagster.ledger.names import KIND, check_origin_once, check_subject_once
 from cognify_dagster.ledger.store import Columns
 
-_FIRST, _THEN = '{"body":{"actor":"', '","evidence":['
-_AFTER_IDEM = len('],"idem":"') + 64 + len('","key":"')
-_AFTER_KEY = len('","kind":"') + len('","payload":"')
-_AFTER_COMMITMENT = 64 + len('","schema":')
+_MEMBERS = re.compile(
+    r'\{"body":\{"actor":"([^"]*)","evidence":\[([^]]*)\],"idem":"[^"]*","key":"([^"]*)","kind":"[^"]*",'
+    r'"payload":"([^"]*)","schema":([^,]*),"sig":"([^"]*)"'
+)  # actor, evidence, key, commitment, schema, signature
 _HEX_DIGITS = b"0123456789abcdef"
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SIGNATURE = 88  # characters of a signature in base64
 _QUOTED = 73  # characters of a quoted evidence digest
 _FIXED = [*enumerate('"sha256:'), (_QUOTED - 1, '"')]  # its characters that are no hex digits of the digest
 _HEADS = '"heads":{'
-_LIST, _MEMBERS = '","', ',"'
+_LIST, _MORE = '","', ',"'
 _SCHEMA = re.compile(r"[1-9][0-9]{0,4}")
 _HEAD = re.compile(r"-1|0|[1-9][0-9]{0,15}")
+
+_Cut = Callable[[str], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,129 +58,152 @@ class Sweep:
     def __init__(self, origin: str, start: int) -> None:
         """Begin at entry `start` of the ledger `origin`."""
         self._origin, self._start = origin, start
-        self._marks: dict[str, str] = {}  # subject -> `":` and the number of its newest entry, as the next one must say
+        self._marks = _Marks()
+        self._cuts: dict[str, _Cut] = {}  # kind -> how to cut the members out of its entries
         self.claims: dict[str, tuple[int, int]] = {}
         """Subject -> (its first entry of the part, the entry before the part that this one names, -1 for none)."""
 
     @property
     def heads(self) -> dict[str, int]:
         """The newest entry of each subject."""
-        return {subject: int(mark[2:]) for subject, mark in self._marks.items()}
+        return {subject: int(mark[len(subject) + 2 :]) for subject, mark in self._marks.items()}
 
-    def check(self, rows: Sequence[Columns], deviating: Sequence[object], start: int, end: int) -> Run | None:
+    def check(
+        self, rows: Sequence[Columns], subjects: Sequence[list[str]], deviating: Sequence[object], start: int, end: int
+    ) -> Run | None:
         """Check all rows [start, end); None unless every one is there and sound.
 
         Args:
             rows: the raw rows in order.
+            subjects: the last column of each, cut at the spaces by the store (which turns what is no text into some).
             deviating: where the search index of subjects deviates from the rows.
             start: first sequence number.
             end: one more than the last.
         """
-        if deviating or len(rows) != end - start or not rows:
+        if deviating or not len(rows) == len(subjects) == end - start > 0:
             return None
         try:
-            return self._check(rows, start, end)
+            return self._check(rows, subjects, start, end)
         except (LookupError, TypeError, ValueError, AttributeError, EntryError):  # what a wrong value in a row leads to
             return None
 
-    def _check(self, rows: Sequence[Columns], start: int, end: int) -> Run | None:
+    def _check(self, rows: Sequence[Columns], subjects: Sequence[list[str]], start: int, end: int) -> Run | None:
         check_origin_once(self._origin)
         seqs, datas, leaves, prevs, idems, kinds, times, named = map(list, zip(*rows, strict=True))
         before = [prevs[0], *leaves[:-1]]
         if (
             leaves != leaf_hashes(datas)
             or prevs != before
+            or {*map(len, before), *map(len, idems)} != {32}
             or not _numbers(seqs, times, start, end)
             or max(map(len, datas)) > MAX_ENTRY
+            or max(map(len, subjects)) > MAX_SUBJECTS
+            or {*map(type, named)} != {str}
             or not all(map(KIND.fullmatch, {*kinds}))
         ):
             return None
-        subjects = [text.split(" ") for text in named]
-        if max(map(len, subjects)) > MAX_SUBJECTS:
-            return None
-        lines = [data.decode("ascii") for data in datas]
-        members = self._members(lines, seqs, _hexes(idems), kinds, subjects, _hexes(before), times)
-        if members is None:
-            return None
-        return Run(leaves, members, kinds, prevs[0].hex(), times[0], times[-1])
+        members = self._members(datas, seqs, idems, kinds, subjects, before, times)
+        return None if members is None else Run(leaves, members, kinds, prevs[0].hex(), times[0], times[-1])
 
     def _members(
         self,
-        lines: list[str],
+        datas: list[bytes],
         seqs: list[int],
-        idems: list[str],
+        idems: list[bytes],
         kinds: list[str],
-        subjects: list[list[str]],
-        prevs: list[str],
+        subjects: Sequence[list[str]],
+        prevs: list[bytes],
         times: list[int],
     ) -> list[str] | None:
         """Put each entry together again; return the payload commitments if that gives the same text and all is sound."""
-        marks, known, claim, origin = self._marks, self._marks.get, self._claim, self._origin
-        actors: set[str] = set()
-        evidence: list[str] = []
-        keys: list[str] = []
-        commitments: list[str] = []
-        schemas: set[str] = set()
-        signatures: list[str] = []
-        for line, seq, idem, kind, names, prev, time_us in zip(
-            lines, seqs, idems, kinds, subjects, prevs, times, strict=True
+        marks, mark_of, cuts, origin, join = self._marks, self._marks.__getitem__, self._cuts, self._origin, _MORE.join
+        found: list[tuple[str, ...]] = []
+        for data, seq, idem, kind, names, prev, time_us in zip(
+            datas,
+            map(str, seqs),
+            map(bytes.hex, idems),
+            kinds,
+            subjects,
+            map(bytes.hex, prevs),
+            map(str, times),
+            strict=True,
         ):
-            opened = line.index("[") + 1
-            at = line.index("]", opened)
-            actor, digests = line[:opened], line[opened:at]
-            at += _AFTER_IDEM
-            key = line[at : at + 16]
-            if key[0] == '"':
-                key = ""
-            at += len(key) + _AFTER_KEY + len(kind)
-            commitment = line[at : at + 64]
-            until = line.index(",", at + _AFTER_COMMITMENT)
-            schema = line[at + _AFTER_COMMITMENT : until]
-            signature = line[until + 8 : until + 8 + _SIGNATURE] if key else ""
-            number = str(seq)
-            mark = '":' + number
-            heads = []
+            line = data.decode()  # what is not ASCII is not what is demanded, nor sound as a member
+            heads = join(map(mark_of, names))
+            if marks.missed:
+                heads = join([marks.get(name) or self._claim(name, int(seq), line) for name in names])
+                marks.missed = False
             last = ""
+            number = '":' + seq
             for name in names:
                 if name <= last:
                     return None
                 last = name
-                heads.append(name + (known(name) or claim(name, seq, line)))
-                marks[name] = mark
-            actors.add(actor)
-            evidence.append(digests)
-            keys.append(key)
-            commitments.append(commitment)
-            schemas.add(schema)
-            signatures.append(signature)
-            # every byte of the line is demanded, or in a member that is looked at below
-            if line != (
-                f'{actor}{digests}],"idem":"{idem}","key":"{key}","kind":"{kind}","payload":"{commitment}","schema":{schema},'
-                f'"sig":"{signature}","subjects":["{_LIST.join(names)}"]}},"heads":{{"{_MEMBERS.join(heads)}}},'
-                f'"ledger":"{origin}","prev":"{prev}","seq":{number},"time_us":{time_us},"v":1}}'
-            ):
-                return None
+                marks[name] = name + number
+            cut = cuts.get(kind, _searched)
+            while True:
+                members = actor, evidence, key, commitment, schema, signature = cut(line)
+                # every byte of the line is demanded, or in a member that is looked at below
+                if line == (
+                    f'{{"body":{{"actor":"{actor}","evidence":[{evidence}],"idem":"{idem}","key":"{key}","kind":"{kind}",'
+                    f'"payload":"{commitment}","schema":{schema},"sig":"{signature}","subjects":["{_LIST.join(names)}"]}},'
+                    f'"heads":{{"{heads}}},"ledger":"{origin}","prev":"{prev}","seq":{seq},"time_us":{time_us},"v":1}}'
+                ):
+                    break
+                if cut is _searched:
+                    return None
+                cut = cuts[kind] = _searched  # entries of this kind are shaped in several ways: no more guesses
+            if cut is _searched and kind not in cuts:
+                cuts[kind] = _cut_as(line)
+            found.append(members)
+        actors, evidences, keys, commitments, schemas, signatures = map(list, zip(*found, strict=True))
         sound = (
-            all(map(_actor, actors))
-            and _evidence(evidence)
-            and {*map(len, keys)} <= {0, 16}
+            all(map(check_subject_once, {*actors}))
+            and _evidence(evidences)
             and {*map(len, commitments)} == {64}
             and _are_hex([*keys, *commitments])
-            and all(map(_schema, schemas))
+            and all(map(_schema, {*schemas}))
             and _signatures(signatures, keys)
         )
         return commitments if sound else None
 
     def _claim(self, subject: str, number: int, line: str) -> str:
-        """What the first entry about a subject says of the entries before the part."""
-        if SUBJECT.fullmatch(subject) is None:
-            raise ValueError("not a subject")
+        """What the first entry about a subject says of the entries before the part, as text."""
+        check_subject_once(subject)
         inside = line.index(_HEADS) + len(_HEADS)  # a subject may be called `heads` or `seq`; none holds a quote
         found = _HEAD.match(line, line.index(f'"{subject}":', inside) + len(subject) + 3)
-        if found is None or int(found[0]) >= self._start:
+        if found is None or (head := int(found[0])) >= self._start:
             raise ValueError("a head within the part, of an entry that is not about the subject")
-        self.claims[subject] = (number, int(found[0]))
-        return '":' + found[0]
+        self.claims[subject] = number, head
+        return f'{subject}":{found[0]}'
+
+
+class _Marks(dict[str, str]):
+    """Subject -> `subject":` and the number of its newest entry, as the next entry about it must say.
+
+    Looking up one that is not here gives nothing and is noted: an exception takes longer, and in some ledgers every few entries
+    are about a new version.
+    """
+
+    missed = False
+
+    def __missing__(self, subject: str) -> str:
+        self.missed = True
+        return ""
+
+
+def _searched(line: str) -> tuple[str, ...]:
+    """The members of an entry's text that are looked at by themselves."""
+    found = _MEMBERS.match(line)
+    return () if found is None else found.groups()
+
+
+def _cut_as(line: str) -> _Cut:
+    """What cuts these members out of other entries in which they lie at the same places. It only guesses: what it gives is
+    compared with the whole text."""
+    found = _MEMBERS.match(line)
+    assert found is not None
+    return itemgetter(*(slice(*found.span(group)) for group in range(1, found.re.groups + 1)))
 
 
 def leaf_hashes(datas: Iterable[bytes]) -> list[bytes]:
@@ -201,26 +227,12 @@ def _numbers(seqs: list[int], times: list[int], start: int, end: int) -> bool:
     )
 
 
-def _hexes(values: list[bytes]) -> list[str]:
-    """Each 32-byte value in hex.
-
-    Raises:
-        ValueError: if one of them has another length.
-    """
-    if {*map(len, values)} != {32}:
-        raise ValueError("not 32 bytes")
-    text = b"".join(values).hex()
-    return [text[at : at + 64] for at in range(0, len(text), 64)]
-
-
 def _signatures(texts: list[str], keys: list[str]) -> bool:
-    """Whether each is the canonical base64 of 64 bytes where a key is named, and empty elsewhere."""
+    """Whether each is the canonical base64 of 64 bytes where a key is named, and empty where none is; keys have 16 characters."""
     joined = "".join(texts)
-    count, odd = divmod(len(joined), _SIGNATURE)
+    count = len(joined) // _SIGNATURE
     return (
-        not odd
-        and {*map(len, texts)} <= {0, _SIGNATURE}
-        and count == len(keys) - keys.count("")
+        {*zip(map(len, keys), map(len, texts), strict=True)} <= {(0, 0), (16, _SIGNATURE)}
         and joined[86::_SIGNATURE] == joined[87::_SIGNATURE] == "=" * count
         and {*joined[85::_SIGNATURE]} <= {*"AQgw"}
         and joined.encode("ascii").translate(None, _BASE64) == b"==" * count
@@ -233,13 +245,6 @@ def _are_hex(texts: list[str]) -> bool:
 
 def _schema(piece: str) -> bool:
     return _SCHEMA.fullmatch(piece) is not None and int(piece) <= MAX_SCHEMA
-
-
-def _actor(text: str) -> bool:
-    """Whether an entry may begin so, up to its list of evidence."""
-    actor = text[len(_FIRST) : -len(_THEN)]
-    check_subject_once(actor)
-    return text == _FIRST + actor + _THEN
 
 
 def _evidence(lists: list[str]) -> bool:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import repeat
 from typing import Any
 
 from cognify_dagster.ledger.canonical import canonical_json, parse_canonical
@@ -133,9 +134,10 @@ def _scan_part(store: Store, start: int, end: int, cuts: Sequence[int], depth: D
 def _same_nodes(store: BulkStore, part: Part, finished: Mapping[int, tuple[int, list[bytes]]]) -> bool:
     """Whether the cache above the (already compared) leaves is as computed; what it has of subtrees that began before the part
     is left for `Seam`."""
-    stored = {(level, index): value for level, index, value in read(store.completed, part.start, part.end)}
+    stored = read(store.completed, part.start, part.end)
     for level, (first, values) in finished.items():
-        if level and any(stored.pop((level, index), None) != value for index, value in enumerate(values, first)):
+        places = zip(repeat(level), range(first, first + len(values)))
+        if level and [*map(stored.pop, places, repeat(None))] != values:
             return False
     part.joined = stored
     return True

@@ -170,8 +170,14 @@ def scan(
         progress: called with (entries done, entries in all).
     """
     wanted = sorted(set(cuts))
-    jobs = [(low, high, list(_between(wanted, low, high))) for low, high in ranges(start, end)]
-    if processes <= 1 or len(jobs) < 2:
+    parts = ranges(start, end)
+    alone = processes <= 1 or len(parts) < 2
+    if not alone:  # smaller ones last, so that no process waits long for what another has begun or has in hand
+        late = parts[-2 * processes :]
+        smaller = max(1, max(high - low for low, high in late) // 4)
+        parts = parts[: -len(late)] + ranges(late[0][0], end, smaller)
+    jobs = [(low, high, list(_between(wanted, low, high))) for low, high in parts]
+    if alone:
         for low, high, inside in jobs:
             yield scan_part(store, low, high, inside, depth)
             if progress:

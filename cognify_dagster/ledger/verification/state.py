@@ -83,6 +83,32 @@ class SavedHeads(MutableMapping[str, int]):
             return None
         return None if row is None else row[0]
 
+    def write(self, size: int) -> None:
+        """Bring the file up to date: with what changed, it is for `size` entries. A file that is for none yet is filled.
+
+        Raises:
+            sqlite3.Error: if that is not possible, or the file is not any more for the size that these heads were read at:
+                somebody else wrote to it, and what both wrote would not belong together. Then it is as it was.
+        """
+        if self._db is None:
+            raise sqlite3.ProgrammingError("the heads were released")
+        self._db.execute("PRAGMA synchronous=OFF")  # a cache: a torn one has the wrong size or does not open
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if not self.size:
+                self._db.execute("CREATE TABLE head (subject TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
+                self._db.execute("CREATE TABLE state (size INTEGER NOT NULL)")
+            elif self.kept_size() != self.size:
+                raise sqlite3.DatabaseError("somebody else wrote to it")
+            self._db.executemany("INSERT OR REPLACE INTO head VALUES (?,?)", self.changed.items())
+            self._db.execute("DELETE FROM state")
+            self._db.execute("INSERT INTO state VALUES (?)", (size,))
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
     def close(self) -> None:
         """Release the file."""
         if self._db is not None:
@@ -145,11 +171,11 @@ class StateFile:
 
     def save(self, origin: str, position: Position, heads: Mapping[str, int]) -> None:
         """Keep a position and its heads; the position last, so that a crash in between costs one full read."""
-        changed = heads.changed if isinstance(heads, SavedHeads) else dict(heads)
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._save_heads(position.size, changed, fresh=not isinstance(heads, SavedHeads) or heads.size == 0)
-        except sqlite3.Error:
+            self._save_heads(position.size, heads)
+            self.heads_path.chmod(0o600)
+        except (sqlite3.Error, FileNotFoundError):
             self.heads_path.unlink(missing_ok=True)
         value = {
             "origin": origin,
@@ -161,19 +187,14 @@ class StateFile:
         }
         write_private(self.path, json.dumps(value, sort_keys=True).encode())
 
-    def _save_heads(self, size: int, changed: Mapping[str, int], *, fresh: bool) -> None:
-        if fresh:
-            self.heads_path.unlink(missing_ok=True)
-        with closing(sqlite3.connect(self.heads_path, isolation_level=None)) as db:
-            db.execute("PRAGMA synchronous=OFF")  # a cache: a torn one has the wrong size or does not open
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("CREATE TABLE IF NOT EXISTS head (subject TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
-            db.execute("CREATE TABLE IF NOT EXISTS state (size INTEGER NOT NULL)")
-            db.executemany("INSERT OR REPLACE INTO head VALUES (?,?)", changed.items())
-            db.execute("DELETE FROM state")
-            db.execute("INSERT INTO state VALUES (?)", (size,))
-            db.execute("COMMIT")
-        self.heads_path.chmod(0o600)
+    def _save_heads(self, size: int, heads: Mapping[str, int]) -> None:
+        if isinstance(heads, SavedHeads) and heads.size:
+            heads.write(size)
+            return
+        self.heads_path.unlink(missing_ok=True)
+        with closing(SavedHeads(self.heads_path, 0)) as made:
+            made.changed = heads.changed if isinstance(heads, SavedHeads) else dict(heads)
+            made.write(size)
 
 
 def close_heads(heads: Mapping[str, int]) -> None:

@@ -1,105 +1,19 @@
-"""What changed between two versions of a dataset: by file, by record digest, or by record key and column."""
+"""Two tables at hand, compared record by record: by key and column, with the values where they may be shown."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cognify_dagster.datasets.errors import DatasetError
 from cognify_dagster.datasets.profile.statistics import json_value
 from cognify_dagster.datasets.records.cells import encode_cells
-from cognify_dagster.datasets.records.digests import (
-    RecordManifest,
-    check_record_key,
-    one_array,
-    record_digests,
-    select_columns,
-)
-from cognify_dagster.datasets.tree import FileLeaf, show_path
+from cognify_dagster.datasets.records.digests import check_record_key, one_array, record_digests, select_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_EXAMPLES = 100
-
-
-@dataclass(frozen=True)
-class FileDiff:
-    """Files by path (as text); ``renamed`` holds (old path, new path) of equal content."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed: tuple[str, ...]
-    renamed: tuple[tuple[str, str], ...]
-    unchanged: int
-
-    @property
-    def empty(self) -> bool:
-        """Whether the files are the same."""
-        return not (self.added or self.removed or self.changed or self.renamed)
-
-
-def diff_files(old: Sequence[FileLeaf], new: Sequence[FileLeaf]) -> FileDiff:
-    """Compare two lists of leaves. A removed and an added file of one content are a rename (paired in path order)."""
-    before, after = {leaf.path: leaf for leaf in old}, {leaf.path: leaf for leaf in new}
-    gone, come = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
-    changed = [path for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
-    by_content: dict[Any, list[bytes]] = defaultdict(list)
-    for path in gone:
-        by_content[_content(before[path])].append(path)
-    renamed: list[tuple[bytes, bytes]] = []
-    for path in come:
-        waiting = by_content.get(_content(after[path]))
-        if waiting:
-            renamed.append((waiting.pop(0), path))
-    old_names, new_names = {a for a, _ in renamed}, {b for _, b in renamed}
-    return FileDiff(
-        added=tuple(show_path(path) for path in come if path not in new_names),
-        removed=tuple(show_path(path) for path in gone if path not in old_names),
-        changed=tuple(show_path(path) for path in changed),
-        renamed=tuple((show_path(a), show_path(b)) for a, b in renamed),
-        unchanged=len(before.keys() & after.keys()) - len(changed),
-    )
-
-
-def _content(leaf: FileLeaf) -> tuple[Any, ...]:
-    return leaf.kind, leaf.size, leaf.algorithm, leaf.digest
-
-
-@dataclass(frozen=True)
-class RecordDiff:
-    """Records by digest, each as often as it occurs. A changed record counts as one removed and one added."""
-
-    added: int
-    removed: int
-    unchanged: int
-    added_digests: tuple[bytes, ...] = field(repr=False)
-    removed_digests: tuple[bytes, ...] = field(repr=False)
-
-
-def diff_record_manifests(old: RecordManifest, new: RecordManifest) -> RecordDiff:
-    """Compare two record manifests.
-
-    Raises:
-        DatasetError: the digests were made in different ways (columns or algorithm), so they cannot be compared.
-    """
-    if (old.algorithm, old.schema_id) != (new.algorithm, new.schema_id):
-        raise DatasetError(
-            "the two snapshots digest their records differently (other columns, or only one is keyed); compare the tables "
-            "with diff_tables"
-        )
-    before, after = Counter(old.digests), Counter(new.digests)
-    come, gone = after - before, before - after
-    added = come.total()
-    return RecordDiff(
-        added=added,
-        removed=gone.total(),
-        unchanged=after.total() - added,
-        added_digests=tuple(sorted(come.elements())),
-        removed_digests=tuple(sorted(gone.elements())),
-    )
 
 
 @dataclass(frozen=True)
