@@ -155,11 +155,11 @@ def manifest_scale(options: Options) -> Result:
         _child(_ROWS, *where, name, few, many)
     builds = [_child(_BUILD, *where, name) for name in ("old", "few", "many")]
     build = {key: statistics.median(item[key] for item in builds) for key in builds[0]}
-    many, few = _child(_DIFF, *where, "old", "many"), _child(_DIFF, *where, "old", "few")
+    hundredth, hundred = (_child(_DIFF, *where, "old", name) for name in ("many", "few"))
     proof = _child(_PROVE, *where, "old")
-    if (many["changed"], few["changed"]) != (count // 100, 100):
-        raise SystemExit(f"{many['changed']} and {few['changed']} changed files found")
-    peak = max(build["peak"], many["peak"], few["peak"], proof["peak"])
+    if (hundredth["changed"], hundred["changed"]) != (count // 100, 100):
+        raise SystemExit(f"{hundredth['changed']} and {hundred['changed']} changed files found")
+    peak = max(build["peak"], hundredth["peak"], hundred["peak"], proof["peak"])
     total = build["reduce"] + build["join"]
     return Result(
         f"tree and manifest of {count:,} files, {RANGES} ranges one after another on one core",
@@ -169,8 +169,8 @@ def manifest_scale(options: Options) -> Result:
         [
             f"{count / build['reduce']:,.0f} rows a second to sorted shards and manifest parts, {build['join']:.1f} s to join them; "
             f"manifest {build['size'] / count:.1f} bytes a file",
-            f"1 % changed: {many['seconds']:.1f} s, {many['peak']:,.0f} MiB; {many['shards']:,} of 4,096 shards differ, so all is read",
-            f"100 changed: {few['seconds']:.2f} s, {few['peak']:,.0f} MiB; {few['shards']} shards differ, {few['groups']} row groups read",
+            f"1 % changed: {hundredth['seconds']:.1f} s, {hundredth['peak']:,.0f} MiB; {hundredth['shards']:,} of 4,096 shards differ, so all is read",
+            f"100 changed: {hundred['seconds']:.2f} s, {hundred['peak']:,.0f} MiB; {hundred['shards']} shards differ, {hundred['groups']} row groups read",
             f"proof: {proof['made'] * 1e3:.0f} ms from the manifest (opened in {proof['open'] * 1e3:.0f} ms), {proof['hashes']} hashes, "
             f"{proof['size']:,} bytes as JSON, verified in {proof['checked'] * 1e6:.0f} µs; {proof['peak']:,.0f} MiB",
         ],

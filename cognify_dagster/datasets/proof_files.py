@@ -14,12 +14,14 @@ import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cognify_dagster.datasets.errors import DatasetError, ProofError
+from cognify_dagster.datasets.errors import DatasetError, ManifestError, ProofError
 from cognify_dagster.datasets.manifest import check_header, root_fields
 from cognify_dagster.datasets.proof_verifier import FILE_FORMAT, DoesNotHold, Unreadable, check_file
 from cognify_dagster.datasets.proofs import RecordProof, proof_to_dict, prove_file, prove_record
 from cognify_dagster.datasets.records.digests import RecordManifest
 from cognify_dagster.datasets.records.packed import PackedDigests
+from cognify_dagster.datasets.scale.looking import prove_in_manifest
+from cognify_dagster.datasets.scale.manifests import LargeManifest
 from cognify_dagster.datasets.tree import FileLeaf, FileTree
 
 
@@ -80,11 +82,22 @@ def _at(leaves: PackedDigests, index: int, like: RecordProof) -> RecordProof:
 
 
 def file_proof_file(
-    header: Mapping[str, Any], files: Sequence[FileLeaf], path: bytes, *, entry: Mapping[str, Any] | None = None
+    header: Mapping[str, Any],
+    files: Sequence[FileLeaf] | LargeManifest,
+    path: bytes,
+    *,
+    entry: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Prove that a file was in a snapshot, or that it was not; arguments and errors as for records."""
+    """Prove that a file was in a snapshot, or that it was not; arguments and errors as for records.
+
+    Of a :class:`~cognify_dagster.datasets.scale.LargeManifest`, which was checked against the header, one shard is read.
+    """
+    tree_root, fields = root_fields(header)
+    if isinstance(files, LargeManifest):
+        if (files.tree_root, files.fields) != (tree_root, fields):
+            raise ManifestError("the file manifest was opened for another snapshot")
+        return _file(header, {"subject": prove_in_manifest(files, path)}, entry)
     check_header(header, files)
-    _, fields = root_fields(header)
     return _file(header, {"subject": prove_file(FileTree(files), path, fields)}, entry)
 
 

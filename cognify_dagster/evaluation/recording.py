@@ -91,8 +91,11 @@ def record_evaluation(
     reading = workspace.read()
     overlaps = overlap_of(reading, training.record.datasets, dataset.root)
     if len(overlaps) < len(training.record.datasets):
+        lacking = [item.name for item in training.record.datasets if not overlap_of(reading, [item], dataset.root)]
         raise EvaluationError(
-            f"{dataset.name} was never compared with the training data; add an overlap check before the evaluation"
+            f"{dataset.name} was never compared with the training data; add an overlap check before the evaluation, for "
+            f"{' and for '.join(lacking)} as the snapshot that was trained on: cg.overlap_check(train={lacking[0]!r}, "
+            f"holdout={dataset.name!r}), or `cognify dataset overlap {lacking[0]} {dataset.name} --record`"
         )
     result = result.with_data_checks(overlap_records=float(sum(o.record.overlapping_records for o in overlaps)))
     outcomes = [_outcome(item) for item in evaluate_gates(_gate_set(gate_set.record), result.flat())]

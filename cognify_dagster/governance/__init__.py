@@ -75,7 +75,14 @@ from cognify_dagster.governance.oversight.dataset_acts import (
     give_reason,
     reason_record,
 )
-from cognify_dagster.governance.oversight.dataset_changes import Change, Demands, change_of, changes_of, demands_on
+from cognify_dagster.governance.oversight.dataset_changes import (
+    Change,
+    Demands,
+    change_of,
+    changes_between,
+    changes_of,
+    demands_on,
+)
 from cognify_dagster.governance.oversight.dataset_demands import DatasetNotReady, missing_for, require_ready
 from cognify_dagster.governance.oversight.findings import Finding, findings_about
 from cognify_dagster.governance.oversight.section_acts import (
@@ -160,6 +167,7 @@ __all__ = [
     "DatasetNotReady",
     "Demands",
     "change_of",
+    "changes_between",
     "changes_of",
     "decide_change",
     "decided_already",

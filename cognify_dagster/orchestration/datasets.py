@@ -1,5 +1,6 @@
 """`@dataset_snapshot`: an asset whose data version is the Merkle root of the data it returns."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -36,6 +37,7 @@ from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.snapshot_metadata import quality_table, snapshot_metadata
 from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
+from cognify_dagster.orchestration.written_in import code_of, written_in
 from cognify_dagster.records import DatasetSnapshot, QualityCheck, SourceRef, build, utc
 from cognify_dagster.training import CodeState, capture_code
 from cognify_dagster.training.recording import code_ref
@@ -57,6 +59,7 @@ class SnapshotOptions:
     change_reason: str = ""
     ignore: tuple[str, ...] = ()
     verify: str = "quick"
+    records: bool = True
     sources: tuple[SourceRef, ...] = ()
     quality: tuple[Any, ...] | None = None
     code: Path | None = None
@@ -95,6 +98,7 @@ def dataset_snapshot(
     group_columns: Sequence[str] = (),
     ignore: Sequence[str] = (),
     verify: str = "quick",
+    records: bool = True,
     change_reason: str = "",
     sources: Sequence[SourceRef | Mapping[str, Any]] = (),
     quality: Sequence[Any] | None = None,
@@ -122,6 +126,7 @@ def dataset_snapshot(
         ignore: ignore rules; they are part of the root.
         verify: how much is read of a source that was snapshotted before: `quick` reads files whose size, times or inode changed,
             `sample:P` besides these a random P percent of the others, `full` everything.
+        records: False takes files only, such as tables with different columns in one folder.
         change_reason: why this version differs from the one before. A change without a reason is recorded and marked; whether data
             without one may be used, the policy says.
         sources: tables or files that it was made from, with version and time: `{"name": …, "version": …, "time": …}`.
@@ -149,6 +154,7 @@ def dataset_snapshot(
             change_reason=change_reason,
             ignore=tuple(ignore),
             verify=verify,
+            records=records,
             sources=source_refs(sources),
             quality=None if quality is None else tuple(quality),
             code=code_of(target),
@@ -215,6 +221,7 @@ def build_dataset_snapshot(name: str, source: Any, **options: Any) -> dg.AssetsD
         def take() -> Any:  # type: ignore[misc]  # the other form of the same
             return source() if callable(source) else source
 
+    written_in(take, source)
     take.__name__ = name
     take.__doc__ = options.pop("description", None) or f"The dataset {name}."
     found: dg.AssetsDefinition = dataset_snapshot(take, name=name, **options)
@@ -228,12 +235,6 @@ def partition_of(context: Any, dataset: str, partitions_def: dg.PartitionsDefini
     if key is None:
         raise UsageError(f"dataset {dataset} is snapshotted one partition at a time: launch it with one partition")
     return key
-
-
-def code_of(target: Callable[..., Any]) -> Path | None:
-    code = getattr(target, "__code__", None)
-    path = Path(code.co_filename).parent if code is not None else None
-    return path if path is not None and path.is_dir() else None
 
 
 def source_refs(given: Sequence[SourceRef | Mapping[str, Any]]) -> tuple[SourceRef, ...]:
@@ -271,10 +272,11 @@ def snapshot_result(
     given = source if isinstance(source, SnapshotSource) else SnapshotSource(source)
     provenance = given.provenance or options.provenance
     in_memory = not (isinstance(given.source, (str, bytes)) or hasattr(given.source, "__fspath__"))
+    source = given.source if in_memory else from_the_root(given.source)
     key = workspace.record_key() if provenance.personal else None
     index = None if in_memory else kept_index(workspace, options.name)
     snapshot = take_snapshot(
-        given.source,
+        source,
         name=options.name,
         provenance=provenance,
         record_key=options.record_key,
@@ -285,6 +287,7 @@ def snapshot_result(
         index=index.path if index else None,
         index_digest=index.digest if index else None,
         verify=options.verify if index else None,
+        records=options.records,
     )
     verified: dict[str, str] = {}
     if given.excluded:
@@ -292,8 +295,12 @@ def snapshot_result(
         checked, verified = check_exclusions(provenance, kept, given.excluded, before=_before(given.before), key=key)
         snapshot = replace(snapshot, provenance=checked)
     wanted = [*(options.quality or ()), *given.quality]
-    quality = run_quality(wanted, _table_of(given.source, in_memory), personal=provenance.personal) if wanted else ()
-    table = to_arrow(given.source) if in_memory else None
+    quality = (
+        run_quality(wanted, _table_of(source, in_memory, options.ignore), personal=provenance.personal)
+        if wanted
+        else ()
+    )
+    table = to_arrow(source) if in_memory else None
     return recorded_result(
         context, workspace, snapshot, given, options, asset, table=table, quality=quality, verified=verified
     )
@@ -352,8 +359,16 @@ def _before(given: Any) -> Any:
     return unpack_records(given.workspace.evidence.get(item.digest))
 
 
-def _table_of(source: Any, in_memory: bool) -> Callable[[], Any]:
-    return lambda: to_arrow(source) if in_memory else read_table(source)
+def from_the_root(source: Any) -> Any:
+    """A local path from the root of the file system, so that the data are found again from any folder; addresses stay as they are."""
+    path = os.fspath(source)
+    if not path or (isinstance(path, str) and ("://" in path or "::" in path)):
+        return path
+    return os.path.abspath(path)
+
+
+def _table_of(source: Any, in_memory: bool, ignore: Sequence[str]) -> Callable[[], Any]:
+    return lambda: to_arrow(source) if in_memory else read_table(source, ignore=ignore)
 
 
 def _record_change(context: Any, workspace: Workspace, recorded: Recorded[DatasetSnapshot]) -> None:

@@ -40,7 +40,6 @@ from cognify_dagster.orchestration.calls import UsageError, compute_function, re
 from cognify_dagster.orchestration.datasets import (
     SnapshotOptions,
     SnapshotSource,
-    code_of,
     partition_of,
     recorded_result,
     source_refs,
@@ -49,6 +48,7 @@ from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
+from cognify_dagster.orchestration.written_in import code_of, written_in
 from cognify_dagster.records import SourceRef
 from cognify_dagster.workspace import Workspace
 
@@ -166,6 +166,7 @@ def build_distributed_snapshot(name: str, source: Any, **options: Any) -> dg.Ass
         def take() -> Any:  # type: ignore[misc]  # the other form of the same
             return source() if callable(source) else source
 
+    written_in(take, source)
     take.__name__ = name
     take.__doc__ = options.pop("description", None) or f"The dataset {name}."
     found: dg.AssetsDefinition = distributed_snapshot(take, name=name, **options)

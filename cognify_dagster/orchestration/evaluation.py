@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from cognify_dagster.datasets import demand_hashed as refuse_unless_hashed
 from cognify_dagster.datasets.recording import dataset_ref
 from cognify_dagster.evaluation import EvalResult, EvaluationError
 from cognify_dagster.evaluation.recording import (
@@ -27,7 +28,7 @@ from cognify_dagster.orchestration.security import FAMILY as SECURITY
 from cognify_dagster.orchestration.security import TITLE as SECURITY_TITLE
 from cognify_dagster.orchestration.security import judge_dependencies, security_check, security_metadata
 from cognify_dagster.orchestration.spaces import Space
-from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA, check_data
+from cognify_dagster.orchestration.training import DATASETS_METADATA, MODEL_METADATA, check_data, full_snapshot
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import capture_code
 from cognify_dagster.training.recording import code_ref
@@ -51,6 +52,7 @@ def eval_suite(
     requirements: str | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     name: str | None = None,
+    demand_hashed: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make an evaluation asset of a function that returns an `EvalResult`.
 
@@ -68,6 +70,7 @@ def eval_suite(
         requirements: a requirements or constraints file whose pins are judged too, relative to the workspace's folder.
         retry_policy: for failures of the evaluation itself; refusals are never retried.
         name: asset name; the function's name unless given.
+        demand_hashed: refuse a snapshot of which files were taken over as unchanged without being read for it.
     """
 
     def wrap(function: Callable[..., Any]) -> dg.AssetsDefinition:
@@ -97,7 +100,17 @@ def eval_suite(
             with refuse_on(context):
                 workspace = ledger.open()
                 recorded = _evaluate(
-                    context, workspace, model, user, passed, dataset, gates, training_asset, source, asset
+                    context,
+                    workspace,
+                    model,
+                    user,
+                    passed,
+                    dataset,
+                    gates,
+                    training_asset,
+                    source,
+                    asset,
+                    demand_hashed,
                 )
                 judged = judge_dependencies(workspace, recorded, wanted=security, requirements=requirements)
             results = [_check(spec.key, recorded, family) for family in FAMILIES]
@@ -149,6 +162,7 @@ def _evaluate(
     training_asset: str,
     source: Path,
     asset_name: str,
+    demand_hashed: bool,
 ) -> Recorded[Evaluation]:
     version = partition_key(context)
     if version is None:
@@ -167,6 +181,8 @@ def _evaluate(
     gate_set = adopted_gates(reading, model.key, gates, training)
     asset = model.where.key(asset_name)
     snapshot = resolve_snapshot(context, workspace, dataset, asset, model.where.key(dataset))
+    if demand_hashed:
+        refuse_unless_hashed(snapshot.record, dataset, how=full_snapshot(workspace, snapshot))
     check_data(workspace, model.key, [snapshot], f"evaluating {model.key} {version}")
     with ModelVersion(workspace, training) as handed:
         inputs = {"model": handed, training_asset: handed, "version": version, dataset: Snapshot(workspace, snapshot)}

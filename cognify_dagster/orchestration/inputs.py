@@ -76,7 +76,7 @@ class Snapshot:
             import pyarrow.parquet as pq
 
             return pq.read_table(pa.BufferReader(self.workspace.evidence.get(record.data.digest)))
-        return read_table(self.path)
+        return read_table(self.path, ignore=record.header["params"]["ignore"])
 
     @cached_property
     def _verified(self) -> bool:

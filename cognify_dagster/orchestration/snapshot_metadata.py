@@ -31,6 +31,7 @@ def snapshot_metadata(
         f"{PREFIX}changed_since_last": _changed(record),
         **_change_metadata(workspace, recorded, reading or workspace.read()),
         f"{PREFIX}code": code_text(record.code),
+        f"{PREFIX}show_now": command(workspace, f"dataset show {record.name}"),
         f"{PREFIX}verify": command(workspace, "ledger verify"),
     }
     if record.record_count is not None:
@@ -68,9 +69,9 @@ def _change_metadata(workspace: Workspace, recorded: Recorded[DatasetSnapshot], 
     if change is None:
         return metadata
     root = change.root[:16]
-    how = command(workspace, f"dataset reason {name} --root {root} --text …")
+    how = command(workspace, f"dataset reason {name} --root {root} --text '…' --as KEYFILE")
     first = "the first snapshot" if change.old is None else ""
-    metadata[f"{PREFIX}reason"] = change.reason or first or f"reason missing; give it: {how}"
+    metadata[f"{PREFIX}reason"] = change.reason or first or f"reason missing when this was taken; give it: {how}"
     metadata[f"{PREFIX}approval"] = approval_text(reading, change, recorded.seq)
     if change.diff is not None:
         metadata[f"{PREFIX}difference"] = str(change.diff.record.summary.get("text", ""))

@@ -94,8 +94,15 @@ def training_run(
 
 def full_snapshot(workspace: Workspace, item: Recorded[DatasetSnapshot]) -> str:
     """The command that snapshots a dataset anew with every file read."""
-    where = str(item.record.observed.get("location", "SOURCE"))
-    return command(workspace, f"dataset snapshot {shlex.quote(where)} --name {item.record.name} --verify full")
+    record = item.record
+    words = [str(record.observed.get("location", "SOURCE")), "--name", record.name, "--verify", "full"]
+    for column in record.header["records"].get("key_columns") or ():
+        words += ["--key", str(column)]
+    words += ["--label", record.label] if record.label else []
+    for rule in record.header["params"]["ignore"]:
+        words += ["--ignore", str(rule)]
+    words += ["--files-only"] if record.header["records"].get("mode") == "none" else []
+    return command(workspace, f"dataset snapshot {shlex.join(words)}")
 
 
 class _Step:

@@ -196,14 +196,17 @@ def test_the_elements_of_the_provenance_standards_are_written(founded: World, co
     out = tmp_path / "claims.json"
     value = cognify("dataset", "provenance", "claims", "-o", out, "--json", at=founded).json
     assert json.loads(out.read_text(encoding="utf-8")) == value
-    assert (value["root"], value["source"]["dataset_issuer"]) == (root, "team:risk")
-    assert value["provenance"]["range_of_dates_for_data_generation"] == {"from": "2005-04-01", "to": "2005-09-30"}
-    assert value["use"]["proprietary_data_presence"] is False
-    assert "provenance.method" in value["not_stated"]
-    assert "use.consent_documentation_location" not in value["not_stated"], "it holds no personal data"
+    assert (value["root"], value["source"]["issuer"]) == (root, [{"name": "team:risk"}])
+    assert value["source"]["version"] == "1.0.0"
+    assert value["provenance"]["origin-geography"] == [{"country": "Taiwan"}]
+    assert value["use"]["intended-purpose"] == [{"code": "other", "description": "research"}]
+    assert value["provenance"]["generation-period"] == {"start": "2005-04-01", "end": "2005-09-30"}
+    assert value["use"]["copyright"] == [], "the owner says that there is none"
+    assert "provenance.generation-method" in value["not_stated"]
+    assert "use.consents" not in value["not_stated"], "it holds no personal data"
     again = cognify("dataset", "provenance", "claims", "-o", out, at=founded)
     assert again.code != 0, "nothing is overwritten"
-    assert "Not stated: provenance.method" in cognify("dataset", "provenance", "claims", at=founded).out
+    assert "Not stated: provenance.generation-method" in cognify("dataset", "provenance", "claims", at=founded).out
 
 
 def test_a_dataset_in_partitions_lists_them(founded: World, cognify: Cognify) -> None:
@@ -217,5 +220,26 @@ def test_a_dataset_in_partitions_lists_them(founded: World, cognify: Cognify) ->
 def test_names_and_roots_that_are_none_are_refused(claims: World, cognify: Cognify) -> None:
     assert cognify("dataset", "show", "no such", at=claims).code == 5
     assert cognify("dataset", "show", "claims", "--root", "xyz", at=claims).code == 5
-    assert "never snapshotted" in cognify("dataset", "show", "nothing", at=claims).err
+    for what in ("show", "questions", "provenance", "approve"):
+        signed = ("--as", key_file(claims, "vera"), "--yes") if what == "approve" else ()
+        unknown = cognify("dataset", what, "nothing", *signed, at=claims)
+        assert (unknown.code, "knows no dataset nothing" in unknown.err) == (3, True), unknown.err
+    assert "did you mean claims?" in cognify("dataset", "show", "clams", at=claims).err
     assert "no root begins with" in cognify("dataset", "questions", "claims", "--root", "0" * 12, at=claims).err
+
+
+def test_a_partition_is_asked_for_where_only_partitions_were_snapshotted(founded: World, cognify: Cognify) -> None:
+    founded.snapshot("sales@2026-01", "1" * 64)
+    for what in ("diff", "verify", "profile", "questions"):
+        found = cognify("dataset", what, "sales", at=founded)
+        assert (found.code, "name one of them: sales@2026-01" in found.err) == (3, True), found.err
+
+
+def test_where_nobody_is_asked_to_decide_it_is_said(claims: World, cognify: Cognify) -> None:
+    assert "not asked for by the policy" in cognify("dataset", "show", "claims", at=claims).out
+
+
+def test_words_that_are_missing_are_asked_for_by_the_option_that_there_is(claims: World, cognify: Cognify) -> None:
+    for what, option in (("reason", "--text"), ("reject", "--comment")):
+        found = cognify("dataset", what, "claims", "--as", key_file(claims, "vera"), at=claims)
+        assert (found.code, f"say why with {option}" in found.err) == (5, True), found.err

@@ -15,7 +15,7 @@ import pytest
 from cognify_dagster.cli.dataset.progress import SnapshotProgress, line, size
 from cognify_dagster.datasets import ProgressState
 from cognify_dagster.datasets.hashing import index
-from cognify_dagster.records import DatasetSnapshot
+from cognify_dagster.records import DatasetDiffRecorded, DatasetSnapshot
 from tests.cli.conftest import Cognify
 from tests.governance.world import World
 
@@ -82,6 +82,9 @@ def test_a_second_snapshot_reads_only_what_changed_and_keeps_the_provenance(
         file.write("99,1,5\n")
     result = cognify("dataset", "snapshot", data, "--name", "loans", "--reason", "one more", at=founded)
     assert result.code == 0, result.err
+    assert "1 file changed, 1 record added" in result.out, "what changed is on record at once"
+    (*_, diff) = founded.workspace.read().all(DatasetDiffRecorded, "dataset/loans")
+    assert (diff.record.new_seq, diff.record.diff_digest[:23] in result.out) == (newest(founded).seq, True)
     assert "1 read and hashed, 2 taken over as unchanged" in result.out
     assert "cognify" in result.out.splitlines()[-1]
     record = newest(founded).record
@@ -118,7 +121,7 @@ def test_wrong_words_end_with_their_codes_and_record_nothing(
     cases: list[tuple[list[Any], int, str]] = [
         ([data, "--name", "no name"], 5, "not the name of a dataset"),
         ([data, "--name", "loans", "--verify", "some"], 5, "sample:5"),
-        ([data, "--name", "loans", "--provenance", "bad.yaml"], 3, "bad.yaml, sauce"),
+        ([data, "--name", "loans", "--provenance", "bad.yaml"], 3, "no field sauce; did you mean source?"),
         ([data, "--name", "loans", "--provenance", "list.yaml"], 3, "mapping"),
         ([data, "--name", "loans", "--provenance", "twice.yaml"], 3, "repeated"),
         ([data, "--name", "loans", "--provenance", "none.yaml"], 3, "no such file"),
@@ -221,3 +224,21 @@ def test_a_terminal_shows_a_bar(founded: World, tmp_path: Path) -> None:
     assert b"2 of 4 files" in seen
     assert b"2.0 kB of 4.0 kB" in seen
     assert b"s left" in seen
+
+
+def test_what_the_last_snapshot_was_taken_with_and_this_one_is_not_is_said(
+    founded: World, cognify: Cognify, data: Path
+) -> None:
+    assert cognify("dataset", "snapshot", data, "--name", "loans", "--ignore", "*.tmp", at=founded).code == 0
+    again = cognify("dataset", "snapshot", data, "--name", "loans", at=founded)
+    assert "was taken with --ignore *.tmp, this one is not" in again.err
+    same = cognify("dataset", "snapshot", data, "--name", "loans", "--ignore", "*.tmp", at=founded)
+    assert "was taken with" not in same.err
+
+
+def test_a_changed_dataset_without_a_reason_names_the_command_that_gives_it(
+    founded: World, cognify: Cognify, data: Path
+) -> None:
+    assert cognify("dataset", "snapshot", data, "--name", "loans", at=founded).code == 0
+    (data / "more").write_bytes(b"more")
+    assert "dataset reason loans --text" in cognify("dataset", "snapshot", data, "--name", "loans", at=founded).out

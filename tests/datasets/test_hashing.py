@@ -325,6 +325,71 @@ def test_progress_tells_files_bytes_rate_and_time_left(varied):
     assert ProgressState("hash", 0, 10, 0, None, 0.0).seconds_left is None
 
 
+def linked(folder):
+    """Small, middle-sized and chunked files, each under three names in different folders, and what each has in bytes."""
+    sizes = {"small": 5_000, "middle": hash_worker.BUFFER // 3 * 2, "large": CHUNK_SIZE + 5}
+    for place, (name, size) in enumerate(sizes.items()):
+        fill(folder, {f"a/{name}": random.Random(place).randbytes(size), f"a/{name}.other": b"x" * size})
+        for other in ("b", "c/d"):
+            (folder / other).mkdir(parents=True, exist_ok=True)
+            os.link(folder / "a" / name, folder / other / f"{name}-{place}")
+    return sum(sizes.values())
+
+
+def test_hard_links_are_read_once_and_each_path_is_listed(tmp_path, monkeypatch):
+    total = linked(tmp_path)
+    read = []
+
+    def counting(function, count):
+        def call(*args):
+            got = function(*args)
+            read.append(count(got))
+            return got
+
+        return call
+
+    monkeypatch.setattr(hash_worker, "read_into", counting(hash_worker.read_into, lambda got: got))
+    monkeypatch.setattr(hash_worker, "hash_range", counting(hash_worker.hash_range, lambda got: got[0]))
+    files = hashed(tmp_path, workers=1)
+    assert sum(read) == 2 * total, "each inode once: three with links, three without"
+    assert FileTree(naive(tmp_path)).tree_root == files.tree_root
+    assert len(files) == 12
+    assert files.counts()["hashed"] == 12
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hard_links_have_the_root_of_copies_whoever_hashes(tmp_path, workers):
+    linked(tmp_path)
+    files = hashed(tmp_path, workers=workers, pool_from=0, batch=2)
+    assert FileTree(naive(tmp_path)).tree_root == files.tree_root
+
+
+def test_a_link_is_read_for_itself_where_the_file_changed_in_between(tmp_path):
+    fill(tmp_path, {"a": b"old"})
+    os.link(tmp_path / "a", tmp_path / "b")
+    seen = {}
+    root = os.open(tmp_path, os.O_RDONLY)
+    view = memoryview(bytearray(hash_worker.BUFFER))
+    try:
+        first = hash_worker.hash_groups(root, [(b"", [b"a"], b"")], 1 << 20, view, seen=seen)
+        assert list(seen.values()) == [hashlib.sha256(b"old").digest()]
+        (tmp_path / "a").write_bytes(b"new!")
+        second = hash_worker.hash_groups(root, [(b"", [b"b"], b"")], 1 << 20, view, seen=seen)
+    finally:
+        os.close(root)
+    assert first[3][32:64] == hashlib.sha256(b"old").digest()
+    assert second[3][32:64] == hashlib.sha256(b"new!").digest()
+
+
+def test_what_is_remembered_of_hard_links_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(hash_worker, "MAX_SEEN", 2)
+    for number in range(5):
+        fill(tmp_path, {f"{number}": bytes([number])})
+        os.link(tmp_path / f"{number}", tmp_path / f"{number}-again")
+    files = hashed(tmp_path, workers=1)
+    assert FileTree(naive(tmp_path)).tree_root == files.tree_root
+
+
 def links(folder):
     return [path for path in folder.rglob("*") if path.is_symlink()]
 

@@ -22,8 +22,10 @@ from cognify_dagster.datasets import (
     SourceError,
     TableError,
     check_header,
+    check_proof_file,
     diff_files,
     file_manifest_bytes,
+    file_proof_file,
     manifest_bytes,
     prove_file,
     read_file_manifest,
@@ -250,6 +252,18 @@ def test_altered_manifests_are_refused(tmp_path):
     assert manifest.verify() == 50
 
 
+def test_a_proof_file_from_one_shard_is_that_from_the_whole_list(files, tmp_path):
+    snapshot = take_snapshot(files, name="d", provenance=Provenance())
+    opened = LargeManifest(manifest_bytes(snapshot), snapshot.header)
+    for path in (b"d0/f5", b"not/there"):
+        value = file_proof_file(snapshot.header, opened, path)
+        assert value == file_proof_file(snapshot.header, snapshot.files, path)
+        check_proof_file(value, bytes.fromhex(snapshot.root))
+    other = take_snapshot(files / "d1", name="d", provenance=Provenance())
+    with pytest.raises(ManifestError, match="another snapshot"):
+        file_proof_file(other.header, opened, b"d0/f5")
+
+
 # --- staging
 
 
@@ -471,3 +485,28 @@ def test_what_cannot_be_snapshotted_in_steps_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(TableError, match=r"part-9\.csv"), in_steps(folder, staging, portion_files=2):
         pass
+
+
+def test_recorded_differences_are_the_same_whether_or_not_the_manifests_are_held_whole(tmp_path, monkeypatch):
+    from cognify_dagster.datasets.compare import snapshots
+    from cognify_dagster.datasets.recording import record_snapshot, snapshots_of
+    from tests.governance.world import make_world
+
+    workspace = make_world(tmp_path / "world").workspace
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(150):
+        (folder / f"f{number}").write_bytes(b"%d" % number)
+    record_snapshot(workspace, take_snapshot(folder, name="d", provenance=Provenance()), run="one")
+    (folder / "f1").write_bytes(b"changed")
+    (folder / "f2").unlink()
+    (folder / "f3").rename(folder / "g3")
+    (folder / "new").write_bytes(b"new")
+    record_snapshot(workspace, take_snapshot(folder, name="d", provenance=Provenance()), run="two")
+    held = snapshots_of(workspace.read(), "d")
+    pairs = [(None, held[0]), (held[0], held[1]), (held[1], held[1])]
+    whole = [snapshots.diff_snapshots(workspace, *pair) for pair in pairs]
+    monkeypatch.setattr(snapshots, "LARGE_FILES", 10)
+    parts = [snapshots.diff_snapshots(workspace, *pair) for pair in pairs]
+    assert parts == whole
+    assert (whole[1].files.changed, whole[1].files.removed, whole[1].files.renamed) == (1, 1, 1)

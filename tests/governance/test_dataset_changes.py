@@ -13,6 +13,7 @@ from cognify_dagster.governance import (
     PolicyError,
     SignOffDenied,
     change_of,
+    changes_between,
     changes_of,
     decide_change,
     decision_record,
@@ -91,6 +92,24 @@ def test_taking_the_same_data_again_hides_no_missing_reason(founded: World) -> N
     assert codes(founded, again) == ["dataset_reason_missing"]
     change = find_change(founded.workspace.read(), "loans")
     assert [item.seq for item in change.entries] == [second, again]
+
+
+def test_the_changes_between_two_snapshots_are_the_steps_after_the_one_up_to_the_other(founded: World) -> None:
+    seqs = [snap(founded, ROOTS[place], take=take) for take, place in enumerate((0, 1, 1, 2, 0))]
+    reading = founded.workspace.read()
+
+    def between(after: int | None, until: int, at_most: int = 9) -> tuple[list[str], int]:
+        found, cut = changes_between(reading, directory(reading), "loans", after, until, at_most)
+        return [change.root[0] for change in found], cut
+
+    assert between(seqs[0], seqs[3]) == (["2", "3"], 0)
+    assert between(seqs[1], seqs[2]) == ([], 0), "the same data were taken again"
+    assert between(seqs[2], seqs[4]) == (["3", "1"], 0)
+    assert between(seqs[0], seqs[4]) == ([], 0), "the data are those of then"
+    assert between(None, seqs[2]) == (["2"], 0)
+    assert between(seqs[3], seqs[1]) == (["2"], 0), "back to older data: the step that brought them"
+    assert between(seqs[0], seqs[3], 1) == (["3"], 1)
+    assert between(seqs[0], seqs[3] + 1_000) == ([], 0), "that is no snapshot"
 
 
 def test_what_a_snapshot_says_of_its_parent_decides_nothing(founded: World) -> None:

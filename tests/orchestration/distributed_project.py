@@ -73,23 +73,18 @@ def asset(retries: int = 1, **options) -> dg.AssetsDefinition:
     )
 
 
-def job_of(definition: dg.AssetsDefinition) -> dg.JobDefinition:
-    """A job of it for the multiprocess executor, with processes that start fast."""
+def job(folder: str, retries: int, records: bool) -> dg.JobDefinition:
+    """A job of it for the multiprocess executor, with processes that start fast.
+
+    They come from a server that outlives a test, so the folder of the test is told here and not by the environment.
+    """
+    os.environ["COGNIFY_WORKSPACE"] = folder
     watch()
-    job = dg.define_asset_job(
+    definition = asset(retries, records=records)
+    found = dg.define_asset_job(
         "parts_job",
         selection=[definition],
         executor_def=dg.multiprocess_executor.configured({"max_concurrent": 2, **FORK}),
     )
-    defs = dg.Definitions(assets=[definition], jobs=[job], resources={"ledger": cg.LedgerResource()})
+    defs = dg.Definitions(assets=[definition], jobs=[found], resources={"ledger": cg.LedgerResource()})
     return defs.resolve_job_def("parts_job")
-
-
-def retrying_job() -> dg.JobDefinition:
-    """With a retry of each step."""
-    return job_of(asset(1))
-
-
-def plain_job() -> dg.JobDefinition:
-    """Without retries."""
-    return job_of(asset(0))

@@ -21,8 +21,14 @@ def parts(new_desk: Desk) -> Path:
     return project.write(new_desk.folder / "data" / "parts")
 
 
-def truth(parts: Path) -> Any:
-    return take_snapshot(parts, name="parts", provenance=project.PROVENANCE)
+def truth(parts: Path, **options: Any) -> Any:
+    return take_snapshot(parts, name="parts", provenance=project.PROVENANCE, **options)
+
+
+def job(desk: Desk, *, retries: int, records: bool = True) -> Any:
+    """The project's job, to be made again in each step's process."""
+    arguments = (str(desk.folder), retries, records)
+    return dg.build_reconstructable_job(project.__name__, "job", reconstructable_args=arguments)
 
 
 def take(desk: Desk, *assets: dg.AssetsDefinition, **options: Any) -> dg.ExecuteInProcessResult:
@@ -79,7 +85,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_root_is_the_same(
     for step in ("map_portion", "map_records", "reduce_step"):
         (new_desk.folder / f"kill-{step}").touch()
     with dg.execute_job(
-        dg.reconstructable(project.retrying_job), instance=own_instance, tags={"user": "ben"}, raise_on_error=False
+        job(new_desk, retries=1), instance=own_instance, tags={"user": "ben"}, raise_on_error=False
     ) as result:
         assert result.success, failure(result)
         restarted = [event.step_key for event in result.all_events if event.event_type_value == "STEP_RESTARTED"]
@@ -94,20 +100,20 @@ def test_without_a_retry_the_run_fails_with_nothing_on_record_and_goes_on_from_t
     new_desk: Desk, own_instance: dg.DagsterInstance, parts: Path
 ) -> None:
     (new_desk.folder / "kill-reduce_step").touch()
-    job = dg.reconstructable(project.plain_job)
+    plain = job(new_desk, retries=0, records=False)
     size = new_desk.workspace.ledger.size()
-    with dg.execute_job(job, instance=own_instance, tags={"user": "ben"}, raise_on_error=False) as failed:
+    with dg.execute_job(plain, instance=own_instance, tags={"user": "ben"}, raise_on_error=False) as failed:
         assert not failed.success
     assert new_desk.workspace.ledger.size() == size, "nothing is on record"
     assert len(staged(new_desk)) == 1
     options = dg.ReexecutionOptions.from_failure(failed.run_id, own_instance)
     with dg.execute_job(
-        job, instance=own_instance, tags={"user": "ben"}, reexecution_options=options, raise_on_error=False
+        plain, instance=own_instance, tags={"user": "ben"}, reexecution_options=options, raise_on_error=False
     ) as second:
         assert second.success, failure(second)
     assert (began(new_desk, "list_portions"), began(new_desk, "map_portion")) == (1, 2)
     (recorded,) = new_desk.all(DatasetSnapshot, "dataset/parts")
-    assert recorded.record.root == truth(parts).root
+    assert recorded.record.root == truth(parts, records=False).root
     assert recorded.record.observed["run"] == failed.run_id
     assert staged(new_desk) == []
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from cognify_dagster.cli.act_away import act_options, carry_out
+from cognify_dagster.cli.dataset.finding import require_dataset
 from cognify_dagster.cli.dataset.group import command
 from cognify_dagster.cli.dataset.showing import DATASET, author_of, root_option
 from cognify_dagster.cli.inputs import open_workspace
@@ -57,10 +59,15 @@ def reject(ctx: click.Context, name: str, root: str | None, comment: str | None,
     """
     why = (comment or "").strip()
     if not why:
-        if signing["json_"]:
-            raise click.UsageError("say why with --comment; a rejection without a reason helps nobody")
-        why = said(None, "Why is it rejected?").strip()
+        why = _asked("Why is it rejected?", "--comment", signing)
     _decide(ctx, name, root, "reject", why, role, signing)
+
+
+def _asked(question: str, option: str, signing: dict[str, Any]) -> str:
+    """Ask at a terminal for what an option was to say."""
+    if signing["json_"] or not sys.stdin.isatty():
+        raise click.UsageError(f"say why with {option}; it stands in the ledger")
+    return said(None, question).strip()
 
 
 def _decide(
@@ -76,6 +83,7 @@ def _decide(
     from cognify_dagster.governance import decided_already, decision_record, directory, find_change
 
     workspace = open_workspace(ctx)
+    require_dataset(workspace.read(), name)
     change = find_change(workspace.read(), name, root)
     diff = record_diff(workspace, name, change.item.seq, check=True)
     reading = workspace.read()
@@ -123,8 +131,10 @@ def reason(ctx: click.Context, name: str, root: str | None, text: str | None, **
     """
     from cognify_dagster.governance import find_change, reason_record
 
-    change = find_change(open_workspace(ctx).read(), name, root)
-    why = (text or "").strip() or said(None, "Why did it change?")
+    reading = open_workspace(ctx).read()
+    require_dataset(reading, name)
+    change = find_change(reading, name, root)
+    why = (text or "").strip() or _asked("Why did it change?", "--text", signing)
     carry_out(
         ctx,
         lambda now, signers: reason_record(now, name, change.root, why, signer(signers)),

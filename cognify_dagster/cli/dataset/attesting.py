@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cognify_dagster.cli.act_away import act_options, carry_out
+from cognify_dagster.cli.dataset.finding import require_dataset
 from cognify_dagster.cli.dataset.group import command
 from cognify_dagster.cli.dataset.showing import DATASET, root_option
 from cognify_dagster.cli.human_inputs import END, NEVER, TEXT_ID, role_of
@@ -57,7 +58,9 @@ def attest(
     problem = text.problem(about, party.strip(), None)
     if problem:
         raise click.UsageError(problem)
-    change = find_change(open_workspace(ctx).read(), name, root)
+    held = open_workspace(ctx).read()
+    require_dataset(held, name)
+    change = find_change(held, name, root)
 
     def make(reading: Reading, signers: tuple[str, ...]) -> Any:
         person = signer(signers)

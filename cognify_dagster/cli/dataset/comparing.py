@@ -116,7 +116,8 @@ def _values(
     keys = new.record.header["records"].get("key_columns") or []
     if not keys or keys != old.record.header["records"].get("key_columns"):
         raise Failure("--values needs one record key in both versions, so that records can be told apart", UNREADABLE)
-    before_table, after_table = table_of(workspace, old, old_data), table_of(workspace, new, new_data)
+    before_table = table_of(workspace, old, old_data, option="--old-data")
+    after_table = table_of(workspace, new, new_data, option="--new-data")
     found = diff_tables(before_table, after_table, keys, limit=MAX_VALUES)
     out = []
     for example in found.examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,30 @@ def history(reading: Reading, name: str) -> list[Recorded[DatasetSnapshot]]:
     """
     from cognify_dagster.records import DatasetSnapshot
 
-    held = [item for item in reading.all(DatasetSnapshot, f"dataset/{name}") if item.record.name == name]
-    if not held:
+    require_dataset(reading, name)
+    return [item for item in reading.all(DatasetSnapshot, f"dataset/{name}") if item.record.name == name]
+
+
+def require_dataset(reading: Reading, name: str) -> None:
+    """Refuse a name that no snapshot has, and say which it may have meant.
+
+    Raises:
+        Failure: naming its partitions, or names that are written alike.
+    """
+    from cognify_dagster.records import DatasetSnapshot
+
+    names = sorted({item.record.name for item in reading.all(DatasetSnapshot)})
+    if name in names:
+        return
+    parts = [other for other in names if other.partition("@")[0] == name]
+    if parts:
+        more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
         raise Failure(
-            f"the ledger knows no dataset {name}; see `cognify ledger show --kind dataset_snapshot`", UNREADABLE
+            f"dataset {name} is snapshotted by partition; name one of them: {', '.join(parts[-3:])}{more}", UNREADABLE
         )
-    return held
+    alike = difflib.get_close_matches(name, names, 3, 0.7)
+    hint = f"did you mean {' or '.join(alike)}?" if alike else "`cognify dataset show` lists those it knows"
+    raise Failure(f"the ledger knows no dataset {name}; {hint}", UNREADABLE)
 
 
 def snapshot_at(reading: Reading, name: str, root: str | None = None) -> Recorded[DatasetSnapshot]:
@@ -133,13 +152,16 @@ def require_values_allowed(item: Recorded[DatasetSnapshot], allowed: bool, optio
         )
 
 
-def table_of(workspace: Workspace, item: Recorded[DatasetSnapshot], source: str | None = None) -> Any:
+def table_of(
+    workspace: Workspace, item: Recorded[DatasetSnapshot], source: str | None = None, *, option: str = "--data"
+) -> Any:
     """The table of a snapshot: from evidence, or from its source after that was found to be unchanged.
 
     Args:
         workspace: where it is recorded.
         item: the snapshot.
         source: where the data are now, if not where they were.
+        option: the option that says so, for the message.
 
     Raises:
         Failure: if the data are no longer there, or no longer those of the snapshot.
@@ -163,7 +185,8 @@ def table_of(workspace: Workspace, item: Recorded[DatasetSnapshot], source: str 
         )
         if not report.ok:
             raise Failure(
-                f"{about}: the data at {where} are not those of the snapshot any more ({'; '.join(report.reasons[:3])})",
+                f"{about}: the data at {where} are not those of the snapshot any more ({'; '.join(report.reasons[:3])}). If these "
+                f"data are still somewhere, name the place with {option}",
                 UNREADABLE,
             )
         return read_table(where, ignore=record.header["params"]["ignore"])

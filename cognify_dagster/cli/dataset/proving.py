@@ -74,6 +74,8 @@ def prove(
       cognify dataset prove loans_train --file part-0003.parquet
     """
     from cognify_dagster.datasets import check_proof_file, file_proof_file, read_file_manifest, record_proof_file
+    from cognify_dagster.datasets.compare.snapshots import LARGE_FILES
+    from cognify_dagster.datasets.scale import LargeManifest
 
     if sum((record is not None, bool(keys), path is not None)) != 1:
         raise click.UsageError("say what to prove: one of --record, --key or --file")
@@ -81,8 +83,10 @@ def prove(
     item = snapshot_at(workspace.read(), name, root)
     entry = entry_of(workspace, item)
     if path is not None:
-        leaves = read_file_manifest(workspace.evidence.get(item.record.manifest.digest))
-        value = file_proof_file(item.record.header, leaves, path.encode("utf-8", "surrogateescape"), entry=entry)
+        data = workspace.evidence.get(item.record.manifest.digest)
+        large = item.record.file_count > LARGE_FILES
+        files = LargeManifest(data, item.record.header) if large else read_file_manifest(data)
+        value = file_proof_file(item.record.header, files, path.encode("utf-8", "surrogateescape"), entry=entry)
     else:
         manifest = manifest_of(workspace, item)
         digest = (
@@ -145,11 +149,14 @@ def _digest_of_key(workspace: Workspace, item: Recorded[DatasetSnapshot], given:
         raise Failure(f"dataset {record.name}: this snapshot has no record key; use --record", BLOCKED)
     values = dict(part.partition("=")[::2] for part in given)
     columns = list(record.header["records"].get("key_columns") or ())
+    if set(values) != set(columns):
+        wanted = " ".join(f"--key {name}=…" for name in columns)
+        raise click.UsageError(f"the record key of {record.name} is {', '.join(columns)}: give {wanted}")
     schema = [column for column in record.header["schema"] if column[0] in columns]
     try:
         key = typed_digest(typed_record(values, schema), secret_of(workspace, item))
     except TableError as error:
-        raise click.UsageError(f"--key: the record key is {', '.join(columns)}: {error}") from error
+        raise click.UsageError(f"--key: the record key is {', '.join(columns)}; {error}") from error
     index = read_index(workspace.evidence.get(record.record_index.digest), manifest_of(workspace, item))
     place = index.keys.index(key).as_py()
     if place < 0:
@@ -215,7 +222,9 @@ def records(
         as_json({**about, "columns": head, "rows": first, "shown": len(first)})
         return
     pairs([("Root", item.record.root), ("Entry", item.seq), ("Records", total)])
-    table(head, first)
+    say(clean("  ".join(head)))
+    for row in first:  # in lines, since a table would break the digests
+        say(clean("  ".join(str(cell) for cell in row)))
     if total > len(first):
         say(f"{total - len(first)} more; --csv prints all, --limit shows more.")
 
@@ -329,7 +338,9 @@ def check_proof(ctx: click.Context, proof: Path, root: str | None, record: Path 
         value = json.loads(read_text(proof))
         own = str(value["root"])
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise Failure(f"{proof}: no proof file ({type(error).__name__})", UNREADABLE) from error
+        raise Failure(
+            f"{proof}: this is no proof file, such as `cognify dataset prove` writes with --out", UNREADABLE
+        ) from error
     found: Recorded[DatasetSnapshot] | None = None
     workspace = None
     if root is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cognify_dagster.cli.dataset.finding import DATASET, ROOT, require_dataset
 from cognify_dagster.cli.dataset.group import command
 from cognify_dagster.cli.inputs import OUT_FILE, json_option, open_workspace, write_new
 from cognify_dagster.cli.output import as_json, clean, heading, moment, pairs, say, table, trial_banner
@@ -20,28 +21,6 @@ if TYPE_CHECKING:
     from cognify_dagster.workspace import Reading
 
 
-class _DatasetName(click.ParamType):
-    name = "dataset"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from cognify_dagster.records.base import SNAPSHOT_NAME
-
-        if re.fullmatch(SNAPSHOT_NAME, str(value)) is None:
-            self.fail(f"{str(value)[:120]!r} is not the name of a dataset, such as loans or loans@2026-01", param, ctx)
-        return str(value)
-
-
-class _Root(click.ParamType):
-    name = "root"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).lower().removeprefix("sha256:")
-        if not re.fullmatch(r"[0-9a-f]{8,64}", text):
-            self.fail(f"{str(value)[:80]!r} is no root, nor its first 8 or more hex digits", param, ctx)
-        return text
-
-
-DATASET, ROOT = _DatasetName(), _Root()
 root_option = click.option(
     "--root", type=ROOT, metavar="HEX", help="The root, or its first 8 or more digits; the newest unless given."
 )
@@ -67,6 +46,7 @@ def show(ctx: click.Context, name: str | None, root: str | None, history: bool, 
     if name is None or _partitions(reading, name):
         _list(reading, people, json_, name)
         return
+    require_dataset(reading, name)
     newest = find_change(reading, name, root)
     found = [newest] if root or not history else changes_of(reading, people, name)
     if json_:
@@ -77,7 +57,7 @@ def show(ctx: click.Context, name: str | None, root: str | None, history: bool, 
         heading(f"Changes of dataset {name}:")
         table(
             ("Entry", "Time (UTC)", "Root", "Author", "Reason", "Decided", "Difference"),
-            [_row(people, change) for change in found],
+            [_row(reading, people, change) for change in found],
         )
         return
     _print(reading, people, newest)
@@ -108,18 +88,18 @@ def _list(reading: Reading, people: Directory, json_: bool, name: str | None) ->
         return
     table(
         ("Dataset", "Entry", "Time (UTC)", "Root", "Author", "Reason", "Decided"),
-        [(change.name, *_row(people, change)[:-1]) for change in newest],
+        [(change.name, *_row(reading, people, change)[:-1]) for change in newest],
     )
 
 
-def _row(people: Directory, change: Change) -> tuple[object, ...]:
+def _row(reading: Reading, people: Directory, change: Change) -> tuple[object, ...]:
     return (
         change.item.seq,
         moment(change.item.time_us),
-        f"{change.root[:16]}…",
+        f"{change.root[:12]}…",
         author_of(people, change),
         change.reason or ("first snapshot" if change.old is None else "reason missing"),
-        ", ".join(decided(people, change)) or "not approved",
+        ", ".join(decided(people, change)) or _undecided(reading, change).partition(" by ")[0],
         str(change.diff.record.summary.get("text", "")) if change.diff is not None else "not computed yet",
     )
 
@@ -139,6 +119,14 @@ def decided(people: Directory, change: Change) -> list[str]:
     ]
 
 
+def _undecided(reading: Reading, change: Change) -> str:
+    """That nobody decided is a lack only where the policy asks somebody to, for models of whatever tier."""
+    from cognify_dagster.governance import policy_in_force
+
+    asked = [one for one in policy_in_force(reading).policy.datasets if one.approval is not None]
+    return "not approved" if any(one.fits(change.name) for one in asked) else "not asked for by the policy"
+
+
 def _print(reading: Reading, people: Directory, change: Change) -> None:
     record = change.item.record
     heading(f"Dataset {change.name}")
@@ -153,7 +141,7 @@ def _print(reading: Reading, people: Directory, change: Change) -> None:
             "Reason",
             (change.reason + given) if change.reason else "none needed" if change.old is None else "reason missing",
         ),
-        ("Decided", "; ".join(decided(people, change)) or "not approved"),
+        ("Decided", "; ".join(decided(people, change)) or _undecided(reading, change)),
         ("Difference", str(change.diff.record.summary.get("text", "")) if change.diff else "not computed yet"),
         ("Its digest", f"{change.diff.record.diff_digest} (entry {change.diff.seq})" if change.diff else "–"),
         ("Records", record.record_count if record.record_count is not None else "not a table"),
@@ -203,12 +191,18 @@ def _shown(value: Any) -> str:
 
 def _hashed(header: Mapping[str, Any]) -> str:
     counts = header.get("evidence")
-    return ", ".join(f"{count} {how}" for how, count in counts.items()) if isinstance(counts, Mapping) else "not stated"
+    if not isinstance(counts, Mapping):
+        return "not stated"
+    from cognify_dagster.cli.dataset.snapshotting import known_by
+
+    return known_by(counts)
 
 
 def _code(code: Any) -> str:
     if code is None:
         return "not captured"
+    if not code.commit or code.vcs == "none":
+        return "not under version control"
     return f"{code.vcs} {code.commit}{' with uncommitted changes' if code.dirty else ''}".strip()
 
 
@@ -284,6 +278,7 @@ def questions(ctx: click.Context, name: str, root: str | None, json_: bool) -> N
     from cognify_dagster.governance import find_change
 
     reading = open_workspace(ctx).read()
+    require_dataset(reading, name)
     item = find_change(reading, name, root).entries[-1]
     found = six_answers(reading, item, now())
     missing = [str(about) for _, rows in found for about, answer, _ in rows if str(answer).startswith("Not recorded")]
@@ -335,6 +330,7 @@ def provenance(ctx: click.Context, name: str, root: str | None, out: Path | None
     from cognify_dagster.governance import find_change
 
     reading = open_workspace(ctx).read()
+    require_dataset(reading, name)
     value = data_provenance(reading, find_change(reading, name, root).entries[-1])
     if out is not None:
         write_new(out, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, tria
 
 if TYPE_CHECKING:
     from cognify_dagster.datasets import Provenance, Snapshot, VerifyReport
-    from cognify_dagster.records import DatasetSnapshot
+    from cognify_dagster.records import DatasetDiffRecorded, DatasetSnapshot
     from cognify_dagster.workspace import Recorded, Workspace
 
 MAX_PROVENANCE_BYTES = 1_000_000
@@ -99,6 +100,7 @@ def snapshot(
 
     workspace = open_workspace(ctx)
     provenance = _provenance(workspace, name, provenance_file)
+    _say_what_is_left_out(workspace, name, keys, label, ignore)
     index = kept_index(workspace, name)
     with SnapshotProgress() as progress:
         taken = take_snapshot(
@@ -126,10 +128,42 @@ def snapshot(
         change_reason=reason,
         author=_author(workspace),
     )
+    diff = _record_change(workspace, recorded)
     if json_:
-        as_json(_snapshot_json(taken, recorded))
+        as_json(_snapshot_json(taken, recorded, diff))
     else:
-        _show_snapshot(workspace, taken, recorded)
+        _show_snapshot(workspace, taken, recorded, diff)
+
+
+def _record_change(workspace: Workspace, recorded: Recorded[DatasetSnapshot]) -> Recorded[DatasetDiffRecorded] | None:
+    """Record what changed. That it cannot be done takes nothing from the snapshot: it is done again before somebody approves it."""
+    from cognify_dagster.datasets import DatasetError
+    from cognify_dagster.datasets.recording import record_diff
+    from cognify_dagster.evidence.errors import EvidenceError
+    from cognify_dagster.ledger.errors import WriterRefused
+
+    try:
+        return record_diff(workspace, recorded.record.name, recorded.seq)
+    except (DatasetError, EvidenceError, WriterRefused) as error:
+        say(f"Note: what changed in {recorded.record.name} could not be recorded: {clean(error)}", err=True)
+        return None
+
+
+def _say_what_is_left_out(
+    workspace: Workspace, name: str, keys: tuple[str, ...], label: str | None, ignore: tuple[str, ...]
+) -> None:
+    """Unlike the provenance, these are not taken over from the last snapshot; forgetting one makes the two hard to compare."""
+    from cognify_dagster.records import DatasetSnapshot
+
+    held = [item for item in workspace.read().all(DatasetSnapshot, f"dataset/{name}") if item.record.name == name]
+    if not held:
+        return
+    last = held[-1].record
+    given = (("--key", keys, last.header["records"].get("key_columns") or ()), ("--label", label, [last.label]))
+    for option, now, before in (*given, ("--ignore", ignore, last.header["params"]["ignore"])):
+        if not now and any(before):
+            what = " ".join(f"{option} {item}" for item in before)
+            say(f"Note: the last snapshot of {name} was taken with {clean(what)}, this one is not", err=True)
 
 
 def _author(workspace: Workspace) -> str:
@@ -167,10 +201,16 @@ def _provenance(workspace: Workspace, name: str, path: Path | None) -> Provenanc
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            alike = difflib.get_close_matches(where, Provenance.model_fields, 1)
+            hint = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(sorted(Provenance.model_fields))}"
+            raise Failure(f"{path}: there is no field {clean(where)}; {hint}", UNREADABLE) from None
         raise Failure(f"{path}, {clean(where)}: {clean(first['msg'])}", UNREADABLE) from None
 
 
-def _snapshot_json(taken: Snapshot, recorded: Recorded[DatasetSnapshot]) -> dict[str, Any]:
+def _snapshot_json(
+    taken: Snapshot, recorded: Recorded[DatasetSnapshot], diff: Recorded[DatasetDiffRecorded] | None
+) -> dict[str, Any]:
     record = recorded.record
     return {
         "name": record.name,
@@ -189,6 +229,9 @@ def _snapshot_json(taken: Snapshot, recorded: Recorded[DatasetSnapshot]) -> dict
         "location": taken.location,
         "missing_provenance": list(record.missing_provenance),
         "change_reason": record.change_reason,
+        "diff_entry": None if diff is None else diff.seq,
+        "diff_digest": None if diff is None else diff.record.diff_digest,
+        "difference": None if diff is None else diff.record.summary.get("text", ""),
         "warnings": taken.header["warnings"],
         "notes": taken.observed.get("notes", []),
     }
@@ -204,7 +247,12 @@ def known_by(evidence: Any) -> str:
     return ", ".join(parts)
 
 
-def _show_snapshot(workspace: Workspace, taken: Snapshot, recorded: Recorded[DatasetSnapshot]) -> None:
+def _show_snapshot(
+    workspace: Workspace,
+    taken: Snapshot,
+    recorded: Recorded[DatasetSnapshot],
+    diff: Recorded[DatasetDiffRecorded] | None,
+) -> None:
     record = recorded.record
     trial_banner(workspace.config.trial if hasattr(workspace.config, "trial") else False)
     heading(f"Dataset {record.name}")
@@ -224,7 +272,12 @@ def _show_snapshot(workspace: Workspace, taken: Snapshot, recorded: Recorded[Dat
         ("Provenance", "missing: " + ", ".join(record.missing_provenance) if record.missing_provenance else "stated")
     )
     if record.parent_root not in (None, record.root) and not record.change_reason:
-        rows.append(("Reason", "none given; add --reason, the policy may ask for it"))
+        how = f"{program(workspace)} dataset reason {record.name} --text '…' --as KEYFILE"
+        rows.append(("Reason", f"none given, and the policy may ask for it: {how}"))
+    if diff is not None and record.parent_root not in (None, record.root):
+        rows.append(
+            ("Change", f"{diff.record.summary.get('text', '')} (entry {diff.seq}, {diff.record.diff_digest[:23]}…)")
+        )
     rows.append(("Entry", recorded.seq))
     pairs(rows)
     for note in [*taken.header["warnings"], *taken.observed.get("notes", [])]:

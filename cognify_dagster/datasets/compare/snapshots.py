@@ -11,8 +11,10 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.datasets.compare.distributions import (
@@ -33,11 +35,14 @@ from cognify_dagster.datasets.records.index import RecordIndex, read_index
 from cognify_dagster.datasets.tree import FileLeaf
 
 if TYPE_CHECKING:
+    from cognify_dagster.datasets.scale.manifests import LargeManifest
     from cognify_dagster.records import DatasetSnapshot, EvidenceItem
     from cognify_dagster.workspace import Recorded, Workspace
 
 FORMAT = "cognify/dataset-diff/v1"
 MAX_PATHS = 100
+LARGE_FILES = 200_000
+"""Snapshots with more files are compared shard by shard."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class SnapshotDiff:
     def summary(self) -> str:
         """One sentence, for lists and messages."""
         if self.old is None:
-            return f"first snapshot: {self.new.files} files, {_or_no(self.new.records)} records"
+            files, records = self.new.files, self.new.records
+            return f"first snapshot: {files} file{'s' * (files != 1)}, {_or_no(records)} record{'s' * (records != 1)}"
         if self.equal:
             return "no change"
         schema = self.schema
@@ -193,7 +199,7 @@ def diff_snapshots(
         new=_side(after.record),
         equal=before is not None and before.record.root == after.record.root,
         personal=any(side.record.record_digest_key for side in (before, after) if side is not None),
-        files=_files(before.leaves if before else [], after.leaves),
+        files=_large_files(before, after) if after.large or (before and before.large) else _small_files(before, after),
         records=_records(before, after),
         keyed=keyed,
         schema=schema,
@@ -210,9 +216,10 @@ class _Evidence:
         self.record = record
         self._workspace = workspace
         self.erased = False
-        self.leaves: list[FileLeaf] = self._files()
+        self.large = record.file_count > LARGE_FILES
+        self.leaves: list[FileLeaf] = [] if self.large else self._files()
         self.records: RecordManifest | None = self._records()
-        check_header(record.header, self.leaves, self.records)
+        check_header(record.header, None if self.large else self.leaves, self.records)
         if record.header.get("root") != record.root:
             raise ManifestError(f"dataset {record.name!r}: the header is that of another root than the record says")
         self.profile: dict[str, Any] = self._profile()
@@ -236,6 +243,13 @@ class _Evidence:
                 f"dataset {self.record.name!r}: the file manifest was erased; there is nothing to compare"
             )
         return read_file_manifest(data)
+
+    def manifest(self, folder: Path) -> LargeManifest:
+        """The file manifest, to be read in parts from a file in a folder."""
+        from cognify_dagster.datasets.scale.manifests import LargeManifest
+
+        path = self._workspace.evidence.copy_to(self.record.manifest.digest, folder / f"{self.record.root}.parquet")
+        return LargeManifest(path, self.record.header)
 
     def _records(self) -> RecordManifest | None:
         data = self._get(self.record.record_manifest)
@@ -268,14 +282,33 @@ def _side(record: DatasetSnapshot) -> Side:
     )
 
 
-def _files(old: list[FileLeaf], new: list[FileLeaf]) -> FileChanges:
+def _small_files(old: _Evidence | None, new: _Evidence) -> FileChanges:
+    return _files(old.leaves if old else [], new.leaves)
+
+
+def _large_files(old: _Evidence | None, new: _Evidence) -> FileChanges:
+    """The same with memory for what differs only."""
+    from cognify_dagster.datasets.scale.looking import all_added, diff_manifests
+
+    with tempfile.TemporaryDirectory(prefix="cognify-diff-") as name:
+        folder = Path(name)
+        after = new.manifest(folder)
+        if old is None:
+            paths, digest = all_added(after, MAX_PATHS)
+            return FileChanges(new.record.file_count, 0, 0, 0, 0, paths, (), (), (), digest)
+        (folder / "old").mkdir()
+        found = diff_manifests(old.manifest(folder / "old"), after)
+        return _files(found.old, found.new, found.unchanged)
+
+
+def _files(old: list[FileLeaf], new: list[FileLeaf], unchanged: int = 0) -> FileChanges:
     diff = diff_files(old, new)
     return FileChanges(
         added=len(diff.added),
         removed=len(diff.removed),
         changed=len(diff.changed),
         renamed=len(diff.renamed),
-        unchanged=diff.unchanged,
+        unchanged=diff.unchanged + unchanged,
         added_paths=diff.added[:MAX_PATHS],
         removed_paths=diff.removed[:MAX_PATHS],
         changed_paths=diff.changed[:MAX_PATHS],

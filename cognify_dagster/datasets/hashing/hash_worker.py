@@ -9,6 +9,7 @@ Invariants:
     * A digest counts only if the descriptor's size and times were the same before and after reading, and as many bytes
       were read as the size says.
     * A file is reported as unchanged only if its whole stat key equals the expected one. A key of zeros equals nothing.
+    * A digest stands for another path only if that path leads to the same inode with the same stat key in this run.
     * Requests and answers are plain fixed-width bytes: nothing that is received can run code.
 """
 
@@ -45,10 +46,16 @@ _LENGTH = struct.Struct(">I")
 _SIZE_ALGORITHM = struct.Struct(">QB")
 _sha256 = hashlib.sha256
 
+MAX_SEEN = 65_536
+"""Files with several hard links whose digest is remembered; beyond, the oldest is forgotten, which costs a second reading."""
+Seen = dict[bytes, bytes]
+"""Digests of files with several hard links, by stat key."""
 Group = tuple[bytes, Sequence[bytes], bytes]
 """A folder's path, file names in it, and their expected stat keys (or nothing, to hash all)."""
 Answer = tuple[bytes, bytes, bytes, bytes, bytes]
-"""One status a file; then for each file that is not REUSED: shard prefixes (2 bytes), sizes (8), heads (66), keys (44)."""
+"""One status a file; then for each file that is not REUSED: shard prefixes (2 bytes), sizes (8), heads (66), keys (44).
+
+The key of a LARGE file tells hard links to it apart from other files; it has one only if it has several links."""
 
 
 def open_folder(root: int, path: bytes) -> int:
@@ -83,8 +90,10 @@ def leaf_hash(path: bytes, size: int, algorithm: int, digest: bytes) -> bytes:
     return _sha256(b"".join(body)).digest()
 
 
-def hash_file(folder: int, name: bytes, view: memoryview, limit: int) -> tuple[int, bytes, os.stat_result | int]:
-    """Hash one file of at most ``limit`` bytes as one chunk.
+def hash_file(
+    folder: int, name: bytes, view: memoryview, limit: int, seen: Seen
+) -> tuple[int, bytes, os.stat_result | int]:
+    """Hash one file of at most ``limit`` bytes as one chunk; a hard link to a file in ``seen`` is not read again.
 
     Returns:
         The status, the SHA-256 of the content, and the file's stat (for FAILED: the errno).
@@ -100,6 +109,8 @@ def hash_file(folder: int, name: bytes, view: memoryview, limit: int) -> tuple[i
                 size = before.st_size
                 if size > limit:
                     return LARGE, b"", before
+                if before.st_nlink > 1 and (known := seen.get(stat_key(before))):
+                    return HASHED, known, before
                 done = read_into(fd, view)
                 if done < len(view):
                     digest = _sha256(view[:done]).digest()
@@ -115,6 +126,10 @@ def hash_file(folder: int, name: bytes, view: memoryview, limit: int) -> tuple[i
                 and before.st_mtime_ns == after.st_mtime_ns
                 and before.st_ctime_ns == after.st_ctime_ns
             ):
+                if before.st_nlink > 1:
+                    if len(seen) >= MAX_SEEN:
+                        del seen[next(iter(seen))]
+                    seen[stat_key(before)] = digest
                 return HASHED, digest, before
     except OSError as error:
         return FAILED, b"", error.errno or 0
@@ -137,7 +152,9 @@ def _go_on(fd: int, view: memoryview, skipped: int, have: int, before: os.stat_r
     return hasher.digest(), done
 
 
-def hash_groups(root: int, groups: Sequence[Group], limit: int, view: memoryview, alias: bytes = b"") -> Answer:
+def hash_groups(
+    root: int, groups: Sequence[Group], limit: int, view: memoryview, alias: bytes = b"", seen: Seen | None = None
+) -> Answer:
     """Look at the files of some folders: which are as expected, and the digests of the others.
 
     Args:
@@ -146,7 +163,9 @@ def hash_groups(root: int, groups: Sequence[Group], limit: int, view: memoryview
         limit: larger files (bytes) are reported as LARGE and left alone.
         view: a buffer to read into.
         alias: the name to open in place of the given one (a single-file source that is named by a link).
+        seen: what is remembered of hard links from one call to the next.
     """
+    seen = {} if seen is None else seen
     statuses = bytearray()
     shards: list[bytes] = []
     sizes: list[int] = []
@@ -173,7 +192,7 @@ def hash_groups(root: int, groups: Sequence[Group], limit: int, view: memoryview
                     if wanted != NO_KEY and _unchanged(here, alias or name, wanted):
                         statuses.append(REUSED)
                         continue
-                state, digest, status = hash_file(here, alias or name, view, limit)
+                state, digest, status = hash_file(here, alias or name, view, limit, seen)
                 statuses.append(state)
                 path = prefix + name
                 shards.append(_sha256(path).digest()[:2])
@@ -185,7 +204,8 @@ def hash_groups(root: int, groups: Sequence[Group], limit: int, view: memoryview
                 else:
                     sizes.append(status if isinstance(status, int) else status.st_size)
                     heads.append(bytes(HEAD_SIZE))
-                    keys.append(NO_KEY)
+                    linked = state == LARGE and not isinstance(status, int) and status.st_nlink > 1
+                    keys.append(stat_key(status) if linked and not isinstance(status, int) else NO_KEY)
         finally:
             os.close(here)
     return (
@@ -312,6 +332,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the caller decides
     root, limit = int(sys.argv[1]), int(sys.argv[2])
     view = memoryview(bytearray(BUFFER))
+    seen: Seen = {}
     try:
         _write_all(1, MAGIC)
         while head := _read_exactly(0, _FRAME.size):
@@ -319,6 +340,6 @@ def main() -> None:
             body = _read_exactly(0, length)
             if len(body) != length:
                 return
-            _write_all(1, pack_answer(number, hash_groups(root, unpack_request(body), limit, view)))
+            _write_all(1, pack_answer(number, hash_groups(root, unpack_request(body), limit, view, seen=seen)))
     except OSError:
         return  # the caller went away

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 
 from cognify_dagster.datasets.errors import SourceChangedError, SourceError
 from cognify_dagster.datasets.hashing import hash_worker
-from cognify_dagster.datasets.hashing.hash_worker import BUFFER, FILE_FLAGS, leaf_hash, open_folder, stat_key
+from cognify_dagster.datasets.hashing.hash_worker import (
+    BUFFER,
+    FILE_FLAGS,
+    HEAD_SIZE,
+    NO_KEY,
+    leaf_hash,
+    open_folder,
+    stat_key,
+)
 from cognify_dagster.datasets.hashing.progress import Meter
 from cognify_dagster.datasets.tree import CHUNK_SIZE, FileKind, digest_from_chunks, show_path
 
@@ -34,12 +42,13 @@ Result = tuple[int, bytes, bytes]
 
 @dataclass(frozen=True)
 class LargeFile:
-    """A file to hash: its number in the listing, where it is, and its size as seen first."""
+    """A file to hash: its number in the listing, where it is, its size as seen first, and its stat key if it has several links."""
 
     number: int
     folder: bytes
     name: bytes
     size: int
+    key: bytes = NO_KEY
 
     @property
     def path(self) -> bytes:
@@ -50,7 +59,7 @@ class LargeFile:
 def hash_large(
     root: int, source: LocalSource, files: Sequence[LargeFile], threads: int, meter: Meter
 ) -> dict[int, Result]:
-    """Hash large files; return the results by number.
+    """Hash large files, hard links to one file once; return the results by number.
 
     Raises:
         SourceError: one cannot be read.
@@ -60,6 +69,7 @@ def hash_large(
         return {}
     meter.total_bytes = meter.bytes + sum(file.size for file in files)
     out: dict[int, Result] = {}
+    files, links = _once(files)
     whole = [file for file in files if file.size <= CHUNK_SIZE]
     with ThreadPoolExecutor(threads, thread_name_prefix="hash") as pool:
         try:
@@ -72,10 +82,37 @@ def hash_large(
                 if file.size > CHUNK_SIZE:
                     out[file.number] = _hash_one(root, source, file, pool, meter)
                     meter.add(1, 0)
+            for link, first in links:
+                known = out[first.number]
+                # a key that is another one by now: somebody wrote in between, so this path is read for itself
+                same = known[2] == link.key
+                out[link.number] = _under(link.path, known) if same else _hash_one(root, source, link, None, None)
+                meter.add(1, out[link.number][0])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return out
+
+
+def _once(files: Sequence[LargeFile]) -> tuple[list[LargeFile], list[tuple[LargeFile, LargeFile]]]:
+    """The files to read, and the further links to some of them, each with the one that is read."""
+    first: dict[bytes, LargeFile] = {}
+    wanted: list[LargeFile] = []
+    links: list[tuple[LargeFile, LargeFile]] = []
+    for file in files:
+        known = first.setdefault(file.key, file) if file.key != NO_KEY else file
+        if known is file:
+            wanted.append(file)
+        else:
+            links.append((file, known))
+    return wanted, links
+
+
+def _under(path: bytes, known: Result) -> Result:
+    """The result of a file under another path."""
+    size, head, key = known
+    digest, algorithm = head[32:64], head[HEAD_SIZE - 1]
+    return size, leaf_hash(path, size, algorithm, digest) + head[32:], key
 
 
 def _parts(files: Sequence[LargeFile]) -> Iterator[list[LargeFile]]:

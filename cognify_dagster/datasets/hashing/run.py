@@ -26,6 +26,7 @@ from cognify_dagster.datasets.hashing.hash_worker import (
     REUSED,
     Answer,
     Group,
+    Seen,
     hash_groups,
 )
 from cognify_dagster.datasets.hashing.index import StatIndex
@@ -119,6 +120,7 @@ class _Run:
         self.walk: Walk | Iterator[Listed] = source.walk(root, rules)
         self.limit = LARGE_HERE
         self.view = memoryview(bytearray(BUFFER))
+        self.seen: Seen = {}
         self.folders: list[FolderFiles] = []
         self.count = 0
         self.pieces: dict[int, list[Piece]] = {}
@@ -228,7 +230,7 @@ class _Run:
     # --- hashing
 
     def here(self, batch: Batch) -> Answer:
-        return hash_groups(self.root, batch.groups, self.limit, self.view, self.source.alias)
+        return hash_groups(self.root, batch.groups, self.limit, self.view, self.source.alias, self.seen)
 
     def _answers(self) -> Generator[tuple[Batch, Answer], None, None]:
         batches = self.batches()
@@ -271,17 +273,18 @@ class _Run:
         """Refuse by name what cannot be read; set large files aside."""
         sizes = array("Q", answer[2])
         statuses = iter(answer[0])
-        given = iter(sizes)
+        given = iter(enumerate(sizes))
         for piece, (folder, names, _) in zip(self.pieces[batch.first], batch.groups, strict=True):
             for offset, name in enumerate(names):
                 status = next(statuses)
                 if status == REUSED:
                     continue
-                size = next(given)
+                at, size = next(given)
                 if status == HASHED:
                     continue
                 if status == LARGE:
-                    self.large.append(LargeFile(piece.first + offset, folder, name, size))
+                    key = bytes(answer[4][KEY_SIZE * at : KEY_SIZE * (at + 1)])
+                    self.large.append(LargeFile(piece.first + offset, folder, name, size, key))
                     continue
                 path = folder + b"/" + name if folder else name
                 raise refusal(path, self.source.location, status, size)

@@ -6,13 +6,15 @@ Invariant: every answer rests on shards whose files give their root, and on shar
 from __future__ import annotations
 
 import bisect
+import hashlib
+import struct
 from dataclasses import dataclass
 
 from cognify_dagster.datasets.errors import DatasetError
 from cognify_dagster.datasets.proofs import FileAbsence, FileProof, Step
 from cognify_dagster.datasets.scale.manifests import LargeManifest
 from cognify_dagster.datasets.scale.reducing import FileColumns
-from cognify_dagster.datasets.tree import FileLeaf, check_path, merkle_path, merkle_root, sha256, shard_of
+from cognify_dagster.datasets.tree import FileLeaf, check_path, merkle_path, merkle_root, sha256, shard_of, show_path
 
 _EMPTY = merkle_root(())
 
@@ -70,6 +72,27 @@ def _only(side: _Shard | None, other: _Shard | None) -> list[FileLeaf]:
     known = set(other[2]) if other is not None else set()
     _, columns, hashes = side
     return [columns.leaf(number) for number, leaf in enumerate(hashes) if leaf not in known]
+
+
+def all_added(manifest: LargeManifest, shown: int) -> tuple[tuple[str, ...], str]:
+    """The first paths of a snapshot as text, and the digest of its files as of a list of added ones.
+
+    The digest is that of :func:`~cognify_dagster.datasets.compare.files.list_digest` against nothing. Paths and leaf hashes are held
+    for it, some 150 bytes a file.
+
+    Raises:
+        ManifestError: the files of a shard do not give its root.
+    """
+    rows = []
+    for _, columns, hashes in manifest.shards():
+        # no path holds a zero byte, so these sort as their paths do
+        rows += [path + b"\x00" + leaf for path, leaf in zip(columns.paths, hashes, strict=True)]
+    rows.sort()
+    out = hashlib.sha256()
+    for row in rows:
+        path = row[:-33]
+        out.update(struct.pack(">I", len(path)) + path + bytes(32) + row[-32:])
+    return tuple(show_path(row[:-33]) for row in rows[:shown]), out.hexdigest()
 
 
 def prove_in_manifest(manifest: LargeManifest, path: bytes) -> FileProof | FileAbsence:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cognify_dagster.datasets.errors import ManifestError
 from cognify_dagster.datasets.hashing.packed import root_over
-from cognify_dagster.datasets.manifest import ROW_GROUP, _schema, root_fields
+from cognify_dagster.datasets.manifest import _schema, root_fields
 from cognify_dagster.datasets.records.cells import require_pyarrow
 from cognify_dagster.datasets.scale.reducing import SHARDS, FileColumns
 from cognify_dagster.datasets.tree import FileLeaf, merkle_root, show_path
@@ -31,6 +31,8 @@ from cognify_dagster.datasets.tree import FileLeaf, merkle_root, show_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROW_GROUP = 16_384
+"""Rows from which on a row group ends with its shard: a proof reads one, so they are smaller than those of other manifests."""
 _ROOTS_NOTE = b"cognify.shard_roots"
 _GROUPS_NOTE = b"cognify.row_groups"
 _EMPTY = merkle_root(())
@@ -102,7 +104,7 @@ class ManifestWriter:
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Tables as row groups: at least 65,536 rows each but the last, and no shard in two of them."""
+    """Tables as row groups: at least 16,384 rows each but the last, and no shard in two of them."""
     import pyarrow as pa
 
     waiting: list[pa.Table] = []

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from cognify_dagster.documents.coverage.consistency import Inventory, collect_before
 from cognify_dagster.documents.coverage.surroundings import OversightFacts, collect_oversight
 from cognify_dagster.documents.errors import DocumentError
+from cognify_dagster.documents.facts.data import DataChangeFact, DatasetFact, data_changes, in_use, pinned
 from cognify_dagster.documents.facts.human import AttestationFact, SectionFact, human_facts
 from cognify_dagster.governance import (
     SignOffPredicate,
@@ -23,8 +24,6 @@ from cognify_dagster.governance import (
     policy_in_force,
 )
 from cognify_dagster.records import (
-    DatasetRef,
-    DatasetSnapshot,
     DeploymentCompleted,
     Evaluation,
     FinalCopy,
@@ -46,14 +45,6 @@ from cognify_dagster.records import (
 from cognify_dagster.workspace import Reading, Recorded, unknown_version
 
 R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True)
-class DatasetFact:
-    """A snapshot that the version relied on: how it was referred to, and its entry (None if that does not hold the root)."""
-
-    ref: DatasetRef
-    snapshot: Recorded[DatasetSnapshot] | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +90,11 @@ class PreviousVersion:
     datasets: tuple[DatasetFact, ...]
     evaluation_data: DatasetFact | None = None
 
+    @property
+    def datasets_used(self) -> tuple[DatasetFact, ...]:
+        """The data it was trained on, and evaluated on."""
+        return (*self.datasets, *([self.evaluation_data] if self.evaluation_data is not None else []))
+
 
 @dataclass(frozen=True)
 class VersionFacts:
@@ -114,6 +110,7 @@ class VersionFacts:
         sections: what people wrote about the version, by section; a text in the registration is not among them.
         attestations: what people attested about the version, its model and its data, also what does not count.
         without_effect: sequence number -> why an entry about sections or attestations has no effect.
+        data_changes: how each data set changed since the version released last.
         before: what the version to compare with has: the one released last, else trained last, before this one.
         oversight: retention, change plans, findings, delegations and people, as coverage asks for them.
         events: every readable entry about the version, in order.
@@ -152,6 +149,7 @@ class VersionFacts:
     sections: Mapping[str, SectionFact] = field(default_factory=dict)
     attestations: tuple[AttestationFact, ...] = ()
     without_effect: Mapping[int, str] = field(default_factory=dict)
+    data_changes: tuple[DataChangeFact, ...] = ()
     before: Inventory | None = None
     oversight: OversightFacts = field(default_factory=OversightFacts)
     events: tuple[Recorded[Record], ...] = ()
@@ -195,6 +193,8 @@ class VersionFacts:
         single = [self.registered, self.gate_set, *(d.snapshot for d in self.all_datasets()), *self.overlaps]
         cited.update({item.seq: item.leaf for item in single if item is not None})
         cited.update({item.seq: item.leaf for item in self.attestations})
+        for change in self.data_changes:
+            cited.update(change.entries())
         cited.update(self.oversight.entries())
         if self.policy is not None:
             cited[self.policy.seq] = self.policy.leaf
@@ -220,8 +220,8 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
     training = _first(events, TrainingRun)
     evaluations = _of(events, Evaluation)
     evaluation = _evaluation_of(evaluations, training)
-    datasets = _datasets(reading, training.record.datasets) if training else ()
-    evaluation_data = _datasets(reading, (evaluation.record.dataset,))[0] if evaluation else None
+    datasets = pinned(reading, training.record.datasets) if training else ()
+    evaluation_data = pinned(reading, (evaluation.record.dataset,))[0] if evaluation else None
     opened = _last(events, VersionOpened)
     previous = _previous(reading, model, version, opened)
     statements, invalid = _statements(reading, _of(events, SignOff))
@@ -263,6 +263,9 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
         sections=human.sections,
         attestations=human.attestations,
         without_effect=human.without_effect,
+        data_changes=data_changes(
+            reading, in_use(datasets, training, evaluation_data, evaluation), previous.datasets_used if previous else ()
+        ),
         before=collect_before(reading, model, version, previous.version if previous else None),
         oversight=collect_oversight(reading, model, version, tier, [policy.seq]),
         events=events,
@@ -305,16 +308,6 @@ def _evaluation_of(
     mine = [item for item in evaluations if training and item.record.training_seq == training.seq]
     found = mine or list(evaluations)
     return found[-1] if found else None
-
-
-def _datasets(reading: Reading, refs: Iterable[DatasetRef]) -> tuple[DatasetFact, ...]:
-    result = []
-    for ref in refs:
-        found = _named(reading, ref.seq, DatasetSnapshot)
-        if found is not None and (found.record.name, found.record.root) != (ref.name, ref.root):
-            found = None
-        result.append(DatasetFact(ref, found))
-    return tuple(result)
 
 
 def _overlaps(
@@ -395,6 +388,6 @@ def _previous(
         release=grant,
         training=training,
         evaluation=evaluation,
-        datasets=_datasets(reading, training.record.datasets) if training else (),
-        evaluation_data=_datasets(reading, (evaluation.record.dataset,))[0] if evaluation else None,
+        datasets=pinned(reading, training.record.datasets) if training else (),
+        evaluation_data=pinned(reading, (evaluation.record.dataset,))[0] if evaluation else None,
     )

@@ -288,7 +288,7 @@ def _done(reading: Reading, item: Snapshot, people: Directory, change: Change | 
     rows.append(_purposes(item))
     if record.unjustified_columns:
         rows.append(("Columns without a stated purpose", f"{listed(record.unjustified_columns)}.", entry))
-    if record.code is not None and record.code.commit:
+    if record.code is not None and record.code.commit and record.code.vcs != "none":
         dirty = ", with changes that were not committed" if record.code.dirty else ""
         rows.append(("Code of the pipeline", f"{record.code.vcs} {record.code.commit}{dirty}", entry))
     for check in record.quality:

@@ -21,6 +21,7 @@ from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts.version import DatasetFact, VersionFacts
 from cognify_dagster.documents.frameworks.loading import BASIS_TEXT, Framework, template_path
 from cognify_dagster.documents.package.changes import changes
+from cognify_dagster.documents.package.dataset_changes import dataset_changes
 from cognify_dagster.documents.package.distributions import ReadProfile, distributions
 from cognify_dagster.documents.package.findings import findings
 from cognify_dagster.documents.package.parts import (
@@ -123,7 +124,11 @@ def build_package(
         "coverage": [report_json(report, unsigned) for report in reports],
         "findings": findings(unsigned, reports),
         "lineage": lineage_part(facts),
-        "changes": {**changes(facts), "distributions": distributions(facts, _profiles(evidence))},
+        "changes": {
+            **changes(facts),
+            "datasets": dataset_changes(facts),
+            "distributions": distributions(facts, _profiles(evidence)),
+        },
         "sections": sections_part(facts, wanted),
         "attestations": attestations_part(facts, now),
         "retention": retention_part(facts, frameworks, retention or load_retention_table()),

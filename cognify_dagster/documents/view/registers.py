@@ -24,6 +24,7 @@ from cognify_dagster.documents.view.blocks import (
     small,
     table,
 )
+from cognify_dagster.documents.view.dataset_changes import dataset_change_blocks
 from cognify_dagster.documents.view.distributions import distribution_blocks
 from cognify_dagster.documents.view.fairness import Charts
 
@@ -60,7 +61,7 @@ def change_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     changes = package["changes"]
     blocks = [heading("Changes since the last release")]
     if changes["since"] is None:
-        return [*blocks, paragraph("No earlier version of this model was released.")]
+        return [*blocks, paragraph("No earlier version of this model was released."), *dataset_change_blocks(changes)]
     run = package["training"]
     reason = run["extra"].get("change_reason") if run else None
     told = (
@@ -86,6 +87,7 @@ def change_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     )
     if changes["cut"]:
         blocks.append(paragraph(small(f"{changes['cut']} more fields changed than a package lists.")))
+    blocks += dataset_change_blocks(changes)
     return blocks + distribution_blocks(changes, package["version"], charts)
 
 

@@ -160,6 +160,37 @@ def changes_of(reading: Reading, people: Directory, name: str) -> list[Change]:
     return [_change(reading, people, held, start, None) for start in starts]
 
 
+def changes_between(
+    reading: Reading, people: Directory, name: str, after: int | None, until: int, at_most: int
+) -> tuple[list[Change], int]:
+    """Return what brought a dataset from one of its snapshots to another.
+
+    Args:
+        reading: verified entries.
+        people: the directory of that reading.
+        name: the dataset, with its partition.
+        after: the entry of the snapshot to start from; None, or one that is newer than `until`: only the change that brought
+            the root of `until` is told.
+        until: the entry of the snapshot to end with.
+        at_most: how many changes to return, the newest.
+
+    Returns:
+        The changes, oldest first (none where both snapshots have the same root), and how many older ones were left out.
+    """
+    held = snapshots_of(reading, name)
+    roots = {item.seq: item.record.root for item in held}
+    if until not in roots or (after is not None and roots.get(after) == roots[until]):
+        return [], 0
+    starts = [n for n, item in enumerate(held) if n == 0 or held[n - 1].record.root != item.record.root]
+    starts = [n for n in starts if held[n].seq <= until]
+    if after in roots and after < until:
+        starts = [n for n in starts if held[n].seq > after]
+    else:
+        starts = starts[-1:]
+    cut = max(0, len(starts) - at_most)
+    return [_change(reading, people, held, start, None) for start in starts[cut:]], cut
+
+
 def _change(reading: Reading, people: Directory, held: Sequence[Snapshot], place: int, before: int | None) -> Change:
     run, old = _edge(held, place)
     limit = reading.size if before is None else before

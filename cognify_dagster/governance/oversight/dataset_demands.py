@@ -6,6 +6,7 @@ said with who gives it and how.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,9 +73,9 @@ def missing_for(
     snapshot = next(item for item in change.entries if item.seq == seq)
     if demands.fully_hashed and (not_hashed := _not_hashed(snapshot.record)):
         text = f"{what}: {not_hashed} of its files were not read and hashed for this snapshot"
-        found.append(
-            Missing("dataset_not_hashed", text, "whoever takes the snapshot (take it again, hashing everything)")
-        )
+        where = shlex.quote(str(snapshot.record.observed.get("location") or "SOURCE"))
+        who = f"whoever takes the snapshot (`cognify dataset snapshot {where} --name {name} --verify full`)"
+        found.append(Missing("dataset_not_hashed", text, who))
     return found
 
 

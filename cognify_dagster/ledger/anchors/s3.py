@@ -186,7 +186,7 @@ class S3Anchor:
         Raises:
             AnchorError: if the store cannot be reached.
         """
-        import botocore.exceptions as botocore  # type: ignore[import-untyped]
+        import botocore.exceptions as botocore
 
         try:
             return getattr(self._client, operation)(Bucket=self.bucket, **arguments), ""
@@ -200,8 +200,8 @@ class S3Anchor:
 
 def _connect(endpoint_url: str | None, region: str | None) -> Any:
     try:
-        import botocore.session  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
+        import botocore.session
+        from botocore.config import Config
     except ImportError as error:
         raise AnchorError("the S3 anchor needs the extra `s3`: pip install 'cognify-dagster[s3]'") from error
     config = Config(
