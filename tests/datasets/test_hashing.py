@@ -419,8 +419,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, pool_from):
     fill(tmp_path, {f"sub/{i}": b"1" for i in range(5)})
     honest = hash_worker.hash_groups
 
-    def forbidden(root, groups, limit, view, alias=b""):
-        statuses, *rest = honest(root, groups, limit, view, alias)
+    def forbidden(*given, **more):
+        statuses, *rest = honest(*given, **more)
         statuses = bytes([hash_worker.FAILED]) + statuses[1:]
         return (statuses, rest[0], (13).to_bytes(8, sys.byteorder) + rest[1][8:], *rest[2:])
 
@@ -430,12 +430,27 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, pool_from):
         hashed(tmp_path, pool_from=pool_from)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_read_permission_is_named(tmp_path, provenance):
-    fill(tmp_path, {"a": b"1"})
-    (tmp_path / "a").chmod(0)
-    with pytest.raises(SourceError, match="Permission denied"):
-        take_snapshot(tmp_path, name="d", provenance=provenance)
+def test_a_file_without_read_permission_is_named(tmp_path):
+    """In a process that gives up root first: root may read everything."""
+    fill(tmp_path / "data", {"a": b"1"})
+    (tmp_path / "data" / "a").chmod(0)
+    code = (
+        "import os, sys\n"
+        "from cognify_dagster.datasets import Provenance, SourceError, take_snapshot\n"
+        "import cognify_dagster.datasets.sources.local, cognify_dagster.datasets.hashing.run\n"
+        "folder = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "if os.geteuid() == 0:\n"
+        "    os.setgid(65534); os.setuid(65534)\n"
+        "try:\n"
+        "    take_snapshot(f'/proc/self/fd/{folder}' if os.path.exists('/proc') else sys.argv[1], name='d', provenance=Provenance())\n"
+        "except SourceError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "data")], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "file a " in done.stdout, done.stderr
+    assert "Permission denied" in done.stdout
 
 
 def test_a_folder_that_cannot_be_opened_by_a_worker_names_its_files(tmp_path):

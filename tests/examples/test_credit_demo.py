@@ -156,8 +156,8 @@ def test_who_was_not_enrolled_before_an_interrupt_is_enrolled_by_the_next_run(tm
     people.enrol(story, workspace)
     told = capsys.readouterr().out
     assert told.count("Exists already: ") == 2
-    assert told.count("encrypted in") == 2
-    assert workspace.read().size == 5
+    assert told.count("encrypted in") == 3
+    assert workspace.read().size == 6
 
 
 def test_an_interrupt_between_founding_and_placing_the_keys_loses_none(tmp_path, monkeypatch):

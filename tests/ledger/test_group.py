@@ -124,17 +124,22 @@ def test_a_thread_that_vanishes_does_not_leave_callers_waiting(ledger: Ledger, m
 
 def test_closing_stores_what_was_handed_in_and_refuses_more(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     append_each = ledger.store.append_each
+    busy, go_on = threading.Event(), threading.Event()
 
-    def slow(sealed: list[object], now_us: int) -> object:
-        time.sleep(0.05)
+    def held(sealed: list[object], now_us: int) -> object:
+        busy.set()
+        go_on.wait(30)
         return append_each(sealed, now_us)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ledger.store, "append_each", slow)
+    monkeypatch.setattr(ledger.store, "append_each", held)
     group = GroupCommitter(ledger)
     with ThreadPoolExecutor(16) as pool:
-        waiting = [pool.submit(outcome, lambda n=n: group.append(draft(n))) for n in range(16)]  # type: ignore[misc]
+        waiting = [pool.submit(outcome, lambda: group.append(draft(0)))]
+        assert busy.wait(30)
+        waiting += [pool.submit(outcome, lambda n=n: group.append(draft(n))) for n in range(1, 16)]  # type: ignore[misc]
         while group._queue.qsize() < 8:
             time.sleep(0.001)
+        threading.Timer(0.05, go_on.set).start()
         group.close()
         results = [item.result() for item in waiting]
     stored = [result.seq for result in results if isinstance(result, Receipt)]
