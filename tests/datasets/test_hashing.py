@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -430,26 +431,30 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, pool_from):
         hashed(tmp_path, pool_from=pool_from)
 
 
-def test_a_file_without_read_permission_is_named(tmp_path):
-    """In a process that gives up root first: root may read everything."""
-    fill(tmp_path / "data", {"a": b"1"})
-    (tmp_path / "data" / "a").chmod(0)
-    code = (
-        "import os, sys\n"
-        "from cognify_dagster.datasets import Provenance, SourceError, take_snapshot\n"
-        "import cognify_dagster.datasets.sources.local, cognify_dagster.datasets.hashing.run\n"
-        "folder = os.open(sys.argv[1], os.O_RDONLY)\n"
-        "if os.geteuid() == 0:\n"
-        "    os.setgid(65534); os.setuid(65534)\n"
-        "try:\n"
-        "    take_snapshot(f'/proc/self/fd/{folder}' if os.path.exists('/proc') else sys.argv[1], name='d', provenance=Provenance())\n"
-        "except SourceError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "data")], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert "file a " in done.stdout, done.stderr
+def test_a_file_without_read_permission_is_named():
+    """In a process that gives up root after it has loaded what it needs: root may read everything."""
+    code = """if True:
+        import os, sys
+        from cognify_dagster.datasets import Provenance, SourceError, take_snapshot
+        def take():
+            return take_snapshot(sys.argv[1], name="d", provenance=Provenance(), workers=1)
+        take()
+        os.chmod(sys.argv[1] + "/a", 0)
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            take()
+        except SourceError as error:
+            print(error)
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = fill(Path(name), {"a": b"1"})
+        folder.chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", code, name], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert "file a in source" in done.stdout, done.stderr
     assert "Permission denied" in done.stdout
 
 
