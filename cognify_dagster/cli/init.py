@@ -383,5 +383,6 @@ def _print_next(project: str | None, policy: Policy) -> None:
     )
     say("The assets get @cg.training_run(model, …), @cg.eval_suite(model, …) and @cg.governed_deployment(model, …).")
     say(
-        "Next: enrol people (`cognify people enrol --help`), adopt gates (`cognify gates adopt --help`), `cognify doctor`."
+        "Next: enrol people (`cognify people enrol --help`), adopt gates (`cognify gates adopt --help`), take the first snapshot "
+        "(`cognify dataset snapshot --help`), `cognify doctor`."
     )

@@ -87,7 +87,7 @@ def diff(
     if html is not None:
         from cognify_dagster.documents.outputs.dataset_diff import render_dataset_diff
 
-        write_new(html, render_dataset_diff(found.to_dict(), digest, values=shown).encode())
+        write_new(html, render_dataset_diff(found.to_dict(), digest, summary=found.summary, values=shown).encode())
     if json_:
         entries = {"from": old.seq if old else None, "to": new.seq}
         as_json({"diff": found.to_dict(), "diff_digest": digest, "entries": entries, "values": shown})

@@ -40,6 +40,7 @@ def render_dataset_diff(
     diff: Mapping[str, Any],
     digest: str,
     *,
+    summary: str = "",
     values: Sequence[Mapping[str, Any]] = (),
     template_folder: str | Path | None = None,
 ) -> str:
@@ -48,6 +49,7 @@ def render_dataset_diff(
     Args:
         diff: what `SnapshotDiff.to_dict` returned.
         digest: what `diff_digest` returned for it.
+        summary: what changed in one sentence; stands at the top.
         values: changed records with their values, where these may be shown: `key`, `column`, `old`, `new`.
         template_folder: a folder whose `documents/dataset_diff.html.j2` replaces the shipped one.
 
@@ -71,6 +73,7 @@ def render_dataset_diff(
     page = {
         "title": f"Changes of dataset {diff['new']['name']}",
         "lead": [
+            *([summary[:1].upper() + summary[1:].removesuffix(".") + "."] if summary else []),
             f"Difference digest: {digest}. This is what a person signs who approves the change; the page shows its content.",
             "Made from the ledger and its evidence alone, without reading the data."
             + (" Records are personal data: they appear as keyed digests." if diff["personal"] else ""),

@@ -176,6 +176,13 @@ def _dataset(rule: DatasetRule) -> list[str]:
     return lines or [f"Nothing is demanded of {which}{where}."]
 
 
+def _rule(value: Any) -> str:
+    """A rule for data as it stands in JSON, in words."""
+    if not isinstance(value, dict):
+        return _shown(value)
+    return " ".join(_dataset(DatasetRule.model_validate(value)))
+
+
 def _attestation(wanted: RequiredAttestation) -> str:
     about = {"model": "the model", "version": "the version", "datasets": "each of its data sets"}[wanted.about]
     by = f" by {one_of(wanted.roles)}" if wanted.roles else ""
@@ -236,6 +243,8 @@ def policy_changes(before: Policy, after: Policy) -> list[str]:
         if key in ("tiers", "stages", "targets"):
             continue
         before_, value = old.get(key, []), new.get(key, [])
+        if key == "datasets":
+            before_, value = [_rule(item) for item in before_], [_rule(item) for item in value]
         if isinstance(value, dict):
             lines += _part(key.replace("_", " "), before_, value, {})
         elif value != before_:
