@@ -133,3 +133,9 @@ def test_schema_names_do_not_depend_on_layout():
     other = pa.table({"a": pa.array([[1]], pa.large_list(pa.int64())), "b": pa.array(["x"]).dictionary_encode()})
     assert schema_list(plain) == [["a", "list<int64>", True], ["b", "string", True]]
     assert schema_hash(schema_list(plain)) == schema_hash(schema_list(other))
+
+
+def test_zero_and_negative_zero_are_one_value_as_in_pandas():
+    table = pa.table({"x": [0.0, -0.0, 1.0]})
+    assert profile_table(table)["columns"]["x"]["distinct"] == table.to_pandas()["x"].nunique() == 2
+    assert profile_table(pa.table({"x": pa.array([0.0, -0.0], pa.float16())}))["columns"]["x"]["distinct"] == 1

@@ -191,6 +191,7 @@ def _column(name: str, column: pa.ChunkedArray, *, personal: bool, hidden: bool)
         nan = pc.is_nan(present)
         out["nans"] = pc.sum(nan).as_py() or 0
         present = present.filter(pc.invert(nan))
+        present = pc.if_else(pc.equal(present, 0), pa.scalar(0.0, kind), present)  # -0.0 and 0.0 are one value
     if not has_statistics(kind):
         return out
     out["distinct"] = pc.count_distinct(present).as_py()
