@@ -59,8 +59,8 @@ def missing_for(
         before: judge as it stood before this entry; as it stands now unless given.
     """
     demands = demands_on(policy, name, tier)
-    change = change_of(reading, people, name, seq, before)
-    if change is None or demands == Demands():
+    change = change_of(reading, people, name, seq, before) if demands != Demands() else None
+    if change is None:
         return []  # that the entry is no such snapshot is said elsewhere
     what = f"dataset {name}, root {change.root[:16]}… (entry {seq})"
     root = f"--root {change.root[:16]}"

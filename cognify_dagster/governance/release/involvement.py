@@ -14,7 +14,14 @@ from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.governance.people.enrol import policy_in_force
 from cognify_dagster.governance.policy.document import Policy
 from cognify_dagster.governance.release.case import Lineage
-from cognify_dagster.records import AttestationMade, Evaluation, GateSetAdopted, Package, TrainingRun
+from cognify_dagster.records import (
+    AttestationMade,
+    DatasetChangeDecided,
+    Evaluation,
+    GateSetAdopted,
+    Package,
+    TrainingRun,
+)
 from cognify_dagster.workspace import Reading, Recorded
 
 
@@ -41,7 +48,8 @@ def dataset_approvers(
         return frozenset()
     refs = [*(training.record.datasets if training else ()), *([evaluation.record.dataset] if evaluation else [])]
     people = directory(reading)
-    changes = [change_of(reading, people, ref.name, ref.seq) for ref in refs]
+    decided = [ref for ref in refs if reading.all(DatasetChangeDecided, f"dataset/{ref.name}")]
+    changes = [change_of(reading, people, ref.name, ref.seq) for ref in decided]
     approved = {
         judged.item.record.decided_by
         for change in changes

@@ -157,8 +157,10 @@ def _declared(case: Case, ref: DatasetRef, used_at: int, tier: str | None) -> No
         return
     for one in missing_for(case.reading, case.people, policy, ref.name, ref.seq, tier, used_at):
         case.block(one.code, f"{one.text}, and entry {used_at} used it all the same", ENGINEER)
+    if not demands_on(policy, ref.name, tier).approvals:
+        return
     change = change_of(case.reading, case.people, ref.name, ref.seq)
-    if change is not None and demands_on(policy, ref.name, tier).approvals:
+    if change is not None:
         for judged in change.rejections:
             if judged.item.seq > used_at:
                 who = case.people.name(judged.item.record.decided_by)
