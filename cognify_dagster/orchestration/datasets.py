@@ -37,7 +37,7 @@ from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.snapshot_metadata import quality_table, snapshot_metadata
 from cognify_dagster.orchestration.spaces import Space
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
-from cognify_dagster.orchestration.written_in import code_of, written_in
+from cognify_dagster.orchestration.written_in import code_of, source_function
 from cognify_dagster.records import DatasetSnapshot, QualityCheck, SourceRef, build, utc
 from cognify_dagster.training import CodeState, capture_code
 from cognify_dagster.training.recording import code_ref
@@ -206,24 +206,7 @@ def build_dataset_snapshot(name: str, source: Any, **options: Any) -> dg.AssetsD
             claims = build_dataset_snapshot("claims", "s3://bucket/claims/", provenance=…, record_key="id")
     """
     partitioned = options.get("partitions_def") is not None
-    if partitioned and not callable(source):
-        raise UsageError(
-            f"dataset {name}: a partitioned dataset needs a function that returns the source of a partition"
-        )
-
-    if partitioned:
-
-        def take(partition: str) -> Any:
-            return source(partition)
-
-    else:
-
-        def take() -> Any:  # type: ignore[misc]  # the other form of the same
-            return source() if callable(source) else source
-
-    written_in(take, source)
-    take.__name__ = name
-    take.__doc__ = options.pop("description", None) or f"The dataset {name}."
+    take = source_function(name, source, partitioned=partitioned, description=options.pop("description", None))
     found: dg.AssetsDefinition = dataset_snapshot(take, name=name, **options)
     return found
 
