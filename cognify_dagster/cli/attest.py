@@ -80,6 +80,26 @@ def make(
     Example:
       cognify attest make licence --about dataset/loans_train --party "UCI" --expires never --as carl.key.json
     """
+    attest_subject(ctx, text_id, about, text_file, expires, party, role, documents, entry, signing)
+
+
+def attest_subject(
+    ctx: click.Context,
+    text_id: str,
+    about: str,
+    text_file: Path | None,
+    expires: str,
+    party: str,
+    role: str,
+    documents: tuple[Path, ...],
+    entry: int | None,
+    signing: dict[str, Any],
+    state: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """Have a person attest a text: what `cognify attest make` and `cognify dataset attest` share.
+
+    `state` is shown in place of the usual row about the state that it counts for.
+    """
     from cognify_dagster.documents.catalogues.attestation_texts import load_text, read_attestation_text
     from cognify_dagster.governance import attestation_record, attested_already
 
@@ -126,7 +146,7 @@ def make(
         rows=[
             ("Text", f"{text_id}: {text.title}{f', version {text.version}' if text.version else ''}"),
             ("About", about),
-            ("State", bound(about, entry)),
+            *(state or (("State", bound(about, entry)),)),
             ("With", party or "nobody named"),
             ("Until", until or "without end"),
             *(("Document", path.name) for path in documents),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,17 @@ def test_an_attestation_is_about_one_root(claims: World, cognify: Cognify, tmp_p
     newest = cognify("dataset", "show", "claims", "--json", at=claims).json["changes"][0]["root"]
     assert attested(first) == ["Attested: data provenance"]
     assert attested(newest) == ["Attested by a person"], "of other data it says nothing"
+
+
+def test_a_text_with_a_longest_time_is_attested_up_to_it_and_not_beyond(claims: World, cognify: Cognify) -> None:
+    def until(days: int) -> str:
+        return (datetime.now(timezone.utc) + timedelta(days=days)).strftime("%Y-%m-%d")
+
+    words = ("attest", "claims", "--text-id", "deidentification", "--party", "Expert Ltd", "--expires")
+    refused = act(cognify, claims, *words, until(9000), by="carl")
+    assert (refused.code, "is attested for at most" in refused.err) == (5, True)
+    done = act(cognify, claims, *words, until(30), by="carl")
+    assert done.code == 0, done.err
 
 
 def test_the_elements_of_the_provenance_standards_are_written(founded: World, cognify: Cognify, tmp_path: Path) -> None:
