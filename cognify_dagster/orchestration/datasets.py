@@ -29,7 +29,7 @@ from cognify_dagster.governance import directory
 from cognify_dagster.ledger.errors import WriterRefused
 from cognify_dagster.orchestration._compat import instance_of, latest_version, partition_key, root_run_id, run_id
 from cognify_dagster.orchestration.attribution import attribute
-from cognify_dagster.orchestration.calls import UsageError, compute_function, read_function
+from cognify_dagster.orchestration.calls import UsageError, UserFunction, compute_function, read_function
 from cognify_dagster.orchestration.inputs import Snapshot
 from cognify_dagster.orchestration.metadata import PREFIX
 from cognify_dagster.orchestration.refusal import refuse_on
@@ -160,20 +160,7 @@ def dataset_snapshot(
             code=code_of(target),
             upstream=upstream,
         )
-        spec = (translator or GovernedModelTranslator()).get_asset_spec(
-            GovernedAssetData(
-                role="dataset",
-                name=dataset,
-                owner=owners[0] if owners else None,
-                group=group_name or place.group("datasets"),
-                space=space,
-                description=user.description,
-                code_version=user.code_version,
-                deps=list(upstream),
-                partitions_def=partitions_def,
-                kinds=frozenset(kinds or ()),
-            )
-        )
+        spec = dataset_spec(dataset, user, translator, upstream, owners, group_name, kinds, place, partitions_def)
         checks = [dg.AssetCheckSpec(QUALITY, asset=spec.key, description=_QUALITY_TITLE)] if quality is not None else []
 
         def body(context: Any, ledger: LedgerResource, passed: Mapping[str, Any]) -> Any:
@@ -209,6 +196,34 @@ def build_dataset_snapshot(name: str, source: Any, **options: Any) -> dg.AssetsD
     take = source_function(name, source, partitioned=partitioned, description=options.pop("description", None))
     found: dg.AssetsDefinition = dataset_snapshot(take, name=name, **options)
     return found
+
+
+def dataset_spec(
+    dataset: str,
+    user: UserFunction,
+    translator: GovernedModelTranslator | None,
+    upstream: Sequence[dg.AssetKey],
+    owners: Sequence[str],
+    group_name: str | None,
+    kinds: set[str] | None,
+    place: Space,
+    partitions_def: dg.PartitionsDefinition[Any] | None,
+) -> dg.AssetSpec:
+    """Return the spec of a dataset's asset; whole or spread over steps, it is the same to whoever looks at it."""
+    return (translator or GovernedModelTranslator()).get_asset_spec(
+        GovernedAssetData(
+            role="dataset",
+            name=dataset,
+            owner=owners[0] if owners else None,
+            group=group_name or place.group("datasets"),
+            space=place.name,
+            description=user.description,
+            code_version=user.code_version,
+            deps=list(upstream),
+            partitions_def=partitions_def,
+            kinds=frozenset(kinds or ()),
+        )
+    )
 
 
 def partition_of(context: Any, dataset: str, partitions_def: dg.PartitionsDefinition[Any] | None) -> str | None:

@@ -40,6 +40,7 @@ from cognify_dagster.orchestration.calls import UsageError, compute_function, re
 from cognify_dagster.orchestration.datasets import (
     SnapshotOptions,
     SnapshotSource,
+    dataset_spec,
     partition_of,
     recorded_result,
     source_refs,
@@ -47,7 +48,7 @@ from cognify_dagster.orchestration.datasets import (
 from cognify_dagster.orchestration.refusal import refuse_on
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.spaces import Space
-from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
+from cognify_dagster.orchestration.translator import GovernedModelTranslator
 from cognify_dagster.orchestration.written_in import code_of, source_function
 from cognify_dagster.records import SourceRef
 from cognify_dagster.workspace import Workspace
@@ -112,20 +113,7 @@ def distributed_snapshot(
             code=code_of(target),
             upstream=upstream,
         )
-        spec = (translator or GovernedModelTranslator()).get_asset_spec(
-            GovernedAssetData(
-                role="dataset",
-                name=dataset,
-                owner=owners[0] if owners else None,
-                group=group_name or place.group("datasets"),
-                space=space,
-                description=user.description,
-                code_version=user.code_version,
-                deps=list(upstream),
-                partitions_def=partitions_def,
-                kinds=frozenset(kinds or ()),
-            )
-        )
+        spec = dataset_spec(dataset, user, translator, upstream, owners, group_name, kinds, place, partitions_def)
         step = place.named(dataset)
         shape = _Shape(
             dataset, options, place, staging, portion_files, ranges, records, retry_policy, partitions_def, spec.key
