@@ -32,6 +32,7 @@ from cognify_dagster.records.data import (
     SourceRef,
 )
 from cognify_dagster.records.dataset_acts import DatasetChangeDecided, DatasetDiffRecorded, DatasetReasonGiven
+from cognify_dagster.records.evaluation import Evaluation, GateOutcome, GateResult, MetricResult
 from cognify_dagster.records.governance import (
     AcceptedAdvisory,
     Assertion,
@@ -65,17 +66,6 @@ from cognify_dagster.records.ledger_acts import (
     RetentionRule,
     SegmentArchived,
 )
-from cognify_dagster.records.lineage import (
-    EnvironmentRef,
-    Evaluation,
-    GateOutcome,
-    GateResult,
-    MetricResult,
-    ModelRegistered,
-    TrainingFailed,
-    TrainingRun,
-    VersionOpened,
-)
 from cognify_dagster.records.model_acts import (
     BlockLifted,
     BreakGlassOpened,
@@ -92,6 +82,7 @@ from cognify_dagster.records.model_acts import (
     ReviewLimit,
     RollbackOrdered,
 )
+from cognify_dagster.records.models import ModelRegistered, VersionOpened
 from cognify_dagster.records.people_acts import (
     Delegated,
     DelegationEnded,
@@ -121,8 +112,29 @@ from cognify_dagster.records.sections import (
     text_problem,
 )
 from cognify_dagster.records.strict_yaml import YamlError, load_yaml, read_small_text
+from cognify_dagster.records.training import (
+    Binding,
+    Checkpoint,
+    Compute,
+    DatasetsBound,
+    Distributed,
+    EnvironmentRef,
+    ExperimentRun,
+    ExternalRun,
+    Rerun,
+    TrainingFailed,
+    TrainingRun,
+)
 
 __all__ = [
+    "Binding",
+    "Checkpoint",
+    "Compute",
+    "DatasetsBound",
+    "Distributed",
+    "ExperimentRun",
+    "ExternalRun",
+    "Rerun",
     "DEFAULT_OVERLAP_CHECK",
     "MAX_TEXT_BYTES",
     "SECTION_PATTERN",
