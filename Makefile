@@ -5,16 +5,20 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   := $(VENV)/.installed-demo
 DEV    := $(VENV)/.installed
+# torch, transformers, MLflow and others have an environment of their own, so that the core is tested without them.
+VENV_A   := .venv-adapters
+ADAPTERS := $(VENV_A)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test lint types imports unit bench-ledger bench-governance bench-documents bench-datasets soak verifier-digest wheel clean
+.PHONY: help demo demo-reset up test test-adapters lint types imports unit bench-ledger bench-governance bench-documents bench-datasets soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
 	@echo "make up          the Dagster UI of the demo (Ctrl-C stops it)"
 	@echo "make demo-reset  forget the demo: removes its ledger, keys and Dagster home"
 	@echo "make test        ruff, mypy, import-linter, pytest"
+	@echo "make test-adapters  the tests beside real torch, transformers, MLflow and others, in an environment of their own (3 GB)"
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make bench-ledger  how fast the ledger is, beside baselines of the same run"
 	@echo "make bench-governance  how fast decisions and sensor ticks are in a ledger of a million entries"
@@ -26,25 +30,29 @@ help:
 	@echo "make clean       removes .venv, dist and caches, not the demo"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
 
-# $(1): the extra of pyproject.toml
+# $(1): the extra of pyproject.toml, $(2): the environment, $(3): the constraints
 define install
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || \
   { echo "Python 3.10 to 3.14 is needed. Call for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-@echo "Installing into $(VENV) ($(1)) …"
-@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt pip
-@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt hatchling editables
-@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[$(1)]'
+@test -x $(2)/bin/python || $(PYTHON) -m venv $(2)
+@echo "Installing into $(2) ($(1)) …"
+@$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) pip
+@$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) hatchling editables
+@$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) --no-build-isolation -e '.[$(1)]'
 endef
 
 $(DEMO): pyproject.toml constraints.txt
-	$(call install,demo)
+	$(call install,demo,$(VENV),constraints.txt)
 	@touch $@
 
 # The extra dev holds demo, so the demo needs no installation of its own afterwards.
 $(DEV): pyproject.toml constraints.txt
-	$(call install,dev)
+	$(call install,dev,$(VENV),constraints.txt)
 	@touch $(DEMO) $@
+
+$(ADAPTERS): pyproject.toml constraints-adapters.txt
+	$(call install,adapters,$(VENV_A),constraints-adapters.txt)
+	@touch $@
 
 demo: $(DEMO)
 	@$(PY) -m examples.credit_default.demo
@@ -74,6 +82,10 @@ imports: $(DEV)
 
 unit: $(DEV)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+# Where a library is missing these tests are not collected; with COGNIFY_ADAPTERS=1 that is an error.
+test-adapters: $(ADAPTERS)
+	COGNIFY_ADAPTERS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_A)/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/adapters
 
 # Ratios to baselines of the same run; QUICK=1 only shows that it works.
 bench-ledger: $(DEV)
@@ -106,4 +118,4 @@ wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV_A) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
