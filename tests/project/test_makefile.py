@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "constraints-adapters.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -59,3 +59,10 @@ def test_the_help_names_only_targets_that_exist(checkout: Path) -> None:
     assert {"demo", "up", "demo-reset", "test", "lint"} <= set(named)
     for target in named:
         planned(checkout, target)
+
+
+def test_the_adapters_are_tested_in_an_environment_of_their_own_with_pins_of_their_own(checkout: Path) -> None:
+    plan = planned(checkout, "test-adapters")
+    calls = [line for line in plan.splitlines() if "pip install" in line]
+    assert calls and all("-c constraints-adapters.txt" in line and line.startswith(".venv-adapters/") for line in calls)
+    assert "COGNIFY_ADAPTERS=1" in plan and ".[adapters]" not in planned(checkout, "test")

@@ -78,6 +78,7 @@ def tuned_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         config = dict(out.get("config_kwargs") or {})
         config.setdefault("max_pool_connections", CONNECTIONS)
+        config.setdefault("parameter_validation", False)  # what is asked for is made here, thousands of times alike
         out["config_kwargs"] = config
     return out
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ from cognify_dagster.datasets.tree import CHUNK_SIZE, FileLeaf, show_path
 
 if TYPE_CHECKING:
     from obstore import GetOptions
+
+#: Requests at a time on an event loop, to begin with; as many more are added while it is busy for less than this share of the time.
+_TASKS, _BUSY = 8, 0.6
 
 
 class ObstoreReader:
@@ -230,7 +234,17 @@ class S3fsReader:
             try:
                 client = await self._client()
                 turn = asyncio.Semaphore(8)
-                tasks = [asyncio.ensure_future(work(client, turn)) for _ in range(min(MOST_THREADS, len(found)))]
+                most = min(MOST_THREADS, len(found))
+                tasks = [asyncio.ensure_future(work(client, turn)) for _ in range(min(_TASKS, most))]
+                while not all(task.done() for task in tasks):
+                    began = time.monotonic(), time.thread_time()
+                    await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+                    if any(task.done() for task in tasks):
+                        break  # there is nothing left to begin, or an error
+                    busy = (time.thread_time() - began[1]) / (time.monotonic() - began[0])
+                    if busy < _BUSY:  # the loop waits for answers, as it does of a store far away: ask for more at a time
+                        more = min(_TASKS, most - len(tasks))
+                        tasks += [asyncio.ensure_future(work(client, turn)) for _ in range(more)]
                 await asyncio.gather(*tasks)
             except Exception as exc:
                 ready.put(exc)
