@@ -20,6 +20,7 @@ from cognify_dagster.datasets.errors import (
     SourceError,
     TableError,
 )
+from cognify_dagster.datasets.expectations import Range, SchemaExpectation, expectation_from
 from cognify_dagster.datasets.hashing.evidence import demand_hashed, hashed_share
 from cognify_dagster.datasets.hashing.mapreduce import (
     FolderNames,
@@ -99,6 +100,9 @@ from cognify_dagster.datasets.tree import (
 from cognify_dagster.datasets.verify import VerifyReport, verify_snapshot
 
 __all__ = [
+    "Range",
+    "SchemaExpectation",
+    "expectation_from",
     "OVERLAP_LEVELS",
     "ChangedRecord",
     "ContentAlgorithm",

@@ -34,7 +34,7 @@ from cognify_dagster.datasets.sources.local import LocalSource
 from cognify_dagster.datasets.sources.opening import Source, TableSource, open_source, read_files, table_files
 from cognify_dagster.datasets.sources.remote import RemoteSource
 from cognify_dagster.datasets.sources.streaming import STREAM_BYTES, TableStream
-from cognify_dagster.datasets.taking import TakenRecords, take_records
+from cognify_dagster.datasets.taking import TakenRecords, Wanted, take_records
 from cognify_dagster.datasets.tree import (
     CHUNK_SIZE,
     NO_RECORDS,
@@ -174,7 +174,8 @@ def take_snapshot(
     packed, ignored = hashed.files, hashed.ignored
     taken: TakenRecords | None = None
     if table is not None and fmt is not None:
-        taken = take_records(table, fmt, opened.describe(), provenance, keys, label, group_columns, record_hmac_key)
+        wanted = Wanted(opened.describe(), provenance, keys, label, group_columns, record_hmac_key)
+        taken = take_records(table, fmt, wanted)
     elif keys or label or group_columns:
         raise DatasetError(
             f"source {opened.describe()} is not a table (CSV, Parquet or JSON Lines files of one kind), so record_key, "

@@ -22,6 +22,8 @@ from cognify_dagster.datasets.records.digests import RecordSet, check_record_key
 from cognify_dagster.datasets.records.index import record_index
 from cognify_dagster.datasets.sources.streaming import TableStream
 
+_NO_RECORDS = "source {} holds no records; a dataset cannot be empty"
+
 
 @dataclass(frozen=True)
 class TakenRecords:
@@ -44,16 +46,37 @@ class TakenRecords:
     index: bytes
 
 
-def take_records(
-    table: Any,
-    fmt: str,
-    where: str,
-    provenance: Provenance,
-    keys: list[str],
-    label: str | None,
-    group_columns: Sequence[str],
-    secret: bytes | None,
-) -> TakenRecords:
+@dataclass(frozen=True)
+class Wanted:
+    """What to take the records with.
+
+    Attributes:
+        where: the source, for messages.
+        provenance: says whether the data is personal, and the counts that its processing left.
+        keys: columns that name each record.
+        label: label column.
+        group_columns: columns to count groups by.
+        secret: the key of the digests, for personal data.
+    """
+
+    where: str
+    provenance: Provenance
+    keys: Sequence[str] = ()
+    label: str | None = None
+    group_columns: Sequence[str] = ()
+    secret: bytes | None = None
+
+    def profile(self) -> dict[str, Any]:
+        """The settings of the profile."""
+        return {
+            "label": self.label,
+            "group_columns": self.group_columns,
+            "personal": self.provenance.personal,
+            "hidden": self.keys,
+        }
+
+
+def take_records(table: Any, fmt: str, wanted: Wanted) -> TakenRecords:
     """Digest and profile a table or a :class:`TableStream`.
 
     Raises:
@@ -63,66 +86,42 @@ def take_records(
         DatasetError: the provenance's counts do not fit.
     """
     if isinstance(table, TableStream):
-        return _take_stream(table, fmt, where, provenance, keys, label, group_columns, secret)
-    _check_count(table.num_rows, where, provenance)
+        with contextlib.closing(RecordCollector(list(wanted.keys), wanted.secret)) as collector:
+            return _collect(collector, table, fmt, wanted)
+    _check_count(table.num_rows, wanted)
+    keys = list(wanted.keys)
     if keys:
-        check_record_key(table, keys, personal=provenance.personal)
+        check_record_key(table, keys, personal=wanted.provenance.personal)
     schema = schema_list(table)
-    digests = record_set(table, key=secret)
-    profile = profile_table(table, label=label, group_columns=group_columns, personal=provenance.personal, hidden=keys)
-    index = record_index(table, keys, digests.digests, secret) if keys else b""
+    digests = record_set(table, key=wanted.secret)
+    profile = profile_table(table, **wanted.profile())
+    index = record_index(table, keys, digests.digests, wanted.secret) if keys else b""
     return TakenRecords(digests, schema, schema_hash(schema), profile, fmt, index)
 
 
-def _take_stream(
-    stream: TableStream,
-    fmt: str,
-    where: str,
-    provenance: Provenance,
-    keys: list[str],
-    label: str | None,
-    group_columns: Sequence[str],
-    secret: bytes | None,
-) -> TakenRecords:
-    with contextlib.closing(RecordCollector(keys, secret)) as collector:
-        return _collect(collector, stream, fmt, where, provenance, keys, label, group_columns)
-
-
-def _collect(
-    collector: RecordCollector,
-    stream: TableStream,
-    fmt: str,
-    where: str,
-    provenance: Provenance,
-    keys: list[str],
-    label: str | None,
-    group_columns: Sequence[str],
-) -> TakenRecords:
+def _collect(collector: RecordCollector, stream: TableStream, fmt: str, wanted: Wanted) -> TakenRecords:
     batches = collector.watch(stream.batches())
     first = next(batches, None)
     if first is None:
-        _check_count(0, where, provenance)
-        raise SourceError(f"source {where} holds no records; a dataset cannot be empty")
+        raise SourceError(_NO_RECORDS.format(wanted.where))
 
     def again() -> Any:
         yield first
         yield from batches
 
-    profile = profile_batches(
-        again(), label=label, group_columns=group_columns, personal=provenance.personal, hidden=keys
-    )
-    _check_count(collector.rows, where, provenance)
+    profile = profile_batches(again(), **wanted.profile())
+    _check_count(collector.rows, wanted)
     digests, index = collector.finish()
     schema = schema_list(stream.schema.empty_table())
     return TakenRecords(digests, schema, schema_hash(schema), profile, fmt, index)
 
 
-def _check_count(rows: int, where: str, provenance: Provenance) -> None:
+def _check_count(rows: int, wanted: Wanted) -> None:
     if rows == 0:
-        raise SourceError(f"source {where} holds no records; a dataset cannot be empty")
-    rules = provenance.processing
+        raise SourceError(_NO_RECORDS.format(wanted.where))
+    rules = wanted.provenance.processing
     if rules and rules[-1].rows_after != rows:
         raise DatasetError(
-            f"the last processing rule {rules[-1].name!r} kept {rules[-1].rows_after} rows, but source {where} holds "
+            f"the last processing rule {rules[-1].name!r} kept {rules[-1].rows_after} rows, but source {wanted.where} holds "
             f"{rows}; record every step that left rows out, the split too"
         )

@@ -242,3 +242,33 @@ def test_a_changed_dataset_without_a_reason_names_the_command_that_gives_it(
     assert cognify("dataset", "snapshot", data, "--name", "loans", at=founded).code == 0
     (data / "more").write_bytes(b"more")
     assert "dataset reason loans --text" in cognify("dataset", "snapshot", data, "--name", "loans", at=founded).out
+
+
+def test_an_expectation_and_the_code_are_recorded(founded: World, cognify: Cognify, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(
+        "columns: {id: int64, default: int64, amount: int64}\nranges: {amount: {most: 30}}\n"
+    )
+    code = tmp_path / "pipeline"
+    code.mkdir()
+    for words in (["init", "-q"], ["-c", "user.name=n", "-c", "user.email=n@x", "commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=code, check=True)
+    words = ["dataset", "snapshot", "loans", "--name", "loans"]
+    assert cognify(*words, "--expect", "e.yaml", "--code", "pipeline", at=founded).code == 0
+    record = newest(founded).record
+    assert [(check.name, check.status, check.detail) for check in record.quality] == [
+        ("schema", "fail", "column 'amount' has 3 values above 30")
+    ]
+    assert (record.code.vcs, len(record.code.commit), record.code.dirty) == ("git", 40, False)
+
+    (data / "part-0.csv").write_text("id,default,sum\n1,0,1\n")
+    for number in (1, 2):
+        (data / f"part-{number}.csv").unlink()
+    assert cognify(*words, "--same-schema", "--reason", "renamed", at=founded).code == 0
+    check = newest(founded).record.quality[0]
+    assert (check.status, check.detail) == ("fail", "column 'amount' is absent; column 'sum' is not expected")
+
+
+def test_a_schema_cannot_be_compared_with_nothing(founded: World, cognify: Cognify, data: Path) -> None:
+    result = cognify("dataset", "snapshot", "loans", "--name", "loans", "--same-schema", at=founded)
+    assert (result.code, "no earlier snapshot of loans" in result.err) == (3, True)
+    assert founded.workspace.read().latest(DatasetSnapshot, "dataset/loans") is None

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import click
 
+from cognify_dagster.cli.dataset.expecting import carry_out, code_of, wanted_checks
 from cognify_dagster.cli.dataset.finding import DATASET, ROOT, secret_of, snapshot_at
 from cognify_dagster.cli.dataset.group import command
 from cognify_dagster.cli.dataset.progress import SnapshotProgress, size
@@ -66,6 +67,19 @@ class _Verify(click.ParamType):
     help="Read every file; or those that changed; or these and a random P percent of the others.",
 )
 @click.option("--trust-checksums", is_flag=True, help="S3: take SHA-256 digests that the store keeps on its word.")
+@click.option(
+    "--expect",
+    type=IN_FILE,
+    metavar="FILE.yaml",
+    help="Columns, types and ranges that the table has to have: a quality check.",
+)
+@click.option("--same-schema", is_flag=True, help="Quality check: the columns and types of the last snapshot.")
+@click.option(
+    "--code",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Folder of the code that made the data; its git commit and state are recorded.",
+)
 @click.option("--files-only", is_flag=True, help="Take no records, even if the files are tables.")
 @json_option
 @click.pass_context
@@ -81,6 +95,9 @@ def snapshot(
     reason: str,
     verify: str,
     trust_checksums: bool,
+    expect: Path | None,
+    same_schema: bool,
+    code: Path | None,
     files_only: bool,
     json_: bool,
 ) -> None:
@@ -92,6 +109,7 @@ def snapshot(
     \b
     Example:
       cognify dataset snapshot data/loans --name loans_train --key id --label default --reason "May figures added"
+      cognify dataset snapshot data/loans --name loans_train --same-schema --code pipelines/loans
       cognify dataset snapshot s3://bank/scans --name scans --verify sample:5 --json
     """
     from cognify_dagster.datasets import take_snapshot
@@ -101,6 +119,7 @@ def snapshot(
     workspace = open_workspace(ctx)
     provenance = _provenance(workspace, name, provenance_file)
     _say_what_is_left_out(workspace, name, keys, label, ignore)
+    checks = wanted_checks(workspace, name, expect, same_schema)
     index = kept_index(workspace, name)
     with SnapshotProgress() as progress:
         taken = take_snapshot(
@@ -127,6 +146,8 @@ def snapshot(
         label=label,
         change_reason=reason,
         author=_author(workspace),
+        code=code_of(code),
+        quality=carry_out(checks, _place(source), taken),
     )
     diff = _record_change(workspace, recorded)
     if json_:

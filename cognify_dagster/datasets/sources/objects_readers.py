@@ -242,7 +242,9 @@ class S3fsReader:
                     if any(task.done() for task in tasks):
                         break  # there is nothing left to begin, or an error
                     busy = (time.thread_time() - began[1]) / (time.monotonic() - began[0])
-                    if busy < _BUSY:  # the loop waits for answers, as it does of a store far away: ask for more at a time
+                    if (
+                        busy < _BUSY
+                    ):  # the loop waits for answers, as it does of a store far away: ask for more at a time
                         more = min(_TASKS, most - len(tasks))
                         tasks += [asyncio.ensure_future(work(client, turn)) for _ in range(more)]
                 await asyncio.gather(*tasks)
