@@ -54,7 +54,8 @@ from cognify_dagster.evidence.reference import (
     digest_bytes,
 )
 
-MAX_BLOB_BYTES = 2 << 30
+MAX_BLOB_BYTES = 256 << 30
+MAX_HELD_BYTES = 2 << 30
 MAX_SEALED_BYTES = 512 << 20
 _MAX_WRAPPED_KEY_BYTES = 64 << 10
 
@@ -74,6 +75,7 @@ class EvidenceStore:
         keys_root: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_blob_bytes: int = MAX_BLOB_BYTES,
+        max_held_bytes: int = MAX_HELD_BYTES,
         max_sealed_bytes: int = MAX_SEALED_BYTES,
     ) -> None:
         """Open a store; folders are made on the first write.
@@ -84,7 +86,8 @@ class EvidenceStore:
             keys_root: Where wrapped data keys lie; ``<root>/keys`` by default. Where the root's bucket has
                 versioning or object lock this has to be a place without, or nothing can be erased.
             storage_options: Handed to fsspec for ``root`` and ``keys_root``.
-            max_blob_bytes: Largest unencrypted blob, in bytes.
+            max_blob_bytes: Largest unencrypted blob, in bytes. Blobs are streamed, save by :meth:`get`.
+            max_held_bytes: Largest blob that :meth:`get` returns, in bytes; it is held in memory.
             max_sealed_bytes: Largest encrypted blob, in bytes of plaintext. Sealing and opening hold about four
                 times the blob in memory.
 
@@ -99,6 +102,7 @@ class EvidenceStore:
         )
         self._keys = keys
         self._max_blob = max_blob_bytes
+        self._max_held = min(max_held_bytes, max_blob_bytes)
         self._max_sealed = min(max_sealed_bytes, max_blob_bytes)
 
     def put(self, data: bytes | Path, *, media_type: str, sensitivity: Sensitivity = "internal") -> EvidenceRef:
@@ -139,7 +143,16 @@ class EvidenceStore:
             EvidenceTooLarge: Larger than the store's bounds.
             EvidenceError: It cannot be read.
         """
-        return b"".join(self._verified(ref_or_digest))
+        held: list[bytes] = []
+        size = 0
+        for chunk in self._verified(ref_or_digest):
+            size += len(chunk)
+            if size > self._max_held:
+                raise EvidenceTooLarge(
+                    f"{_split(ref_or_digest)[0]} has more than the {self._max_held} bytes that are held in memory; copy it to a file"
+                )
+            held.append(chunk)
+        return b"".join(held)
 
     def verify(self, ref_or_digest: EvidenceRef | str) -> None:
         """Read a blob and check it; raises what :meth:`get` raises. Unencrypted blobs are streamed."""

@@ -32,7 +32,22 @@ from cognify_dagster.records.data import (
     SourceRef,
 )
 from cognify_dagster.records.dataset_acts import DatasetChangeDecided, DatasetDiffRecorded, DatasetReasonGiven
-from cognify_dagster.records.evaluation import Evaluation, GateOutcome, GateResult, MetricResult
+from cognify_dagster.records.evaluation import (
+    BenchmarkResult,
+    Compared,
+    Comparison,
+    Evaluation,
+    Explanation,
+    FeatureEffect,
+    GateOutcome,
+    GateResult,
+    MetricDifference,
+    MetricResult,
+    Perturbation,
+    SliceMetric,
+    SliceResult,
+    worst_slice,
+)
 from cognify_dagster.records.governance import (
     AcceptedAdvisory,
     Assertion,
@@ -82,6 +97,7 @@ from cognify_dagster.records.model_acts import (
     ReviewLimit,
     RollbackOrdered,
 )
+from cognify_dagster.records.model_signature import ModelSignature
 from cognify_dagster.records.models import ModelRegistered, VersionOpened
 from cognify_dagster.records.people_acts import (
     Delegated,
@@ -127,7 +143,17 @@ from cognify_dagster.records.training import (
 )
 
 __all__ = [
+    "BenchmarkResult",
     "Binding",
+    "Compared",
+    "Comparison",
+    "Explanation",
+    "FeatureEffect",
+    "MetricDifference",
+    "Perturbation",
+    "SliceMetric",
+    "SliceResult",
+    "worst_slice",
     "Checkpoint",
     "Compute",
     "DatasetsBound",
@@ -198,6 +224,7 @@ __all__ = [
     "LogKeyRotated",
     "MetricResult",
     "ModelRegistered",
+    "ModelSignature",
     "OverlapChecked",
     "OverlapLevel",
     "QualityCheck",

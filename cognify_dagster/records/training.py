@@ -20,14 +20,18 @@ class EnvironmentRef(Part):
     gpu: str
     container_image: str
     detail: EvidenceItem
-    lock_file: str = Field(default="", description="name and SHA-256 of the project's lock file, as `uv.lock sha256:…`")
+    lock_file: str = Field(
+        default="",
+        description="the lock files beside the code, as `uv.lock sha256:…`, joined by `, ` if there are several",
+    )
 
 
 class Checkpoint(Part):
     """A checkpoint that training wrote: which files it had, and one root over them.
 
-    `files` is the list of files as evidence (see `ModelFiles`); `root` the RFC 6962 root over its rows, each as canonical JSON. The bytes
-    themselves are only kept where `kept` says so.
+    `files` is the evidence that lists the files of all checkpoints of the run, one JSON object of name -> `[[path, size, sha256], …]`;
+    `root` is the RFC 6962 root over this checkpoint's rows, each as canonical JSON. The bytes themselves are only kept where
+    `kept` says so.
     """
 
     name: str = Field(max_length=300)
@@ -99,6 +103,10 @@ class Rerun(Part):
 class TrainingRun(Record):
     """A sealed training run of one model version. A second one for the version is refused.
 
+    A model that is one file is `model_file`. Of one that is a folder, `model_file` is the list of its files (media type
+    `application/vnd.cognify.files+json`, the bytes `[[path, size, sha256], …]`, sorted by path), named like the folder, and
+    `model_files` are the files themselves, named by their paths. Either way the digest of `model_file` stands for the model.
+
     `model_files` and what follows came later: entries without them have the facts that they always had.
     """
 
@@ -132,6 +140,16 @@ class TrainingRun(Record):
     external: tuple[ExternalRun, ...] = ()
     rerun: Rerun | None = None
     captured_by: str = Field(default="", description="what wrote the record: dagster, sdk, spool, import")
+
+    @property
+    def learned_from(self) -> tuple[DatasetRef, ...]:
+        """The snapshots that the training could learn from: all but those it declared as holdout."""
+        return tuple(item for item in self.datasets if item.role != "holdout")
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of the model: of its file, or of all its files."""
+        return sum(item.size for item in self.model_files) if self.model_files else self.model_file.size
 
     def facts(self) -> dict[str, Any]:
         """Return the facts; what came later and is empty is left out, so that earlier entries read as they were written."""
@@ -178,7 +196,6 @@ class ExperimentRun(Record):
     """
 
     kind: ClassVar[str] = "experiment_run"
-    personal_data: ClassVar[bool] = True
     project: ModelKey
     run: str = Field(max_length=300)
     reason: str = Field(max_length=2000)
@@ -229,7 +246,7 @@ class TrainingFailed(Record):
     kind: ClassVar[str] = "training_failed"
     model: ModelKey
     version: VersionId
-    run: str
+    run: str = Field(description="the run that opened the version; `observed.dagster_run` is the one that ended")
     reason: str
 
     def subjects(self) -> tuple[str, ...]:

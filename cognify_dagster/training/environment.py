@@ -2,7 +2,8 @@
 
 Invariants: no environment variable is recorded, save the image digest that ``COGNIFY_IMAGE_DIGEST`` declares (and only if
 it has the form of one); package origins, which can hold credentials, are not recorded; what is absent is said to be
-``absent`` (or ``none``), never left blank.
+``absent`` (or ``none``), never left blank. What cannot change while a process lives (machine, driver) is asked for once; the list of
+packages is read again when something was installed on the search path meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +24,10 @@ from pydantic import BaseModel, ConfigDict
 
 from cognify_dagster.training._errors import TrainingError
 from cognify_dagster.training._run import run_command
+from cognify_dagster.training.lockfiles import LockFile, find_lock_files
 
 ABSENT = "absent"
+NOT_IMPORTED = "not imported"
 IMAGE_DIGEST_VARIABLE = "COGNIFY_IMAGE_DIGEST"
 
 _IMAGE_DIGEST = re.compile(r"^(?:[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,254}@)?sha256:[0-9a-f]{64}$")
@@ -66,6 +70,9 @@ class Environment(BaseModel):
         cuda: The CUDA version that the driver supports, or ``absent`` / ``unreadable``.
         memory_bytes: Main memory in bytes, -1 where the system doesn't say.
         image_digest: The container image's digest as declared by ``COGNIFY_IMAGE_DIGEST``, else ``none``.
+        torch: Version of PyTorch and of the CUDA and cuDNN that it was built for, if the process had imported it; else
+            ``not imported``. It is never imported for this.
+        lock_files: The lock files beside the code (see `find_lock_files`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +93,8 @@ class Environment(BaseModel):
     packages: tuple[Package, ...]
     lock_sha256: str
     hostname: str
+    torch: dict[str, str] = {"version": NOT_IMPORTED, "cuda": NOT_IMPORTED, "cudnn": NOT_IMPORTED}
+    lock_files: tuple[LockFile, ...] = ()
 
     def requirements(self) -> str:
         """The packages as pip reads them: lines ``name==version``, sorted. Their SHA-256 is ``lock_sha256``."""
@@ -108,21 +117,27 @@ def requirement_lines(packages: Iterable[Package]) -> str:
     return "".join(sorted(f"{package.name}=={package.version}\n" for package in packages))
 
 
-def capture_environment() -> Environment:
-    """Describes the running interpreter and its machine. Takes 0.2 to 0.4 s with 200 packages.
+def capture_environment(code: str | Path | None = None) -> Environment:
+    """Describes the running interpreter and its machine.
+
+    The first call in a process takes 0.2 to 0.4 s with 200 packages, and longer where a graphics driver answers slowly; later ones
+    take a millisecond. `prefetch_environment` makes the first one in the background.
+
+    Args:
+        code: The folder or file of the training code, beside which lock files are looked for; none are without it.
 
     Raises:
         TrainingError: ``COGNIFY_IMAGE_DIGEST`` is set to something that is not an image digest.
     """
-    packages = _packages()
-    gpu, gpus, driver, cuda = _gpus()
+    packages = _CACHE.packages()
+    gpu, gpus, driver, cuda = _CACHE.gpus()
     return Environment(
         python_version=platform.python_version(),
         python_implementation=platform.python_implementation(),
-        os=_os_name(),
+        os=_CACHE.os_name(),
         kernel=f"{platform.system()} {platform.release()}",
         machine=platform.machine() or ABSENT,
-        cpu=_cpu_name(),
+        cpu=_CACHE.cpu_name(),
         cpu_count=os.cpu_count() or -1,
         memory_bytes=_memory_bytes(),
         gpu=gpu,
@@ -133,7 +148,103 @@ def capture_environment() -> Environment:
         packages=packages,
         lock_sha256=hashlib.sha256(requirement_lines(packages).encode("utf-8")).hexdigest(),
         hostname=platform.node() or ABSENT,
+        torch=_torch(),
+        lock_files=find_lock_files(code) if code is not None else (),
     )
+
+
+def prefetch_environment() -> None:
+    """Reads what takes long (packages, driver) in the background, so that capturing the environment later is cheap.
+
+    It returns at once. What can't be read is said by `capture_environment`; only what would make that fail is said here, so that
+    no finished training is lost for it.
+
+    Raises:
+        TrainingError: ``COGNIFY_IMAGE_DIGEST`` is set to something that is not an image digest.
+    """
+    _image_digest()
+    threading.Thread(target=_CACHE.fill, name="cognify-environment", daemon=True).start()
+
+
+Gpus = tuple[Literal["present", "absent", "unreadable"], tuple[Gpu, ...], str, str]
+
+
+class _Cache:
+    """What was read in this process before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._packages: tuple[object, tuple[Package, ...]] | None = None
+        self._gpus: tuple[str | None, Gpus] | None = None
+        self._os: str | None = None
+        self._cpu: str | None = None
+
+    def packages(self) -> tuple[Package, ...]:
+        """The packages, read again if a folder of the search path changed: an installation changes the one it goes to."""
+        with self._lock:
+            state = _search_path()
+            if self._packages is None or self._packages[0] != state:
+                self._packages = (state, _packages())
+            return self._packages[1]
+
+    def gpus(self) -> Gpus:
+        with self._lock:
+            path = os.environ.get("PATH")
+            if self._gpus is None or self._gpus[0] != path:
+                self._gpus = (path, _gpus())
+            return self._gpus[1]
+
+    def os_name(self) -> str:
+        with self._lock:
+            self._os = self._os or _os_name()
+            return self._os
+
+    def cpu_name(self) -> str:
+        with self._lock:
+            self._cpu = self._cpu or _cpu_name()
+            return self._cpu
+
+    def fill(self) -> None:
+        try:
+            self.gpus()
+            self.packages()
+        except Exception:  # capturing says it again, where it is heard
+            return
+
+    def after_fork(self) -> None:
+        """A thread of the parent may have held the lock; it does not live in the child."""
+        self._lock = threading.RLock()
+
+
+def _search_path() -> object:
+    found: list[object] = []
+    for name in sys.path:
+        try:
+            state = os.stat(name or ".")
+        except OSError:
+            found.append((name, None))
+            continue
+        found.append((name, state.st_ino, state.st_mtime_ns))
+    return tuple(found)
+
+
+_CACHE = _Cache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CACHE.after_fork)
+
+
+def _torch() -> dict[str, str]:
+    """What PyTorch says of itself, if somebody else imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"version": NOT_IMPORTED, "cuda": NOT_IMPORTED, "cudnn": NOT_IMPORTED}
+    found = {"version": str(getattr(torch, "__version__", "unreadable"))}
+    try:
+        found["cuda"] = str(torch.version.cuda or ABSENT)
+        found["cudnn"] = str(torch.backends.cudnn.version() or ABSENT)
+    except Exception:  # a foreign library may fail in any way, and stops no training
+        found = {"cuda": "unreadable", "cudnn": "unreadable", **found}
+    return found
 
 
 def _packages() -> tuple[Package, ...]:
@@ -217,7 +328,7 @@ def _image_digest() -> str:
     return value
 
 
-def _gpus() -> tuple[Literal["present", "absent", "unreadable"], tuple[Gpu, ...], str, str]:
+def _gpus() -> Gpus:
     listing = run_command(_GPU_QUERY)
     if listing.problem.endswith("is not installed"):
         return "absent", (), ABSENT, ABSENT

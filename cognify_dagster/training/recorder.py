@@ -3,8 +3,10 @@
 Invariants:
 
 * After `TrainingRecorder.complete` every further call that would add or change something raises `SealedError`.
-* Model files and artifacts are hashed when they are handed over and again at completion: one that changed in between is an
-  error, so that the sealed digest is that of the bytes the training meant.
+* Model files and artifacts are hashed when they are handed over, and looked at again at completion: what changed in between is an
+  error, so that the sealed digest is that of the bytes the training meant. They are read again unless the file system's times
+  show that nobody wrote (see `files.unchanged`); whoever stores the bytes compares their digest with the recorded one.
+* A checkpoint is hashed once, when it is handed over: trainers delete old ones. Only one whose bytes are to be kept is looked at again.
 * Times and the host are ``observed``; everything else is ``facts``, which has to be equal when a step is retried.
 """
 
@@ -12,136 +14,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import re
-import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cognify_dagster.training._errors import SealedError, TrainingError
+from cognify_dagster.training._errors import TrainingError
 from cognify_dagster.training._json import coerce
-from cognify_dagster.training.files import FilesDigest, digest_files
+from cognify_dagster.training._measured import Measured
+from cognify_dagster.training._stated import text
+from cognify_dagster.training.code import CodeState
+from cognify_dagster.training.compute import completed_compute
+from cognify_dagster.training.files import FilesDigest, digest_files, rows_root, unchanged
+from cognify_dagster.training.pieces import (
+    CheckpointFiles,
+    ExternalLink,
+    ModelFiles,
+    TrainingArtifact,
+    checkpoints_listing,
+)
 
 #: Artifacts given as bytes are held in memory; larger ones are given as a path.
 MAX_ARTIFACT_BYTES = 64 * 1024 * 1024
 
-#: Points of all metrics together; a longer curve should be thinned before logging.
-MAX_METRIC_POINTS = 1_000_000
+#: Checkpoints of one run; each has its line in the sealed entry.
+MAX_CHECKPOINTS = 4_000
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/@-]{0,199}$")
+#: Files of all checkpoints together.
+MAX_CHECKPOINT_FILES = 200_000
+
 _FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 _MEDIA_TYPE = re.compile(r"^[a-z0-9][a-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*(?:; ?[a-z0-9-]+=[A-Za-z0-9._-]+)?$")
 
 
-@dataclass(frozen=True)
-class TrainingArtifact:
-    """Something that a training left beside the model. Exactly one of ``data`` and ``path`` is set."""
-
-    name: str
-    media_type: str
-    size: int
-    sha256: str
-    data: bytes | None
-    path: Path | None
-
-    def read(self) -> bytes:
-        """The bytes, checked against the digest.
-
-        Raises:
-            TrainingError: the file is gone or changed since it was logged.
-        """
-        if self.data is not None:
-            return self.data
-        assert self.path is not None
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise TrainingError(f"artifact {self.name}: {self.path} can't be read ({error.strerror})") from None
-        if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise TrainingError(f"artifact {self.name}: {self.path} changed after it was logged; log it again")
-        return data
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A saved model: where it lies on this machine, and what it consists of."""
-
-    path: Path
-    digest: FilesDigest
-
-
-class TrainingRecorder:
+class TrainingRecorder(Measured):
     """What a training function writes to. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._sealed = False
-        self._config: dict[str, Any] = {}
-        self._metrics: dict[str, list[tuple[int | None, float]]] = {}
-        self._metric_points = 0
+        super().__init__()
         self._artifacts: dict[str, TrainingArtifact] = {}
-        self._architecture: dict[str, Any] = {}
-        self._base_model: dict[str, Any] = {}
-        self._extra: dict[str, Any] = {}
-        self._selection = ""
         self._models: list[ModelFiles] = []
+        self._checkpoints: dict[str, CheckpointFiles] = {}
+        self._checkpoint_files = 0
         self._started = datetime.now(timezone.utc)
         self._clock = time.monotonic()
         self._ended: datetime | None = None
         self._duration_s: float | None = None
 
     # Writing -------------------------------------------------------------------------------------------------------
-
-    def log_config(self, config: Mapping[str, Any]) -> None:
-        """Records hyperparameters and settings. Later calls add keys; a key can't get another value.
-
-        Raises:
-            TrainingError: a value without JSON form, or a key that already has another value; the message names the key.
-            SealedError: after completion.
-        """
-        if not isinstance(config, Mapping):
-            raise TrainingError(f"log_config: expected a mapping, got {type(config).__name__}")
-        with self._open("log_config"):
-            values = coerce(config, key="config")
-            for key, value in values.items():
-                if key in self._config and self._config[key] != value:
-                    raise TrainingError(
-                        f"config.{key}: already recorded as {self._config[key]!r}, now {value!r}; "
-                        "record each setting once, as the trainer got it"
-                    )
-            self._config.update(values)
-
-    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Adds one point to a metric's curve. NaN and infinities are kept, as the strings JSON needs.
-
-        Args:
-            name: Letters, digits and ``. _ / @ -``, such as ``train/loss``.
-            value: A number.
-            step: Position on the curve, such as the iteration or epoch.
-
-        Raises:
-            TrainingError: an unusable name, value or step, or too many points.
-            SealedError: after completion.
-        """
-        if not _NAME.match(name):
-            raise TrainingError(f"metric {name!r}: expected letters, digits and . _ / @ - (at most 200)")
-        plain = coerce(value, key=f"metric {name}")
-        number = float(plain) if isinstance(plain, (int, float, str)) and not isinstance(value, str) else None
-        if number is None or isinstance(plain, bool):
-            raise TrainingError(f"metric {name}: expected a number, got {value!r}")
-        position = None if step is None else coerce(step, key=f"metric {name} step")
-        if position is not None and (isinstance(position, bool) or not isinstance(position, int)):
-            raise TrainingError(f"metric {name}: step has to be a whole number, got {step!r}")
-        with self._open("log_metric"):
-            if self._metric_points >= MAX_METRIC_POINTS:
-                raise TrainingError(f"metric {name}: more than {MAX_METRIC_POINTS} points; log every n-th step")
-            self._metric_points += 1
-            self._metrics.setdefault(name, []).append((position, number))
 
     def log_artifact(self, name: str, content: bytes | str | Path, media_type: str) -> None:
         """Attaches a file or bytes (plots, importances, confusion matrix).
@@ -155,7 +77,8 @@ class TrainingRecorder:
             TrainingError: an unusable name, media type or file, or the name is already taken by other content.
             SealedError: after completion.
         """
-        if not _FILE_NAME.match(name):
+        self._refuse_if_sealed("log_artifact")
+        if not isinstance(name, str) or not _FILE_NAME.match(name):
             raise TrainingError(f"artifact {name!r}: expected a plain file name: letters, digits, '.', '_' and '-'")
         if not _MEDIA_TYPE.match(media_type):
             raise TrainingError(f"artifact {name}: media type {media_type!r} is not of the form application/json")
@@ -169,91 +92,23 @@ class TrainingRecorder:
             digest = digest_files(path)
             if digest.kind != "file":
                 raise TrainingError(f"artifact {name}: {path} is a folder; attach single files")
-            artifact = TrainingArtifact(name, media_type, digest.size, digest.sha256, None, path)
+            artifact = TrainingArtifact(name, media_type, digest.size, digest.sha256, None, path, digest)
         with self._open("log_artifact"):
             existing = self._artifacts.get(name)
             if existing is not None and existing.sha256 != artifact.sha256:
                 raise TrainingError(f"artifact {name}: already attached with other content; use another name")
             self._artifacts[name] = artifact
 
-    def set_architecture(
-        self,
-        name: str,
-        *,
-        framework: str,
-        framework_version: str,
-        parameters: int | None = None,
-        **details: Any,
-    ) -> None:
-        """States what kind of model this is.
-
-        Args:
-            name: Such as ``HistGradientBoostingClassifier``.
-            framework: Such as ``scikit-learn``.
-            framework_version: The version that trained it.
-            parameters: Number of trained parameters, where that is meaningful.
-            details: Further facts; kept under ``details``.
-        """
-        for field, text in (("name", name), ("framework", framework), ("framework_version", framework_version)):
-            if not isinstance(text, str) or not text.strip():
-                raise TrainingError(f"architecture.{field}: is required")
-        with self._open("set_architecture"):
-            self._architecture = {
-                "name": name,
-                "framework": framework,
-                "framework_version": framework_version,
-                "parameters": coerce(parameters, key="architecture.parameters"),
-                "details": coerce(details, key="architecture.details"),
-            }
-
-    def set_base_model(self, name: str, *, sha256: str, licence: str, source: str = "", **details: Any) -> None:
-        """States which model this one was made from (fine-tuning).
-
-        Args:
-            name: The base model's name and version.
-            sha256: Digest of its files (see `digest_files`), 64 hex digits.
-            licence: Its licence.
-            source: Where it came from.
-            details: Further facts; kept under ``details``.
-        """
-        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-            raise TrainingError("base_model.sha256: expected 64 lower-case hex digits (digest_files gives them)")
-        for field, text in (("name", name), ("licence", licence)):
-            if not isinstance(text, str) or not text.strip():
-                raise TrainingError(f"base_model.{field}: is required")
-        with self._open("set_base_model"):
-            self._base_model = {
-                "name": name,
-                "sha256": sha256,
-                "licence": licence,
-                "source": source,
-                "details": coerce(details, key="base_model.details"),
-            }
-
-    def note_selection(self, text: str) -> None:
-        """Records, in a person's words, why this configuration was chosen. A later note replaces an earlier one."""
-        if not isinstance(text, str) or not text.strip():
-            raise TrainingError("selection note: say in a sentence why this configuration was chosen")
-        if len(text) > 20_000:
-            raise TrainingError("selection note: longer than 20000 characters; attach it as an artifact")
-        with self._open("note_selection"):
-            self._selection = text.strip()
-
-    def log_extra(self, key: str, value: Any) -> None:
-        """Records a fact that has no place of its own; it stays visible under ``extra``."""
-        if not _NAME.match(key):
-            raise TrainingError(f"extra {key!r}: expected letters, digits and . _ / @ - (at most 200)")
-        with self._open("log_extra"):
-            self._extra[key] = coerce(value, key=f"extra.{key}")
-
     def log(self, **fields: Any) -> None:
-        """Records several fields at once: ``config``, ``metrics``, ``selection_note``; all others go to ``extra``."""
+        """Records several fields at once: ``config``, ``metrics``, ``seeds``, ``selection_note``; all others go to ``extra``."""
+        self._refuse_if_sealed("log")
         for key, value in fields.items():
             if key == "config":
                 self.log_config(value)
             elif key == "metrics":
-                for name, number in dict(value).items():
-                    self.log_metric(name, number)
+                self.log_metrics(value)
+            elif key == "seeds":
+                self.log_seeds(**value)
             elif key == "selection_note":
                 self.note_selection(value)
             else:
@@ -269,6 +124,7 @@ class TrainingRecorder:
             TrainingError: nothing there, an empty file, links inside.
             SealedError: after completion.
         """
+        self._refuse_if_sealed("save_model")
         absolute = Path(path).absolute()
         digest = digest_files(absolute)
         if digest.size == 0:
@@ -278,23 +134,94 @@ class TrainingRecorder:
             self._models.append(ModelFiles(absolute, digest))
         return absolute
 
+    def log_checkpoint(
+        self, path: str | Path, *, step: int | None = None, name: str = "", note: str = "", keep: bool = False
+    ) -> str:
+        """Records a checkpoint: the digest of each of its files, and one root over them. Call it once its bytes are complete.
+
+        Args:
+            path: The file or folder; it may be deleted afterwards, unless its bytes are to be kept.
+            step: The step it was written at.
+            name: A name that is unique within the run. Unless given it is the file's own name, with the step behind it where an
+                earlier checkpoint of other content has that name already (``last@200``).
+            note: What it is for: ``last``, ``best``, ``adapter``.
+            keep: Keep the bytes as evidence too. They are read when the run is sealed, and have to be there until then.
+
+        Returns:
+            The name it is recorded under.
+
+        Raises:
+            TrainingError: nothing there, links inside, the name is taken by other content, or too many checkpoints.
+            SealedError: after completion.
+        """
+        self._refuse_if_sealed("log_checkpoint")
+        absolute = Path(path).absolute()
+        where = None if step is None else coerce(step, key="checkpoint step")
+        if where is not None and (isinstance(where, bool) or not isinstance(where, int)):
+            raise TrainingError(f"checkpoint step: expected a whole number, got {step!r}")
+        text(note, "checkpoint note", limit=300)
+        text(name, "checkpoint name", limit=300)
+        digest = digest_files(absolute)
+        with self._open("log_checkpoint"):
+            chosen = self._checkpoint_name(name, absolute.name, where, digest)
+            known = self._checkpoints.get(chosen)
+            if len(self._checkpoints) >= MAX_CHECKPOINTS and known is None:
+                raise TrainingError(f"checkpoint {chosen}: more than {MAX_CHECKPOINTS} in one run; record every n-th")
+            if self._checkpoint_files + len(digest.files) > MAX_CHECKPOINT_FILES:
+                raise TrainingError(
+                    f"checkpoint {chosen}: more than {MAX_CHECKPOINT_FILES} checkpoint files in one run"
+                )
+            self._checkpoint_files += 0 if known else len(digest.files)
+            kept = keep or (known is not None and known.keep)
+            self._checkpoints[chosen] = CheckpointFiles(chosen, absolute, digest, where, note, kept)
+        return chosen
+
+    def _checkpoint_name(self, wished: str, own: str, step: int | None, digest: FilesDigest) -> str:
+        def free(name: str) -> bool:
+            known = self._checkpoints.get(name)
+            return known is None or (known.digest.files == digest.files and known.step == step)
+
+        if wished:
+            if not free(wished):
+                raise TrainingError(f"checkpoint {wished}: already recorded with other content; use another name")
+            return wished
+        choices = [own[:280], *([f"{own[:250]}@{step}"] if step is not None else [])]
+        found = next((name for name in choices if free(name)), "")
+        number = 2
+        while not found:
+            candidate = f"{choices[-1]}#{number}"
+            found, number = (candidate if free(candidate) else ""), number + 1
+        return found
+
     def complete(self) -> None:
         """Freezes the record. A second call does nothing.
 
         Raises:
-            TrainingError: a model file or artifact changed after it was handed over.
+            TrainingError: a model file, artifact or kept checkpoint changed after it was handed over.
         """
+        self._freeze(reread=True)
+
+    def _freeze(self, *, reread: bool) -> None:
+        """Completes. Without `reread` the caller compares the digest of the bytes it stores itself."""
         with self._lock:
             if self._sealed:
                 return
             for model in self._models:
-                if digest_files(model.path) != model.digest:
+                if _changed(model.path, model.digest, reread):
                     raise TrainingError(
                         f"{model.path}: the model changed after save_model; call save_model again once it is complete"
                     )
             for artifact in self._artifacts.values():
-                if artifact.path is not None and digest_files(artifact.path).sha256 != artifact.sha256:
+                if artifact.path is None or artifact.digest is None:
+                    continue
+                if _changed(artifact.path, artifact.digest, reread):
                     raise TrainingError(f"artifact {artifact.name}: {artifact.path} changed after it was logged")
+            for checkpoint in self._checkpoints.values():
+                if checkpoint.keep and _changed(checkpoint.path, checkpoint.digest, reread):
+                    raise TrainingError(
+                        f"checkpoint {checkpoint.name}: {checkpoint.path} changed after it was logged, or is gone; its bytes were "
+                        "to be kept (keep=True)"
+                    )
             self._ended = datetime.now(timezone.utc)
             self._duration_s = time.monotonic() - self._clock
             self._sealed = True
@@ -318,30 +245,47 @@ class TrainingRecorder:
         with self._lock:
             return tuple(self._artifacts[name] for name in sorted(self._artifacts))
 
-    def metric_series(self) -> bytes:
-        """Every curve as one JSON document (UTF-8): ``{"<metric>": [[step, value], …], …}``, sorted by name.
-
-        Steps are numbers or null, non-finite values are strings. Meant for the evidence store: `to_facts` names its digest.
-        """
+    @property
+    def checkpoints(self) -> tuple[CheckpointFiles, ...]:
+        """The checkpoints, in the order of their steps and names."""
         with self._lock:
-            series = {
-                name: [[step, coerce(value, key=name)] for step, value in points]
-                for name, points in self._metrics.items()
-            }
-        return json.dumps(series, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8")
+            found = list(self._checkpoints.values())
+        return tuple(sorted(found, key=lambda item: (item.step is not None, item.step or 0, item.name)))
+
+    @property
+    def external(self) -> tuple[ExternalLink, ...]:
+        """The links to other trackers, sorted by system and run."""
+        with self._lock:
+            return tuple(self._external[key] for key in sorted(self._external))
+
+    @property
+    def feature_code(self) -> CodeState | None:
+        """The state of the feature pipeline's code, where it was stated."""
+        return self._feature_code
+
+    @property
+    def rerun(self) -> dict[str, Any]:
+        """How to run the training again; empty where nobody said so."""
+        with self._lock:
+            return dict(self._rerun)
+
+    def checkpoints_listing(self) -> bytes:
+        """The files of all checkpoints as one JSON document, for the evidence store."""
+        return checkpoints_listing(self.checkpoints)
 
     def to_facts(self) -> dict[str, Any]:
         """The record as plain JSON: ``{"facts": …, "observed": …}``.
 
         ``facts`` has: config, metrics (last, min, max, points), metric_series (sha256, size), artifacts, architecture,
-        base_model, selection_note, models, extra. What was not stated is an empty mapping, list or string.
+        base_model, selection_note, models, extra, seeds, compute, distributed, external, rerun, feature_code, checkpoints.
+        What was not stated is an empty mapping, list or string, or None.
         ``observed`` has: started_at, ended_at (UTC, ISO 8601), duration_s, host, model_paths.
         """
         series = self.metric_series()
         with self._lock:
             facts = {
                 "config": self._config,
-                "metrics": {name: _summary(points) for name, points in sorted(self._metrics.items())},
+                "metrics": self._metric_facts(),
                 "metric_series": {"sha256": hashlib.sha256(series).hexdigest(), "size": len(series)},
                 "artifacts": [
                     {"name": item.name, "media_type": item.media_type, "size": item.size, "sha256": item.sha256}
@@ -352,6 +296,13 @@ class TrainingRecorder:
                 "selection_note": self._selection,
                 "models": [item.digest.to_facts() for item in self._models],
                 "extra": self._extra,
+                "seeds": dict(sorted(self._seeds.items())),
+                "compute": completed_compute(self._compute),
+                "distributed": self._distributed_facts(),
+                "external": [_link_facts(item) for item in self.external],
+                "rerun": self._rerun,
+                "feature_code": self._feature_code.to_facts() if self._feature_code else None,
+                "checkpoints": [item.to_facts() for item in self.checkpoints],
             }
             observed = {
                 "started_at": self._started.isoformat(),
@@ -364,34 +315,30 @@ class TrainingRecorder:
             copied: dict[str, Any] = json.loads(json.dumps({"facts": facts, "observed": observed}, allow_nan=False))
         return copied
 
-    def _open(self, call: str) -> _OpenGuard:
-        return _OpenGuard(self, call)
+    def _distributed_facts(self) -> dict[str, Any]:
+        if not self._distributed:
+            return {}
+        rows = self._distributed["rows"]
+        return {**self._distributed, "root": None if rows is None else rows_root(rows)}
 
 
-class _OpenGuard:
-    """Holds the recorder's lock for one change, and refuses it after completion."""
-
-    def __init__(self, recorder: TrainingRecorder, call: str) -> None:
-        self._recorder = recorder
-        self._call = call
-
-    def __enter__(self) -> None:
-        self._recorder._lock.acquire()
-        if self._recorder._sealed:
-            self._recorder._lock.release()
-            raise SealedError(f"{self._call}: the training record is complete; record a new run instead of changing it")
-
-    def __exit__(self, *_: object) -> None:
-        self._recorder._lock.release()
+def _changed(path: Path, digest: FilesDigest, reread: bool) -> bool:
+    """Whether a file or folder is certainly, or after reading it again, not what it was."""
+    same = unchanged(path, digest)
+    if same is None and reread:
+        try:
+            same = digest_files(path) == digest
+        except TrainingError:
+            same = False
+    return same is False
 
 
-def _summary(points: list[tuple[int | None, float]]) -> dict[str, Any]:
-    finite = [value for _, value in points if math.isfinite(value)]
+def _link_facts(item: ExternalLink) -> dict[str, Any]:
+    digest = None if item.snapshot is None else hashlib.sha256(item.snapshot).hexdigest()
     return {
-        "last": coerce(points[-1][1], key="last"),
-        "last_step": points[-1][0],
-        "min": min(finite) if finite else None,
-        "max": max(finite) if finite else None,
-        "points": len(points),
-        "non_finite": len(points) - len(finite),
+        "system": item.system,
+        "run": item.run,
+        "experiment": item.experiment,
+        "uri": item.uri,
+        "snapshot_sha256": digest,
     }

@@ -474,6 +474,17 @@ def test_reading_is_bounded_too(store: EvidenceStore, root: Path, kek: LocalKeyP
             small.get(asked)
 
 
+def test_what_is_too_large_to_be_held_is_verified_and_copied_as_a_stream(
+    store: EvidenceStore, root: Path, kek: LocalKeyProvider, tmp_path: Path
+) -> None:
+    ref = store.put(b"x" * 5000, media_type="text/plain")
+    small = EvidenceStore(root, keys=kek, max_held_bytes=1000)
+    with pytest.raises(EvidenceTooLarge, match="copy it to a file"):
+        small.get(ref)
+    small.verify(ref)
+    assert small.copy_to(ref, tmp_path / "copy").read_bytes() == b"x" * 5000
+
+
 def test_a_large_file_is_not_loaded(store: EvidenceStore, tmp_path: Path) -> None:
     import tracemalloc
 

@@ -254,6 +254,7 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"training/config/optimizer/lr": 0.05}, "hyperparameters"),
     ({"training/config/layers": [128, 64]}, "hyperparameters"),
     ({"training/config/seed": 8, "training/seed": 8}, "hyperparameters"),
+    ({"training/seeds": {"torch": 8}}, "hyperparameters"),
     ({"training/code/commit": "d" * 40, "evaluation/code/commit": "d" * 40}, "code_change"),
     ({"training/code/remote": "https://git.example/y"}, "code_change"),
     ({"training/environment/packages_digest": "f" * 64}, "environment"),
@@ -274,6 +275,9 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"registration/limitations": "Taiwan 2005, cards only"}, "notes"),
     ({"registration/failure_modes": ""}, "notes"),
     # what no plan allows
+    ({"training/feature_code": {"vcs": "git", "commit": "e" * 40, "dirty": False}}, None),
+    ({"training/distributed": {"world_size": 4, "backend": "gloo"}}, None),
+    ({"training/model_file/media_type": "application/vnd.cognify.files+json"}, None),
     ({"registration/intended_use": "Refuse applications for a card"}, None),
     ({"registration/out_of_scope": ""}, None),
     ({"registration/frameworks": ["sr26-2", "fair-lending"]}, None),
@@ -328,6 +332,16 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"evaluation/fairness/0/disparities/0/unit": "difference"}, None),
     ({"evaluation/fairness/0/disparities": []}, None),
     ({"evaluation/tables/settings": {"n_boot": 10}}, None),
+    ({"evaluation/slices": [{"attribute": "site", "value": "North", "n": 90}]}, None),
+    (
+        {
+            "evaluation/perturbations": [
+                {"feature": "income", "transformation": "noise", "size": 0.1, "metric": "auc", "before": 0.8, "n": 90}
+            ]
+        },
+        None,
+    ),
+    ({"evaluation/evaluator_code": {"vcs": "package", "commit": "lm-eval==0.4.13"}}, None),
     ({"evaluation/tables": {"settings": {"n_boot": 200}}}, None),
     ({"evaluation/decision_threshold": 0.7}, None),
     ({"evaluation/decision_threshold": None}, None),
@@ -360,6 +374,11 @@ IRRELEVANT: dict[str, Any] = {
     "training/environment/detail": blob("environment.json", "7"),
     "training/datasets/0/seq": 12,
     "training/observed": {"run": "r2"},
+    "training/compute": {"flops": 6e9, "device_seconds": 60},
+    "training/external": [{"system": "mlflow", "run": "abc"}],
+    "training/rerun": {"command": ["python", "train.py", "--version", "2"]},
+    "training/captured_by": "sdk",
+    "training/environment/lock_file": "uv.lock sha256:00",
     "evaluation/evaluator": "person/eva",
     "evaluation/dataset/seq": 14,
     "evaluation/gate_set_seq": 13,
@@ -434,6 +453,19 @@ def test_every_recorded_field_is_compared_or_excluded_with_a_reason(part: str) -
     excluded = {name for name in listed if f"{part}.{name}" in NEVER_COMPARED}
     assert set(model.model_fields) <= touched | excluded
     assert all(len(reason) > 10 for reason in NEVER_COMPARED.values())
+
+
+def test_slices_may_differ_where_the_plan_lets_their_table_differ() -> None:
+    def sliced(n: int, recall: float) -> VersionFacts:
+        metric = {"name": "recall", "value": recall, "n": n}
+        return version({"evaluation/slices": [{"attribute": "site", "value": "North", "n": n, "metrics": [metric]}]})
+
+    def judged(*tables: str) -> list[bool]:
+        lines = compare(read_bounds({"tables": [*tables]}), sliced(90, 0.8), sliced(90, 0.7)).lines
+        return [line.ok for line in lines if line.item == "table slices"]
+
+    assert judged("slices") == [True]
+    assert judged("calibration") == [False]
 
 
 # -- what the model is registered for, and the shape of its data ----------------------------------------------------------------

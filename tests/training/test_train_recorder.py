@@ -242,6 +242,14 @@ CHANGES = {
     "log_extra": lambda run, file: run.log_extra("x", 1),
     "log": lambda run, file: run.log(x=1),
     "save_model": lambda run, file: run.save_model(file),
+    "log_metrics": lambda run, file: run.log_metrics({"x": 1}),
+    "log_checkpoint": lambda run, file: run.log_checkpoint(file),
+    "log_seeds": lambda run, file: run.log_seeds(torch=1),
+    "set_feature_code": lambda run, file: run.set_feature_code(file),
+    "set_compute": lambda run, file: run.set_compute(tokens=1),
+    "set_distributed": lambda run, file: run.set_distributed(world_size=2),
+    "link_external": lambda run, file: run.link_external("mlflow", "x"),
+    "set_rerun": lambda run, file: run.set_rerun(["python"]),
 }
 
 
@@ -259,7 +267,8 @@ def test_after_completion_every_change_is_refused(tmp_path, change):
 
 
 def test_every_public_change_is_in_the_list_above():
-    readers = {"sealed", "models", "artifacts", "metric_series", "to_facts", "complete"}
+    readers = {"sealed", "models", "artifacts", "checkpoints", "external", "feature_code", "rerun"}
+    readers |= {"metric_series", "checkpoints_listing", "to_facts", "complete"}
     public = {name for name in dir(TrainingRecorder) if not name.startswith("_")}
     assert public - readers == set(CHANGES)
 

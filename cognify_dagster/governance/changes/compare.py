@@ -20,7 +20,16 @@ from cognify_dagster.governance.changes.bounds import ChangeBounds, same
 from cognify_dagster.governance.changes.declared import compare_registration, compare_schemas
 from cognify_dagster.governance.changes.results import compare_fairness, compare_metrics, compare_outcomes
 from cognify_dagster.governance.changes.values import ABSENT, Line, differ, flatten, judged, plain, shown
-from cognify_dagster.records import DatasetRef, DatasetSnapshot, Evaluation, ModelRegistered, TrainingRun, parse_utc
+from cognify_dagster.records import (
+    CodeRef,
+    DatasetRef,
+    DatasetSnapshot,
+    Distributed,
+    Evaluation,
+    ModelRegistered,
+    TrainingRun,
+    parse_utc,
+)
 from cognify_dagster.workspace import Reading, Recorded
 
 _US_A_DAY = 86_400_000_000
@@ -29,6 +38,16 @@ _US_A_DAY = 86_400_000_000
 NEVER_COMPARED: dict[str, str] = {
     "training.version": "it names the version",
     "training.model_file": "retraining makes other bytes; what they do is judged by the evaluation (the media type is compared)",
+    "training.model_files": "as model_file; the media types are compared",
+    "training.checkpoints": "evidence of the training's course",
+    "training.compute": "what the training cost; its settings, data and code are compared",
+    "training.distributed.root": "as model_file; world size, backend, strategy and mesh are compared",
+    "training.distributed.manifest": "evidence of the training's course",
+    "training.external": "the same run in other tools",
+    "training.rerun": "how to run it again names the version; code and settings are compared",
+    "training.captured_by": "which part of this product wrote the record",
+    "training.feature_code.authors": "people: separation of duties is judged by the release decision",
+    "training.environment.lock_file": "what was installed is compared, by the digest of its list",
     "training.metrics": "the training's own numbers; the plan judges the evaluation",
     "training.metric_series": "evidence of the training's course",
     "training.artefacts": "evidence of the training's course",
@@ -46,6 +65,9 @@ NEVER_COMPARED: dict[str, str] = {
     "evaluation.evaluator": "people: separation of duties is judged by the release decision",
     "evaluation.gate_set_seq": "a position in the ledger; the gate set's digest is compared",
     "evaluation.artefacts": "evidence of the evaluation",
+    "evaluation.explanations": "evidence of the evaluation",
+    "evaluation.benchmarks": "their numbers stand among the metrics, which are compared",
+    "evaluation.comparisons": "what the version was compared with; its own numbers are compared",
     "evaluation.observed": "times, host and attempt",
     "evaluation.code.authors": "people: separation of duties is judged by the release decision",
     "evaluation.dataset.seq": "a position in the ledger; the snapshot's root is compared",
@@ -59,6 +81,8 @@ NEVER_COMPARED: dict[str, str] = {
 }
 
 _CODE = ("vcs", "commit", "dirty", "diff_digest", "remote")
+_NO_CODE = CodeRef(vcs="none")
+_ONE_PROCESS = Distributed(world_size=1)
 
 
 @dataclass(frozen=True)
@@ -183,10 +207,20 @@ def _training(bounds: ChangeBounds, base: TrainingRun, new: TrainingRun) -> Iter
     yield from _datasets("training data", base.datasets, new.datasets, bounds)
     yield from _config(bounds, base, new)
     yield from _code("training code", base.code, new.code, bounds)
-    yield from _parts("environment", base.environment, new.environment, {"detail"}, bounds.environment == "allowed")
+    if base.feature_code is not None or new.feature_code is not None:
+        yield from _code("feature code", base.feature_code or _NO_CODE, new.feature_code or _NO_CODE, bounds)
+    unused = {"detail", "lock_file"}
+    yield from _parts("environment", base.environment, new.environment, unused, bounds.environment == "allowed")
+    if base.distributed is not None or new.distributed is not None:
+        one, other = base.distributed or _ONE_PROCESS, new.distributed or _ONE_PROCESS
+        yield from _parts("processes", one, other, {"root", "manifest"}, False)
     yield from _texts("training.selection_note", base.selection_note, new.selection_note, bounds)
     yield from _parts("model file", base.model_file, new.model_file, {"name", "digest", "size"}, False)
-    handled = {"model", "datasets", "config", "seed", "code", "environment", "selection_note"}
+    kinds = [{item.media_type for item in run.model_files} for run in (base, new)]
+    if kinds[0] != kinds[1]:
+        yield differ("model files: media type", sorted(kinds[0]), sorted(kinds[1]))
+    handled = {"model", "datasets", "config", "seed", "seeds", "code", "feature_code", "environment", "distributed"}
+    handled |= {"selection_note"}
     yield from _rest("training", base, new, handled)
 
 
@@ -197,7 +231,7 @@ def _evaluation(bounds: ChangeBounds, base: VersionFacts, new: VersionFacts) -> 
     yield from compare_metrics(bounds, old, now)
     yield from compare_fairness(bounds, old, now)
     yield from compare_outcomes(bounds, old, now)
-    yield from _tables(bounds, old.tables, now.tables)
+    yield from _tables(bounds, _all_tables(old), _all_tables(now))
     yield from _texts("evaluation.notes", old.notes, now.notes, bounds)
     if not same(old.decision_threshold, now.decision_threshold):
         allowed = bounds.decision_threshold is not None and bounds.decision_threshold.allows(now.decision_threshold)
@@ -207,7 +241,8 @@ def _evaluation(bounds: ChangeBounds, base: VersionFacts, new: VersionFacts) -> 
     if now.status != "passed":
         yield differ("evaluation status", old.status, now.status, why="every gate has to pass")
     handled = {
-        "model", "dataset", "code", "metrics", "fairness", "outcomes", "tables", "notes", "decision_threshold", "status",
+        "model", "dataset", "code", "metrics", "fairness", "outcomes", "tables", "notes", "decision_threshold", "status", "slices",
+        "perturbations",
     }  # fmt: skip
     yield from _rest("evaluation", old, now, handled)
 
@@ -275,6 +310,13 @@ def _config(bounds: ChangeBounds, base: TrainingRun, new: TrainingRun) -> Iterab
         rules = [bounds.hyperparameters.get(name) for name in ("seed", "random_state")]
         allowed = new.seed is not None and any(rule is not None and rule.allows(new.seed) for rule in rules)
         yield judged("seed", base.seed, new.seed, "hyperparameters: seed", allowed)
+    for name in sorted(set(base.seeds) | set(new.seeds)):
+        if base.seeds.get(name) == new.seeds.get(name):
+            continue
+        rules = [bounds.hyperparameters.get(path) for path in (f"seeds.{name}", "seed", "random_state")]
+        value = new.seeds.get(name)
+        allowed = value is not None and any(rule is not None and rule.allows(value) for rule in rules)
+        yield judged(f"seed {name}", base.seeds.get(name), value, f"hyperparameters: seeds.{name}", allowed)
 
 
 def _code(item: str, base: Any, new: Any, bounds: ChangeBounds) -> Iterable[Line]:
@@ -290,6 +332,13 @@ def _code(item: str, base: Any, new: Any, bounds: ChangeBounds) -> Iterable[Line
     if not known:
         text = f"{item}: no commit is recorded, so it cannot be shown to be the same"
         yield Line(f"{item}: commit", shown(base.commit), shown(new.commit), None, False, text)
+
+
+def _all_tables(record: Evaluation) -> dict[str, Any]:
+    """An evaluation's tables; slices and the sensitivity table, which have fields of their own, are two more of them."""
+    own = {"slices": record.slices, "sensitivity": record.perturbations}
+    rows = {name: [row.model_dump(mode="json") for row in part] for name, part in own.items() if part}
+    return {**rows, **record.tables}
 
 
 def _tables(bounds: ChangeBounds, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[Line]:

@@ -30,6 +30,7 @@ ERASABLE_KINDS = frozenset(
         "dataset_diff_recorded",
         "overlap_checked",
         "training_failed",
+        "experiment_run",
         "evaluation",
         "sign_off_refused",
         "deployment_failed",
@@ -49,7 +50,7 @@ PROTECTED_KINDS = frozenset(
         "model_classified", "finding_opened", "finding_resolved", "condition_closed", "block_lifted", "change_plan_adopted",
         "change_plan_ended", "break_glass_opened", "rollback_ordered", "model_adopted", "review_completed", "model_event",
         "release_suspended", "finding", "section_written", "section_approved", "attestation_made", "attestation_withdrawn",
-        "dataset_reason_given", "dataset_change_decided",
+        "dataset_reason_given", "dataset_change_decided", "datasets_bound", "model_signature",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""
