@@ -139,6 +139,7 @@ def evaluate_fairness(
     auc_n_boot: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    source: str = "",
 ) -> FairnessResult:
     """Compares the groups of one sensitive attribute.
 
@@ -155,6 +156,8 @@ def evaluate_fairness(
         auc_n_boot: Replicates of the AUC by group.
         confidence: Share covered by the intervals.
         seed: Seed of the resampling.
+        source: Where the attribute comes from, in words. One that was inferred (from name or address) measures the inference
+            as well as the model: say so here.
 
     Raises:
         EvaluationError: unusable input; the message names the argument. Also where fairlearn is not installed.
@@ -265,6 +268,7 @@ def evaluate_fairness(
         disparities=disparities,
         excluded_groups=excluded,
         notes=tuple(notes),
+        source=source,
     )
 
 

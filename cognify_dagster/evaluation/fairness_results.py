@@ -94,6 +94,7 @@ class FairnessResult:
         missing: Records whose group is not known; they are in no group.
         excluded_groups: Groups left out of every disparity.
         notes: What a reader has to know about the numbers, in sentences.
+        source: Where the attribute comes from, in words: stated by the person, taken from a file, inferred from name and address.
     """
 
     attribute: str
@@ -108,6 +109,7 @@ class FairnessResult:
     disparities: tuple[Disparity, ...]
     excluded_groups: tuple[str, ...]
     notes: tuple[str, ...]
+    source: str = ""
 
     def __getitem__(self, name: str) -> Disparity:
         for disparity in self.disparities:

@@ -36,9 +36,9 @@ class MetricValue:
     Attributes:
         name: Flat name, such as ``auc``.
         value: The point estimate (NaN where it is undefined).
-        ci_low: Lower end of the interval, in the metric's unit (NaN where there is none).
+        ci_low: Lower end of the interval, in the metric's unit; NaN where it is undefined, None where none was made.
         ci_high: Upper end of the interval.
-        n: Number of records behind the value.
+        n: Number of records behind the value; None where nobody said.
         unit: ``ratio``, ``difference``, ``probability``, ``squared probability``, ``nats``, ``count``, …
         higher_is_better: The direction; None where neither end is better.
         objective: In plain words, what the number is evidence for.
@@ -46,9 +46,9 @@ class MetricValue:
 
     name: str
     value: float
-    ci_low: float
-    ci_high: float
-    n: int
+    ci_low: float | None
+    ci_high: float | None
+    n: int | None
     unit: str
     higher_is_better: bool | None
     objective: str = ""

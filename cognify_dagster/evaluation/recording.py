@@ -1,16 +1,18 @@
 """Writes evaluations and gate results to a workspace.
 
 Invariants: an evaluation names the snapshot it used, the exact model bytes, and thresholds adopted before the training
-started; otherwise it is refused, not recorded.
+started; otherwise it is refused, not recorded. What is compared with a champion was compared on that very snapshot. Without
+declared protected attributes, or without one that the model's definition declares, the fairness gate does not pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cognify_dagster.evaluation._errors import EvaluationError
 from cognify_dagster.evaluation.gates import Gate, GateOutcome, GateSet, evaluate_gates
+from cognify_dagster.evaluation.results import as_eval_result
 from cognify_dagster.evaluation.suite import EvalResult
 from cognify_dagster.records import (
     DEFAULT_OVERLAP_CHECK,
@@ -21,6 +23,7 @@ from cognify_dagster.records import (
     GateResult,
     GateSetAdopted,
     MetricResult,
+    ModelRegistered,
     OverlapChecked,
     TrainingRun,
     to_json,
@@ -49,6 +52,106 @@ def adopted_gates(reading: Reading, model: str, name: str, training: Recorded[Tr
             f"{training.record.started_after_seq}); a person adopts one with `cognify gates adopt`, then train a new version"
         )
     return found[-1]
+
+
+def only_gates(reading: Reading, training: Recorded[TrainingRun]) -> Recorded[GateSetAdopted]:
+    """Return the one gate set that was adopted for the model before the training started.
+
+    Raises:
+        EvaluationError: there is none, or there are several.
+    """
+    model = training.record.model
+    names = {
+        item.record.name
+        for item in reading.all(GateSetAdopted)
+        if item.record.model == model and item.seq < training.record.started_after_seq
+    }
+    if len(names) > 1:
+        raise EvaluationError(
+            f"several gate sets were adopted for {model}: say which one judges: {', '.join(sorted(names))}"
+        )
+    return adopted_gates(reading, model, next(iter(names), f"{model}_gates"), training)
+
+
+def require_snapshot_entry(reading: Reading, dataset: DatasetRef) -> Recorded[DatasetSnapshot]:
+    """Return the snapshot that a reference names.
+
+    Raises:
+        EvaluationError: the ledger has no such snapshot: an evaluation on data that nobody snapshotted is refused.
+    """
+    found = reading.find(DatasetSnapshot, dataset.seq)
+    if found is None or found.record.name != dataset.name or found.record.root != dataset.root:
+        raise EvaluationError(
+            f"{dataset.name}: entry {dataset.seq} is no snapshot of it with root {dataset.root[:16]}…; snapshot the evaluation data "
+            "first (`cognify dataset snapshot`), an evaluation on other data is refused"
+        )
+    return found
+
+
+def record_results(
+    workspace: Workspace,
+    *,
+    training: Recorded[TrainingRun],
+    dataset: DatasetRef,
+    results: Any,
+    evaluator: str,
+    code: CodeRef,
+    run: str,
+    gate_set: str | None = None,
+    n: int | None = None,
+    protected_attributes: Sequence[str] = (),
+    evaluator_code: CodeRef | None = None,
+    objective_of: Callable[[str], str] | None = None,
+    observed: Mapping[str, Any] | None = None,
+) -> tuple[int, list[OutcomeRecord]]:
+    """Record results of any accepted form: an `EvalResult`, or a mapping of names to numbers (see `as_eval_result`).
+
+    Args:
+        workspace: Where to record.
+        training: The sealed run of the version that was evaluated.
+        dataset: The snapshot it was evaluated on, with role `evaluation`.
+        results: What was measured.
+        evaluator: Who measured: a person's id or alias, such as `os:ben`.
+        code: The code of the evaluation.
+        run: Id of this evaluation. The same id with the same results is recorded once; with others it is refused, so two
+            evaluations of one training run need two ids.
+        gate_set: Name of the gate set; the only one of the model unless given.
+        n: Records evaluated; the snapshot's number of records unless the results or this say it.
+        protected_attributes: Those that were evaluated.
+        evaluator_code: Code of the measuring tool, where it is another.
+        objective_of: Says what a metric is evidence for, where the results do not.
+        observed: Further facts of the moment, not compared on a retry.
+
+    Returns:
+        The evaluation's sequence number and the outcome of every gate.
+
+    Raises:
+        EvaluationError: unusable results, no snapshot, no gates adopted before training, or no overlap check.
+    """
+    reading = workspace.read()
+    model = training.record.model
+    adopted = adopted_gates(reading, model, gate_set, training) if gate_set else only_gates(reading, training)
+    snapshot = require_snapshot_entry(reading, dataset)
+    notes = []
+    if n is None and isinstance(results, Mapping) and snapshot.record.record_count:
+        n = snapshot.record.record_count
+        notes = [f"Where results name no number of records, it is that of the snapshot ({n})."]
+    result = as_eval_result(
+        results, n=n, protected_attributes=protected_attributes, objective_of=objective_of, notes=notes
+    )
+    if evaluator_code is not None:
+        result = result.model_copy(update={"evaluator_code": evaluator_code})
+    return record_evaluation(
+        workspace,
+        result,
+        training=training,
+        gate_set=adopted,
+        dataset=dataset,
+        code=code,
+        evaluator=evaluator,
+        run=run,
+        observed=observed,
+    )
 
 
 def overlap_of(reading: Reading, train: Sequence[DatasetRef], holdout_root: str) -> list[Recorded[OverlapChecked]]:
@@ -86,12 +189,15 @@ def record_evaluation(
         The evaluation's sequence number and the outcome of every gate.
 
     Raises:
-        EvaluationError: if the data were never compared with the training data.
+        EvaluationError: if the data are no snapshot on record, were never compared with the training data, or a comparison in
+            the result is about another snapshot or version.
     """
     reading = workspace.read()
-    overlaps = overlap_of(reading, training.record.datasets, dataset.root)
-    if len(overlaps) < len(training.record.datasets):
-        lacking = [item.name for item in training.record.datasets if not overlap_of(reading, [item], dataset.root)]
+    require_snapshot_entry(reading, dataset)
+    _require_same_snapshot(result, training, dataset)
+    overlaps = overlap_of(reading, training.record.learned_from, dataset.root)
+    if len(overlaps) < len(training.record.learned_from):
+        lacking = [item.name for item in training.record.learned_from if not overlap_of(reading, [item], dataset.root)]
         raise EvaluationError(
             f"{dataset.name} was never compared with the training data; add an overlap check before the evaluation, for "
             f"{' and for '.join(lacking)} as the snapshot that was trained on: cg.overlap_check(train={lacking[0]!r}, "
@@ -121,12 +227,38 @@ def record_evaluation(
         outcomes=tuple(outcomes),
         status="failed" if failed else "passed",
         notes=result.notes,
-        artefacts=tuple(workspace.put(item.name, item.data, item.media_type) for item in result.artifacts),
+        artefacts=tuple(
+            workspace.put(item.name, item.data, item.media_type, item.sensitivity) for item in result.artifacts
+        ),
+        evaluator_code=None if result.evaluator_code == code else result.evaluator_code,
+        slices=result.slices,
+        comparisons=result.comparisons,
+        perturbations=result.perturbations,
+        explanations=result.explanations,
+        benchmarks=result.benchmarks,
         observed={**(observed or {}), "run": run},
     )
     seq = workspace.append(record, idem=idempotency_key("evaluation", record.model, record.version, run)).seq
     _record_gates(workspace, record, seq, [o.seq for o in overlaps])
     return seq, outcomes
+
+
+def _require_same_snapshot(result: EvalResult, training: Recorded[TrainingRun], dataset: DatasetRef) -> None:
+    own = training.record
+    for item in result.comparisons:
+        if item.dataset.root != dataset.root:
+            raise EvaluationError(
+                f"the comparison with {item.champion.name} was made on {item.dataset.name}, root {item.dataset.root[:16]}…; this "
+                f"evaluation is on {dataset.name}, root {dataset.root[:16]}…. Compare both on the same snapshot"
+            )
+        side = item.challenger
+        if (side.model, side.version) != (own.model, own.version) or side.model_digest not in (
+            None,
+            own.model_file.digest,
+        ):
+            raise EvaluationError(
+                f"the comparison with {item.champion.name} is about {side.name}, not about {own.model} {own.version} as sealed"
+            )
 
 
 QUALITY_GATE = "snapshot-quality"
@@ -161,7 +293,7 @@ def quality_outcomes(reading: Reading, used: Sequence[DatasetRef]) -> list[Outco
 def ensure_gates(workspace: Workspace, evaluation: Recorded[Evaluation], training: Recorded[TrainingRun]) -> None:
     """Append the gate results of an evaluation that a crash kept from being written; do nothing if they are there."""
     before = workspace.read(evaluation.seq)
-    overlaps = overlap_of(before, training.record.datasets, evaluation.record.dataset.root)
+    overlaps = overlap_of(before, training.record.learned_from, evaluation.record.dataset.root)
     _record_gates(workspace, evaluation.record, evaluation.seq, [o.seq for o in overlaps])
 
 
@@ -174,32 +306,55 @@ def _record_family(
     workspace: Workspace, record: Evaluation, seq: int, family: str, outcomes: list[OutcomeRecord], overlaps: list[int]
 ) -> None:
     own = tuple(item for item in outcomes if item.family == family)
-    adopted = [item for item in own if not item.id.startswith(QUALITY_GATE)]
-    passed = bool(adopted) and all(item.passed for item in own)
-    undeclared = family == "fairness" and not record.protected_attributes
+    problem = _family_problem(workspace.read(seq), record, family)
     gate = GateResult.model_validate(
         {
             "model": record.model,
             "version": record.version,
             "family": family,
-            "status": "pass" if passed and not undeclared else "fail",
+            "status": "fail" if problem or not all(item.passed for item in own) else "pass",
             "outcomes": own,
             "based_on": (seq, *overlaps) if family == "data_quality" else (seq,),
-            "detail": {} if adopted else {"reason": f"the adopted gate set has no gate of family {family}"},
+            "detail": {"reason": problem} if problem else {},
         }
     )
     workspace.append(gate, idem=idempotency_key("gate_result", record.model, record.version, family, seq))
 
 
-def family_status(outcomes: Sequence[OutcomeRecord], family: str) -> tuple[bool, str]:
-    """Return whether a family passed and a sentence about it."""
-    own = [item for item in outcomes if item.family == family]
-    failed = [item for item in own if not item.passed]
-    if all(item.id.startswith(QUALITY_GATE) for item in own):
-        return False, f"the adopted gate set has no gate of family {family}"
-    if failed:
-        return False, "; ".join(item.message or item.id for item in failed)
-    return True, f"{len(own)} gates passed"
+def _family_problem(before: Reading, record: Evaluation, family: str) -> str:
+    """Why a family cannot pass whatever its gates say; empty if it can. `before`: the ledger up to the evaluation."""
+    if all(item.id.startswith(QUALITY_GATE) for item in record.outcomes if item.family == family):
+        return f"the adopted gate set has no gate of family {family}"
+    if family != "fairness":
+        return ""
+    registered = before.latest(ModelRegistered, f"model/{record.model}")
+    declared = registered.record.protected_attributes if registered else ()
+    left_out = [name for name in declared if name not in record.protected_attributes]
+    if left_out:
+        return f"the model declares protected attributes that were not evaluated: {', '.join(left_out)}"
+    return "" if record.protected_attributes else NO_ATTRIBUTE
+
+
+NO_ATTRIBUTE = "no protected attribute is declared as evaluated; name them in protected_attributes of the evaluation"
+
+
+def family_status(reading: Reading, evaluation: Recorded[Evaluation], family: str) -> tuple[bool, str]:
+    """Return whether a family passed, as its recorded result says, and a sentence about it."""
+    record = evaluation.record
+    found = [
+        item
+        for item in reading.all(GateResult, f"model/{record.model}@{record.version}")
+        if item.record.family == family and evaluation.seq in item.record.based_on
+    ]
+    if not found:
+        return False, f"the evaluation (entry {evaluation.seq}) has no result of family {family}"
+    result = found[-1].record
+    failed = [item.message or item.id for item in result.outcomes if not item.passed]
+    reason = result.detail.get("reason")
+    said = [*([str(reason)] if reason else []), *failed]
+    if result.status != "pass":
+        return False, "; ".join(said) or f"the result of family {family} (entry {found[-1].seq}) is a failure"
+    return True, f"{len(result.outcomes)} gates passed"
 
 
 def _gate_set(record: GateSetAdopted) -> GateSet:
