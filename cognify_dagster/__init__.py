@@ -28,13 +28,19 @@ _HOME = {
     "eval_suite": "orchestration",
     "governed_deployment": "orchestration",
     "overlap_check": "orchestration",
+    "pipes_training_run": "orchestration",
+    "train_with_pipes": "orchestration",
     "training_run": "orchestration",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+_MODULES = {"sdk": "cognify_dagster.instrument.sdk"}
+
+__all__ = ["__version__", *sorted((*_HOME, *_MODULES))]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'cognify_dagster' has no attribute {name!r}")

@@ -1,5 +1,6 @@
 from cognify_dagster.datasets import Provenance as Provenance
 from cognify_dagster.evaluation import EvalResult as EvalResult
+from cognify_dagster.instrument import sdk as sdk
 from cognify_dagster.orchestration import GovernedAssetData as GovernedAssetData
 from cognify_dagster.orchestration import GovernedModel as GovernedModel
 from cognify_dagster.orchestration import GovernedModelTranslator as GovernedModelTranslator
@@ -15,6 +16,8 @@ from cognify_dagster.orchestration import distributed_snapshot as distributed_sn
 from cognify_dagster.orchestration import eval_suite as eval_suite
 from cognify_dagster.orchestration import governed_deployment as governed_deployment
 from cognify_dagster.orchestration import overlap_check as overlap_check
+from cognify_dagster.orchestration import pipes_training_run as pipes_training_run
+from cognify_dagster.orchestration import train_with_pipes as train_with_pipes
 from cognify_dagster.orchestration import training_run as training_run
 from cognify_dagster.training import TrainingRecorder as TrainingRecorder
 from cognify_dagster.workspace import Workspace as Workspace
