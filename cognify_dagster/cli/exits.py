@@ -53,6 +53,11 @@ _ROOMS: tuple[tuple[str, str, int], ...] = (
     ("cognify_dagster.evaluation._errors", "EvaluationError", BLOCKED),
     ("cognify_dagster.datasets.errors", "DatasetError", BLOCKED),
     ("cognify_dagster.training._errors", "TrainingError", BLOCKED),
+    ("cognify_dagster.instrument.distributed.errors", "CheckpointError", BLOCKED),
+    ("cognify_dagster.instrument.model_signing", "ModelSignatureError", BLOCKED),
+    ("cognify_dagster.instrument.sdk.errors", "SdkError", BLOCKED),
+    ("cognify_dagster.instrument.trackers.errors", "TrackerUnreachable", UNREADABLE),
+    ("cognify_dagster.instrument.trackers.errors", "TrackerError", BLOCKED),
 )
 
 

@@ -9,6 +9,7 @@ from cognify_dagster.orchestration.evaluation import eval_suite
 from cognify_dagster.orchestration.inputs import ModelVersion, Release, Snapshot
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.overlap import overlap_check
+from cognify_dagster.orchestration.pipes import pipes_training_run, train_with_pipes
 from cognify_dagster.orchestration.resource import LedgerResource
 from cognify_dagster.orchestration.training import training_run
 from cognify_dagster.orchestration.translator import GovernedAssetData, GovernedModelTranslator
@@ -31,5 +32,7 @@ __all__ = [
     "eval_suite",
     "governed_deployment",
     "overlap_check",
+    "pipes_training_run",
+    "train_with_pipes",
     "training_run",
 ]

@@ -103,6 +103,27 @@ def run_is_over(instance: dg.DagsterInstance | None, run_id: str) -> bool:
     return run is None or run.is_finished
 
 
+def run_has_ended(instance: dg.DagsterInstance | None, run_id: str) -> bool:
+    """Whether a run that this instance knows has ended."""
+    run = instance.get_run_by_id(run_id) if instance is not None else None
+    return run is not None and run.is_finished
+
+
+def runs_of(instance: dg.DagsterInstance, root: str, limit: int) -> list[dg.DagsterRun]:
+    """Return a run and its retries and re-executions, the first run first, then the newest; empty if it is not known."""
+    first = instance.get_run_by_id(root)
+    if first is None:
+        return []
+    later = instance.get_runs(filters=dg.RunsFilter(tags={ROOT_RUN_TAG: root}), limit=limit)
+    return [first, *(run for run in later if run.run_id != root)]
+
+
+def step_was_started(instance: dg.DagsterInstance, run_id: str, step: str) -> bool:
+    """Whether a step of a run began."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_START).records
+    return any(item.event_log_entry.step_key == step for item in records)
+
+
 def instance_of(context: Any) -> dg.DagsterInstance | None:
     """Return the context's instance, None in direct invocation without one."""
     try:
@@ -174,6 +195,44 @@ def upstream_partitions(context: Any, asset: dg.AssetKey, upstream: dg.AssetKey)
         wanted = child.subset_with_partition_keys([inner.partition_key])
         found = mapping.get_upstream_mapped_partitions_result_for_partitions(wanted, child, parents)
         return sorted(found.partitions_subset.get_partition_keys())
+
+
+def asset_function(context: Any) -> Any:
+    """Return the function behind the asset that a step computes.
+
+    Raises:
+        ValueError: outside an asset's step.
+    """
+    compute = getattr(getattr(context.assets_def, "op", None), "compute_fn", None)
+    found = getattr(compute, "decorated_fn", None)
+    if found is None or not hasattr(found, "__code__"):
+        raise ValueError("this works in the function of an asset only")
+    return found
+
+
+def model_partitions(context: Any) -> set[str]:
+    """Return the names of the dynamic partitions of the asset that a step computes."""
+    found = getattr(context.assets_def, "partitions_def", None)
+    parts = found.partitions_defs if isinstance(found, dg.MultiPartitionsDefinition) else [found]
+    definitions = [getattr(item, "partitions_def", item) for item in parts]
+    return {str(item.name) for item in definitions if isinstance(item, dg.DynamicPartitionsDefinition) and item.name}
+
+
+def step_started_us(context: Any) -> int | None:
+    """Return when the step first began, in microseconds since 1970 by Dagster's clock; None where that is not on record."""
+    try:
+        inner = step_context(context)
+        step = inner.get_step_execution_context().step.key
+        records = inner.instance.get_records_for_run(inner.run.run_id, of_type=dg.DagsterEventType.STEP_START).records
+        times = [item.event_log_entry.timestamp for item in records if item.event_log_entry.step_key == step]
+    except Exception:  # in direct invocation there is neither a run nor an instance
+        return None
+    return int(min(times) * 1_000_000) if times else None
+
+
+def assets_of(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+    """Return the assets of definitions that have a function, not yet bound to the definitions' resources."""
+    return [item for item in definitions.assets or () if isinstance(item, dg.AssetsDefinition) and item.is_executable]
 
 
 class _NoValues:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cognify_dagster.governance import Directory
 from cognify_dagster.orchestration._compat import run_tags
-from cognify_dagster.training import CodeState
+from cognify_dagster.training import CodeState, TrainingRecorder
 from cognify_dagster.training.recording import Attribution
 from cognify_dagster.workspace import os_login
 
@@ -66,4 +66,16 @@ def attribute(context: Any, people: Directory, code: CodeState) -> Attribution:
         launched_by=launched[0] if launched else "unattributed",
         touched_by=tuple(mapped),
         unattributed=tuple(sorted(unknown)),
+    )
+
+
+def with_features(context: Any, people: Directory, found: Attribution, recorder: TrainingRecorder) -> Attribution:
+    """Add the authors of the feature pipeline to who touched a version, where the training named one."""
+    if recorder.feature_code is None:
+        return found
+    more = attribute(context, people, recorder.feature_code)
+    return Attribution(
+        found.launched_by,
+        tuple(sorted({*found.touched_by, *more.touched_by})),
+        tuple(sorted({*found.unattributed, *more.unattributed})),
     )

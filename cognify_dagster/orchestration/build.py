@@ -1,7 +1,7 @@
 """Puts a governed model's definitions together."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import dagster as dg
 
@@ -24,18 +24,22 @@ ReleaseBy = Literal["sensor", "automation"]
 
 
 def build_definitions(
-    model: GovernedModel, assets: Sequence[dg.AssetsDefinition], release_by: ReleaseBy = "sensor"
+    model: GovernedModel,
+    assets: Sequence[dg.AssetsDefinition],
+    release_by: ReleaseBy = "sensor",
+    recorded_by: Sequence[Any] = (),
 ) -> dg.Definitions:
     """See `GovernedModel.build_defs`."""
     if release_by not in get_args(ReleaseBy):
         raise UsageError(f'release_by={release_by!r}: use "sensor" or "automation"')
-    by_role = _by_role(model, assets)
-    upstream = by_role.get("evaluation") or by_role["training"]
+    by_role = _by_role(model, assets, plain=bool(recorded_by))
+    upstream = [item.key for item in by_role.get("evaluation") or by_role.get("training", [])]
+    upstream += [model.where.upstream(item) for item in recorded_by]
     deployments = by_role.get("deployment", [])
     package_key = model.package_key
     lanes = lanes_of(model.key, package_key, deployments, model.target)
     first = lanes[0] if lanes else Lane(model.target, package_key, sign_off_key(package_key))
-    package = package_asset(model, [asset.key for asset in upstream], first.target, first.enforces)
+    package = package_asset(model, upstream, first.target, first.enforces)
     guards = [sign_off_check(model, package, lane) for lane in lanes or [first]]
     guards += coverage_checks(model, lenient=release_by == "automation")
     checks = [key for item in (*assets, *guards) for key in item.check_keys]
@@ -54,7 +58,9 @@ def build_definitions(
     return dg.Definitions(assets=[*governed, package], asset_checks=guards, sensors=sensors)
 
 
-def _by_role(model: GovernedModel, assets: Sequence[dg.AssetsDefinition]) -> dict[str, list[dg.AssetsDefinition]]:
+def _by_role(
+    model: GovernedModel, assets: Sequence[dg.AssetsDefinition], *, plain: bool
+) -> dict[str, list[dg.AssetsDefinition]]:
     by_role: dict[str, list[dg.AssetsDefinition]] = {}
     for asset in assets:
         spec = next(iter(asset.specs))
@@ -68,7 +74,7 @@ def _by_role(model: GovernedModel, assets: Sequence[dg.AssetsDefinition]) -> dic
     for role in ("training", "evaluation"):
         if len(by_role.get(role, ())) > 1:
             raise UsageError(f"model {model.key!r} has more than one {role} asset")
-    if "training" not in by_role:
+    if "training" not in by_role and not plain:
         raise UsageError(f"model {model.key!r} has no training asset")
     return by_role
 

@@ -18,6 +18,7 @@ from cognify_dagster.governance import Grant
 from cognify_dagster.orchestration._compat import upstream_partitions
 from cognify_dagster.orchestration.names import UsageError
 from cognify_dagster.records import DatasetSnapshot, TrainingRun
+from cognify_dagster.training.reading import copy_model
 from cognify_dagster.workspace import Recorded, Workspace
 
 
@@ -119,7 +120,7 @@ def resolve_snapshot(
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A sealed model version. `path` gives its file, checked against the recorded digest.
+    """A sealed model version. `path` gives its file or folder, checked against the recorded digest.
 
     A step hands it to the user's function inside `with`, which removes the copy behind `path` when the step is done. One
     that is used without `with` removes it when nobody holds the object any more, at the latest when the interpreter ends.
@@ -135,7 +136,7 @@ class ModelVersion:
 
     @property
     def digest(self) -> str:
-        """`sha256:` and the hex digest of the model file."""
+        """`sha256:` and the hex digest of the model file; of a folder, that of the list of its files."""
         return self.recorded.record.model_file.digest
 
     @property
@@ -145,17 +146,18 @@ class ModelVersion:
 
     @cached_property
     def path(self) -> Path:
-        """A private copy of the model file; its bytes were hashed while copying.
+        """A private copy of the model, a file or a folder; its bytes were hashed while copying.
 
-        It is there until the step ends. What has to outlive the step copies the file.
+        It is there until the step ends. What has to outlive the step copies it.
+
+        Raises:
+            TrainingError: if the list of a folder's files and the files on record do not agree.
+            EvidenceError: if a file is missing, or not the one that was recorded.
         """
-        item = self.recorded.record.model_file
         folder = Path(tempfile.mkdtemp(prefix="cognify-model-"))
         # The finalizer holds the folder's name only, so it does not keep this object alive.
         self.__dict__["_remove_copy"] = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        target = folder / Path(item.name).name
-        self.workspace.evidence.copy_to(item.digest, target)
-        return target
+        return copy_model(self.workspace, self.recorded.record, folder)
 
     def __enter__(self) -> "ModelVersion":
         return self

@@ -127,7 +127,11 @@ class GovernedModel:
         return self.translator.get_asset_spec(data)
 
     def build_defs(
-        self, *, assets: Sequence[dg.AssetsDefinition], release_by: Literal["sensor", "automation"] = "sensor"
+        self,
+        *,
+        assets: Sequence[dg.AssetsDefinition],
+        release_by: Literal["sensor", "automation"] = "sensor",
+        recorded_by: Sequence[Any] = (),
     ) -> dg.Definitions:
         """Return everything that governs the given assets.
 
@@ -140,10 +144,12 @@ class GovernedModel:
             release_by: who requests the release run: "sensor" is the approval sensor; with "automation" the deployment asset
                 carries an automation condition that fires once the blocking sign-off check passed. Either only asks: the
                 deployment's body decides.
+            recorded_by: plain assets (definitions, keys or names) that record training and evaluation themselves with
+                `ledger.record`; the package comes after them, and `assets` then needs no training.
 
         Raises:
             UsageError: if an asset belongs to another model, or there is more than one of a kind or for a target.
         """
         from cognify_dagster.orchestration.build import build_definitions
 
-        return build_definitions(self, assets, release_by)
+        return build_definitions(self, assets, release_by, recorded_by)

@@ -130,6 +130,18 @@ def _snapshot(workspace: Workspace, name: str, part: str | None) -> Recorded[Dat
     return require_snapshot(workspace, name)
 
 
+def compare_and_record(
+    context: Any,
+    workspace: Workspace,
+    first: Recorded[DatasetSnapshot],
+    second: Recorded[DatasetSnapshot],
+    ignore: tuple[str, ...],
+) -> None:
+    """Compare two snapshots as the check of the default name would, and record it; what it finds is for the gate to judge."""
+    found = _compare(context, workspace, first, second, ignore, DEFAULT_OVERLAP_CHECK)
+    context.log.info(f"{second.record.name} was compared with {first.record.name}: {found.description}")
+
+
 def _compare(
     context: Any,
     workspace: Workspace,

@@ -2,7 +2,8 @@
 
 Invariants: a finding is recorded once, whatever became of the cursor; an open one holds back releases until a person signed
 what became of it, so nothing that an honest step, a rebuilding or an observation leaves behind may raise one; what Dagster
-has lost (wiped assets, deleted runs) is said and is no finding, because it changes nothing about any model.
+has lost (wiped assets, deleted runs) is said and is no finding, because it changes nothing about any model. A training whose process
+was killed is recorded as failed (`ended`), which is no finding either.
 """
 
 import json
@@ -17,6 +18,7 @@ import dagster as dg
 from cognify_dagster.governance import decide
 from cognify_dagster.orchestration._compat import check_evaluations, latest_materializations, run_is_over
 from cognify_dagster.orchestration.accounting import KIND_OF_ROLE, Watched, subject_of, told_before, unaccounted
+from cognify_dagster.orchestration.ended import record_ended_trainings
 from cognify_dagster.orchestration.lanes import Lane
 from cognify_dagster.orchestration.metadata import PREFIX
 from cognify_dagster.orchestration.model import GovernedModel
@@ -32,6 +34,7 @@ from cognify_dagster.records import (
     Record,
     RecordError,
     TrainingRun,
+    VersionOpened,
     parse_utc,
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
@@ -118,8 +121,12 @@ def _evaluate(
             found += 1
     cursor[_CHECKS] = judged
     context.update_cursor(json.dumps(cursor))
-    lost = _no_longer_shown(context.instance, reading, model, watched)
-    return "; ".join([_said(found), *([lost] if lost else [])])
+    newest = _newest(reading, model, watched)
+    lost = _no_longer_shown(context.instance, newest, watched)
+    steps = {model.where.named(key.path[-1]) for key, item in watched.items() if item.role == "training"}
+    killed = record_ended_trainings(context.instance, workspace, model.key, steps, newest)
+    ended = f"{killed} trainings that ended without a word were recorded as failed" if killed else None
+    return "; ".join([_said(found), *(text for text in (lost, ended) if text)])
 
 
 def _said(found: int) -> str:
@@ -251,12 +258,16 @@ def _record_check(workspace: Workspace, model: GovernedModel, key: dg.AssetCheck
     )
 
 
+def _newest(reading: Reading, model: GovernedModel, watched: Mapping[dg.AssetKey, Watched]) -> list[Recorded[Record]]:
+    """The model's newest entries of the kinds that the watched assets leave."""
+    kinds = {KIND_OF_ROLE[item.role] for item in watched.values() if item.role != "dataset"}
+    return reading.recent(f"model/{model.key}", ENTRIES_LOOKED_AT, {VersionOpened.kind, *kinds})
+
+
 def _no_longer_shown(
-    instance: dg.DagsterInstance, reading: Reading, model: GovernedModel, watched: Mapping[dg.AssetKey, Watched]
+    instance: dg.DagsterInstance, newest: Sequence[Recorded[Record]], watched: Mapping[dg.AssetKey, Watched]
 ) -> str | None:
     """Say what the ledger records and Dagster does not show any more: assets were wiped, or runs deleted."""
-    kinds = {KIND_OF_ROLE[item.role] for item in watched.values() if item.role != "dataset"}
-    newest = reading.recent(f"model/{model.key}", ENTRIES_LOOKED_AT, kinds)
     lost = []
     for key, item in watched.items():
         recorded = _recorded(newest, item)

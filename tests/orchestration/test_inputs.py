@@ -31,7 +31,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model_in(folder: Path) -> ModelVersion:
     evidence = EvidenceStore(folder / "evidence", keys=None)
     ref = evidence.put(MODEL, media_type="application/octet-stream")
-    item = SimpleNamespace(digest=ref.digest, name="models/credit.bin")
+    item = SimpleNamespace(digest=ref.digest, name="models/credit.bin", media_type=ref.media_type, size=ref.size)
     return ModelVersion(SimpleNamespace(evidence=evidence), SimpleNamespace(record=SimpleNamespace(model_file=item)))
 
 

@@ -308,7 +308,7 @@ def test_a_key_that_cannot_name_partitions(key: str):
 
 @pytest.mark.parametrize(
     ("returned", "text"),
-    [(None, "return an EvalResult, not a NoneType"), ({"auc": 1}, "return an EvalResult, not a dict")],
+    [(None, "return an EvalResult, not a NoneType"), (0.9, "return an EvalResult, not a float")],
 )
 def test_an_evaluation_that_returns_something_else(desk: Desk, returned: object, text: str):
     @cg.eval_suite(project.tiny, dataset="tiny_holdout", gates="tiny_gates", trained_by="tiny_model", name="tiny_eval")
