@@ -63,3 +63,15 @@ def story(tmp_path: Path) -> Story:
     folder = tmp_path / "project"
     folder.mkdir()
     return Story(folder)
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Version 2 with everything recorded that there is to record, packaged, unsigned; read only."""
+    from tests.documents.captured import tell_captured
+
+    folder = tmp_path_factory.mktemp("captured")
+    (folder / "project").mkdir()
+    story = tell_captured(folder / "project", NOW)
+    story.facts = collect(story.ws.read(), story.model, "2")
+    return story

@@ -265,7 +265,9 @@ class Story:
             "touched_by": ("person/ben",),
             "started_after_seq": self.ws.ledger.size(),
         }
-        self.training_seq = self.put(TrainingRun(**{**facts, **change}))
+        record = TrainingRun(**{**facts, **change})
+        self.model_file = record.model_file
+        self.training_seq = self.put(record)
         self.version = version
         return self.training_seq
 

@@ -14,7 +14,7 @@ from cognify_dagster.documents.coverage.surroundings import Cited, DelegationFac
 from cognify_dagster.documents.coverage.types import Context, Shown
 from cognify_dagster.documents.facts.human import AttestationFact, SectionFact
 from cognify_dagster.documents.frameworks.model import KIND_CHECKS, EvidenceNode, Framework, RetentionClass
-from cognify_dagster.records import RetentionRule
+from cognify_dagster.records import CodeRef, Compute, Rerun, RetentionRule
 from tests.documents.story import Story
 from tests.documents.test_coverage import bend, stated
 
@@ -128,7 +128,16 @@ def test_groups_are_counted_in_the_current_evaluation(facts: VersionFacts, now: 
 TRAINING = [
     ("parameters", {"architecture": {"name": "gbt", "parameters": 5280}}, "architecture.parameters"),
     ("modality", {"architecture": {"details": {"modality": "tabular in, score out"}}}, "modality"),
-    ("compute", {"extra": {"compute": {"flop": 1e15}}}, "extra.compute"),
+    ("compute", {"extra": {"compute": {"flop": 1e15}}}, "estimated from (compute)"),
+    ("compute", {"compute": Compute(flops=1e15, flops_method="counted")}, "estimated from (compute)"),
+    ("compute", {"compute": Compute(parameters=7_000_000, tokens=10_000)}, "estimated from (compute)"),
+    ("energy", {"compute": Compute(energy_kwh=0.2)}, "energy_kwh"),
+    ("parameters", {"compute": Compute(parameters=5280)}, "architecture.parameters"),
+    ("duration", {"compute": Compute(device_seconds=12.5)}, "duration_s"),
+    ("selection", {"selection_note": "best of six"}, "why this configuration"),
+    ("feature_code", {"feature_code": CodeRef(vcs="git", commit="a" * 40)}, "feature_code"),
+    ("rerun", {"rerun": Rerun(command=("python", "train.py"))}, "rerun"),
+    ("base_identity", {"base_model": {"name": "base", "sha256": "5" * 64}}, "no digest of it"),
     ("energy", {"extra": {"energy_kwh": 0.2}}, "energy_kwh"),
     ("energy", {"extra": {"compute": {"energy_kwh": "0.2"}}}, "energy_kwh"),
     ("duration", {"observed": {"duration_s": 12.5}}, "duration_s"),

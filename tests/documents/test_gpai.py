@@ -17,8 +17,8 @@ from cognify_dagster.documents.coverage.gpai import (
     Determination,
     determine,
     gpai_facts,
-    plain_number,
 )
+from cognify_dagster.documents.coverage.gpai_compute import plain_number
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import CodeRef, DatasetRef, EnvironmentRef, EvidenceItem, TrainingRun, to_json
 

@@ -330,12 +330,14 @@ def _measured(facts: VersionFacts, adopted: Iterable[Mapping[str, Any]]) -> list
 
     for metric in record.metrics:
         add(metric.name, metric.value, metric.ci_low, metric.ci_high, metric.n, metric.objective, "computed")
+    for item in record.benchmarks:
+        add(item.metric_name, item.value, item.ci_low, item.ci_high, item.n, item.objective, "computed")
     for result in record.fairness:
         for gap in result.get("disparities") or ():
             name = f"fairness.{result.get('attribute')}.{gap.get('name')}"
             status = str(gap.get("status") or "computed")
             add(name, gap.get("value"), gap.get("ci_low"), gap.get("ci_high"), gap.get("n"), "", status)
-    values = {item.metric: item.value for item in record.outcomes}
+    values = {outcome.metric: outcome.value for outcome in record.outcomes}
     for limit in adopted:
         name = _base(str(limit["metric"]))
         status = str(limit["status"]) if limit["status"] in ("missing", "insufficient_data") else "computed"

@@ -150,7 +150,9 @@ _CHECKS: Mapping[str, Callable[[Snapshot], list[Gap]]] = {
 
 
 def _split_gaps(facts: VersionFacts) -> list[Gap]:
-    if not facts.overlaps:
+    test = facts.evaluation_data.ref.root if facts.evaluation_data is not None else None
+    pairs = [{item.record.train.root, item.record.holdout.root} for item in facts.overlaps]
+    if not any(test is None or test in pair for pair in pairs):  # one with a validation set says nothing about the test
         return [
             Gap(
                 "missing",

@@ -6,10 +6,12 @@ gap; a group that was too small to measure is insufficient data and never satisf
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cognify_dagster.documents.coverage.bases import uncompared_bases
 from cognify_dagster.documents.coverage.types import Context, Gap, Shown, ref
+from cognify_dagster.documents.facts.earlier import parent_of
 from cognify_dagster.documents.facts.version import VersionFacts
 from cognify_dagster.documents.frameworks.loading import EvidenceNode
 from cognify_dagster.documents.labels import label, words
@@ -51,7 +53,15 @@ def check_evaluation(leaf: EvidenceNode, context: Context) -> Shown:
     ):
         if name in leaf.checks and not _holds(record, name):
             gaps.append(Gap("missing", f"the evaluation holds no {what} (table or attachment {name})", who))
-    gaps += _table_gaps(leaf, record)
+    gaps += _table_gaps(leaf, record, facts)
+    told: list[str] = []
+    for check, test in _RESULTS.items():
+        if check in leaf.checks:
+            holds, said = test(record)
+            if holds:
+                told.append(said)
+            else:
+                gaps.append(Gap("missing", said, who))
     if "thresholds_before_training" in leaf.checks:
         started = facts.training.record.started_after_seq if facts.training else 0
         if facts.gate_set is None:
@@ -72,7 +82,69 @@ def check_evaluation(leaf: EvidenceNode, context: Context) -> Shown:
             )
         else:
             entries.append(ref(facts.gate_set))
-    return Shown(f"evaluation on {record.dataset.name}", tuple(entries), tuple(gaps))
+    return Shown("; ".join([f"evaluation on {record.dataset.name}", *told]), tuple(entries), tuple(gaps))
+
+
+Found = tuple[bool, str]
+
+
+def _evaluator_code(record: Evaluation) -> Found:
+    """The measuring code's own version, or that of the evaluation where the same code measured."""
+    for code in (record.evaluator_code, record.code):
+        if code is not None and code.commit and code.vcs != "none":
+            return True, "code of the evaluator by commit"
+    return False, "the version of the code that measured is not known (evaluator_code)"
+
+
+def _slices(record: Evaluation) -> Found:
+    measured = [item for item in record.slices if item.status == "computed" and item.metrics]
+    if len(measured) < 2:
+        return False, "no results by slice of the data are on record (slices)"
+    return True, f"results on {len(measured)} slices of the data"
+
+
+def _sites(record: Evaluation) -> Found:
+    measured = [item for item in record.sites if item.status == "computed" and item.metrics]
+    worst = record.worst_site
+    if len(measured) < 2 or worst is None:
+        return False, "no results from two sites or more, with the worst named, are on record (slices of kind site)"
+    return True, f"results from {len(measured)} sites, the worst named ({worst.value})"
+
+
+def _comparison(record: Evaluation) -> Found:
+    if not any(item.metrics for item in record.comparisons):
+        return False, "no comparison with another version or the approach in use is on record (comparisons)"
+    return True, "comparison on the same data with " + ", ".join(item.champion.name for item in record.comparisons)
+
+
+def _sensitivity(record: Evaluation) -> Found:
+    measured = [item for item in record.perturbations if item.after is not None]
+    if not measured:
+        return False, "no table of sensitivity to changed inputs is on record (perturbations)"
+    return True, f"sensitivity to {len(measured)} changes of the input"
+
+
+def _benchmarks(record: Evaluation) -> Found:
+    if not record.benchmarks:
+        return False, "no public benchmark is on record (benchmarks)"
+    return True, "benchmarks " + ", ".join(dict.fromkeys(item.task for item in record.benchmarks))
+
+
+def _explanations(record: Evaluation) -> Found:
+    if not record.explanations:
+        return False, "no explanation of the model or its decisions is on record (explanations)"
+    return True, "explanations by " + ", ".join(dict.fromkeys(words(item.method) for item in record.explanations))
+
+
+_RESULTS: Mapping[str, Callable[[Evaluation], Found]] = {
+    "evaluator_code": _evaluator_code,
+    "slices": _slices,
+    "sites": _sites,
+    "comparison": _comparison,
+    "sensitivity": _sensitivity,
+    "benchmarks": _benchmarks,
+    "explanations": _explanations,
+}
 
 
 def check_fairness(leaf: EvidenceNode, context: Context) -> Shown:
@@ -115,12 +187,12 @@ def check_fairness(leaf: EvidenceNode, context: Context) -> Shown:
                 who,
             )
         )
-    gaps += _table_gaps(leaf, record)
+    gaps += _table_gaps(leaf, record, facts)
     compared = ", ".join(label(name).lower() for name in sorted(measured))
     return Shown(f"outcomes compared by {compared or 'no attribute'}", (ref(facts.evaluation),), tuple(gaps))
 
 
-def _table_gaps(leaf: EvidenceNode, record: Evaluation) -> list[Gap]:
+def _table_gaps(leaf: EvidenceNode, record: Evaluation, facts: VersionFacts) -> list[Gap]:
     return [
         Gap(
             "missing",
@@ -128,8 +200,21 @@ def _table_gaps(leaf: EvidenceNode, record: Evaluation) -> list[Gap]:
             "developer: add it to the evaluation and run it again",
         )
         for name in leaf.tables
-        if not _holds(record, name)
+        if not _holds(record, name) and not _recorded_as(name, record, facts)
     ]
+
+
+def _recorded_as(name: str, record: Evaluation, facts: VersionFacts) -> bool:
+    """Whether the record has a field of its own for what a table of this name would hold.
+
+    A comparison counts as one with the base model only where the training run says that this very version was the base.
+    """
+    if name == "sensitivity":
+        return _sensitivity(record)[0]
+    if name == "base_model_comparison" and facts.training is not None:
+        parent = parent_of(facts.training.record.base_model)
+        return any((item.champion.model, item.champion.version) == parent for item in record.comparisons)
+    return False
 
 
 def _holds(record: Evaluation, name: str) -> bool:

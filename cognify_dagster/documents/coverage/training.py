@@ -10,15 +10,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cognify_dagster.documents.coverage.gpai import determine, plain_number
+from cognify_dagster.documents.coverage.gpai import determine
+from cognify_dagster.documents.coverage.gpai_compute import plain_number
 from cognify_dagster.documents.coverage.types import Context, Gap, Shown, not_there, ref
 from cognify_dagster.documents.frameworks.loading import EvidenceNode
 from cognify_dagster.records import TrainingRun
 
-#: Where a run states the energy it used, in kilowatt hours: beside the other facts, or in `extra.compute`.
+#: Where a run states the energy it used, in kilowatt hours: in `compute`, or, as earlier runs did, in `extra` or `extra.compute`.
 ENERGY_KEY = "energy_kwh"
 _AGAIN = "and retrain as a new version"
 _RECORD = f"developer: record it {_AGAIN}"
+_HEX = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"(?:^|@)sha256:[0-9a-f]{64}$")
 
 
@@ -78,8 +80,12 @@ def _model_kind(record: TrainingRun) -> Answer:
 
 def _parameters(record: TrainingRun) -> Answer:
     who = f"developer: give it (set_architecture, parameters) {_AGAIN}"
-    value = record.architecture.get("parameters")
-    return _number(value) is not None, "the number of parameters is not recorded (architecture.parameters)", who
+    values = (record.architecture.get("parameters"), record.compute.parameters if record.compute else None)
+    return (
+        any(_number(value) is not None for value in values),
+        "the number of parameters is not recorded (architecture.parameters)",
+        who,
+    )
 
 
 def _modality(record: TrainingRun) -> Answer:
@@ -92,22 +98,56 @@ def _modality(record: TrainingRun) -> Answer:
 
 def _compute(record: TrainingRun) -> Answer:
     found = determine(record)
-    text = "the compute used is not recorded, nor what it could be estimated from (extra.compute)"
-    who = f'developer: record flop, or hardware, or tokens and parameters (log_extra "compute") {_AGAIN}'
+    text = "the compute used is not recorded, nor what it could be estimated from (compute)"
+    who = f"developer: record flops, or tokens and parameters (set_compute) {_AGAIN}"
     return found.modification_flop is not None, text, who
 
 
 def _energy(record: TrainingRun) -> Answer:
-    who = f'developer: record it in kilowatt hours (log_extra "{ENERGY_KEY}") {_AGAIN}'
+    who = f"developer: record it in kilowatt hours (set_compute, {ENERGY_KEY}) {_AGAIN}"
     compute = record.extra.get("compute")
-    places = (record.extra, compute if isinstance(compute, Mapping) else {})
+    own = {ENERGY_KEY: record.compute.energy_kwh} if record.compute else {}
+    places = (own, record.extra, compute if isinstance(compute, Mapping) else {})
     stated = any(_number(place.get(ENERGY_KEY)) is not None for place in places)
     return stated, f"the energy used is not recorded ({ENERGY_KEY})", who
 
 
 def _duration(record: TrainingRun) -> Answer:
     who = "developer: retrain through the recorder, which measures it, as a new version"
-    return _number(record.observed.get("duration_s")) is not None, "the duration is not recorded (duration_s)", who
+    devices = record.compute.device_seconds if record.compute else None
+    measured = any(_number(value) is not None for value in (record.observed.get("duration_s"), devices))
+    return measured, "the duration is not recorded (duration_s)", who
+
+
+def _base_identity(record: TrainingRun) -> Answer:
+    who = f"developer: name it with its digest (set_base_model, sha256) {_AGAIN}"
+    if not record.base_model:
+        return False, "no base model is recorded, so no digest of it either", who
+    stated = record.base_model.get("sha256") or record.base_model.get("digest")
+    known = isinstance(stated, str) and _HEX.fullmatch(stated.removeprefix("sha256:")) is not None
+    return known, "the base model is not recorded by its digest (sha256)", who
+
+
+def _selection(record: TrainingRun) -> Answer:
+    who = f"developer: say it (note_selection) {_AGAIN}"
+    return bool(record.selection_note.strip()), "why this configuration was chosen is not recorded", who
+
+
+def _feature_code(record: TrainingRun) -> Answer:
+    who = f"developer: name its commit (set_feature_code) {_AGAIN}"
+    code = record.feature_code
+    known = code is not None and bool(code.commit) and code.vcs != "none"
+    return known, "the commit of the feature pipeline is not recorded (feature_code)", who
+
+
+def _checkpoints(record: TrainingRun) -> Answer:
+    who = f"developer: record them (log_checkpoint) {_AGAIN}"
+    return bool(record.checkpoints), "no checkpoint of the training is recorded", who
+
+
+def _rerun(record: TrainingRun) -> Answer:
+    who = f"developer: record the command (set_rerun) {_AGAIN}"
+    return record.rerun is not None, "how to run the training again is not recorded (rerun)", who
 
 
 _TESTS: Mapping[str, Callable[[TrainingRun], Answer]] = {
@@ -122,6 +162,11 @@ _TESTS: Mapping[str, Callable[[TrainingRun], Answer]] = {
     "compute": _compute,
     "energy": _energy,
     "duration": _duration,
+    "base_identity": _base_identity,
+    "selection": _selection,
+    "feature_code": _feature_code,
+    "checkpoints": _checkpoints,
+    "rerun": _rerun,
 }
 
 
@@ -144,10 +189,13 @@ def check_environment(leaf: EvidenceNode, context: Context) -> Shown:
         )
     record, gaps = facts.training.record, []
     where = record.environment
-    if "seed" in leaf.checks and record.seed is None:
+    if "seed" in leaf.checks and record.seed is None and not record.seeds:
         gaps.append(Gap("missing", "no seed is recorded", _RECORD))
     if "packages" in leaf.checks and not where.packages_digest:
         gaps.append(Gap("missing", "no list of packages is recorded", "developer: retrain as a new version"))
+    if "lock_file" in leaf.checks and not where.lock_file:
+        who = "developer: keep a lock file with the code, then retrain as a new version"
+        gaps.append(Gap("missing", "no lock file is recorded (lock_file)", who))
     if "hardware" in leaf.checks and (not where.platform.strip() or where.gpu.strip() in ("", "unreadable")):
         who = "operator: let the recorder read the machine, then retrain as a new version"
         gaps.append(Gap("missing", "the hardware is not recorded (platform, gpu)", who))

@@ -7,14 +7,24 @@ signatures are those that governance accepts, so a sign-off whose signature does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from cognify_dagster.documents.coverage.consistency import Inventory, collect_before
 from cognify_dagster.documents.coverage.surroundings import OversightFacts, collect_oversight
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts.data import DataChangeFact, DatasetFact, data_changes, in_use, pinned
+from cognify_dagster.documents.facts.earlier import (
+    PreviousVersion,
+    R,
+    all_of,
+    evaluation_of,
+    first_of,
+    last_of,
+    live_version,
+    previous_version,
+)
 from cognify_dagster.documents.facts.human import AttestationFact, SectionFact, human_facts
 from cognify_dagster.governance import (
     SignOffPredicate,
@@ -26,6 +36,7 @@ from cognify_dagster.governance import (
 from cognify_dagster.records import (
     DeploymentCompleted,
     Evaluation,
+    ExperimentRun,
     FinalCopy,
     GateResult,
     GateSetAdopted,
@@ -43,8 +54,6 @@ from cognify_dagster.records import (
     VersionOpened,
 )
 from cognify_dagster.workspace import Reading, Recorded, unknown_version
-
-R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -80,23 +89,6 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class PreviousVersion:
-    """The version released last before this one, with what changes are measured against."""
-
-    version: str
-    release: Recorded[ReleaseGranted]
-    training: Recorded[TrainingRun] | None
-    evaluation: Recorded[Evaluation] | None
-    datasets: tuple[DatasetFact, ...]
-    evaluation_data: DatasetFact | None = None
-
-    @property
-    def datasets_used(self) -> tuple[DatasetFact, ...]:
-        """The data it was trained on, and evaluated on."""
-        return (*self.datasets, *([self.evaluation_data] if self.evaluation_data is not None else []))
-
-
-@dataclass(frozen=True)
 class VersionFacts:
     """One model version as the first `size` entries of a ledger tell it.
 
@@ -114,6 +106,7 @@ class VersionFacts:
         before: what the version to compare with has: the one released last, else trained last, before this one.
         oversight: retention, change plans, findings, delegations and people, as coverage asks for them.
         events: every readable entry about the version, in order.
+        experiments: what the model's project recorded as experiments. They are about no version: nothing may cite them as evidence.
     """
 
     origin: str
@@ -153,6 +146,7 @@ class VersionFacts:
     before: Inventory | None = None
     oversight: OversightFacts = field(default_factory=OversightFacts)
     events: tuple[Recorded[Record], ...] = ()
+    experiments: tuple[Recorded[ExperimentRun], ...] = ()
     unreadable: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -217,14 +211,14 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
     events = tuple(reading.history(subject))
     if not events:
         raise DocumentError(unknown_version(reading, model, version) or f"nothing about {subject} can be read")
-    training = _first(events, TrainingRun)
-    evaluations = _of(events, Evaluation)
-    evaluation = _evaluation_of(evaluations, training)
+    training = first_of(events, TrainingRun)
+    evaluations = all_of(events, Evaluation)
+    evaluation = evaluation_of(evaluations, training)
     datasets = pinned(reading, training.record.datasets) if training else ()
     evaluation_data = pinned(reading, (evaluation.record.dataset,))[0] if evaluation else None
-    opened = _last(events, VersionOpened)
-    previous = _previous(reading, model, version, opened)
-    statements, invalid = _statements(reading, _of(events, SignOff))
+    opened = last_of(events, VersionOpened)
+    previous = previous_version(reading, model, version, opened)
+    statements, invalid = _statements(reading, all_of(events, SignOff))
     used = [item.ref for item in (*datasets, *([evaluation_data] if evaluation_data else []))]
     human = human_facts(reading, model, version, training, used)
     tier = classification_of(reading, directory(reading), policy_in_force(reading).policy, model).tier
@@ -239,27 +233,27 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
         registered=reading.latest(ModelRegistered, f"model/{model}"),
         opened=opened,
         training=training,
-        failures=_of(events, TrainingFailed),
+        failures=all_of(events, TrainingFailed),
         datasets=datasets,
         overlaps=_overlaps(reading, datasets, evaluation_data),
         evaluation=evaluation,
         evaluation_data=evaluation_data,
         gate_set=_gate_set(reading, evaluation),
-        gate_results=_newest_by_family(_of(events, GateResult)),
-        packages=_of(events, Package),
-        final_copies=_of(events, FinalCopy),
+        gate_results=_newest_by_family(all_of(events, GateResult)),
+        packages=all_of(events, Package),
+        final_copies=all_of(events, FinalCopy),
         sign_offs=statements,
         invalid_sign_offs=invalid,
-        refused_sign_offs=_of(events, SignOffRefused),
-        releases=_of(events, ReleaseGranted),
-        refusals=_of(events, ReleaseRefused),
-        deployments=_of(events, DeploymentCompleted),
-        reconciliations=_of(events, Reconciliation),
+        refused_sign_offs=all_of(events, SignOffRefused),
+        releases=all_of(events, ReleaseGranted),
+        refusals=all_of(events, ReleaseRefused),
+        deployments=all_of(events, DeploymentCompleted),
+        reconciliations=all_of(events, Reconciliation),
         tier=tier,
         policy=policy,
         people=_people(reading),
         previous=previous,
-        supersedes=_live_version(reading, model, version),
+        supersedes=live_version(reading, model, version),
         sections=human.sections,
         attestations=human.attestations,
         without_effect=human.without_effect,
@@ -269,23 +263,9 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
         before=collect_before(reading, model, version, previous.version if previous else None),
         oversight=collect_oversight(reading, model, version, tier, [policy.seq]),
         events=events,
+        experiments=tuple(reading.all(ExperimentRun, f"experiment/{model}")),
         unreadable=reading.unreadable(subject),
     )
-
-
-def _of(events: Iterable[Recorded[Record]], kind: type[R]) -> tuple[Recorded[R], ...]:
-    return tuple(cast("Recorded[R]", item) for item in events if isinstance(item.record, kind))
-
-
-def _last(events: Iterable[Recorded[Record]], kind: type[R]) -> Recorded[R] | None:
-    found = _of(events, kind)
-    return found[-1] if found else None
-
-
-def _first(events: Iterable[Recorded[Record]], kind: type[R]) -> Recorded[R] | None:
-    """The first one: training is sealed once, a second run never counts."""
-    found = _of(events, kind)
-    return found[0] if found else None
 
 
 def _statements(reading: Reading, items: tuple[Recorded[SignOff], ...]) -> tuple[tuple[Statement, ...], dict[int, str]]:
@@ -299,15 +279,6 @@ def _statements(reading: Reading, items: tuple[Recorded[SignOff], ...]) -> tuple
         else:
             good.append(Statement(item.seq, item.time_us, item.leaf, item.actor, item.record, checked))
     return tuple(good), bad
-
-
-def _evaluation_of(
-    evaluations: tuple[Recorded[Evaluation], ...], training: Recorded[TrainingRun] | None
-) -> Recorded[Evaluation] | None:
-    """The newest one of the sealed training; else the newest at all, which then counts as stale."""
-    mine = [item for item in evaluations if training and item.record.training_seq == training.seq]
-    found = mine or list(evaluations)
-    return found[-1] if found else None
 
 
 def _overlaps(
@@ -336,7 +307,7 @@ def _gate_set(reading: Reading, evaluation: Recorded[Evaluation] | None) -> Reco
 def _named(reading: Reading, seq: int, kind: type[R]) -> Recorded[R] | None:
     """The record that another one names by its number; its subject's whole history need not be read for that."""
     found = reading.at(seq) if 0 <= seq < reading.size else None
-    return next(iter(_of((found,), kind)), None) if found is not None else None
+    return next(iter(all_of((found,), kind)), None) if found is not None else None
 
 
 def _newest_by_family(results: tuple[Recorded[GateResult], ...]) -> tuple[Recorded[GateResult], ...]:
@@ -353,41 +324,3 @@ def _policy(reading: Reading) -> PolicyFact:
 def _people(reading: Reading) -> dict[str, PersonFact]:
     people = directory(reading).people()
     return {item.person: PersonFact(item.person, item.name, item.title, item.roles) for item in people}
-
-
-def _live_version(reading: Reading, model: str, version: str) -> str | None:
-    """The version that was deployed last before this one first was; the one a release of this would replace."""
-    live: str | None = None
-    for item in reading.all(DeploymentCompleted, f"model/{model}"):
-        if item.record.version == version:
-            return item.record.supersedes or live
-        live = item.record.version
-    return live
-
-
-def _previous(
-    reading: Reading, model: str, version: str, opened: Recorded[VersionOpened] | None
-) -> PreviousVersion | None:
-    """The newest release of a version that was opened before this one."""
-    subject = f"model/{model}"
-    opened_at = {item.record.version: item.seq for item in reversed(reading.all(VersionOpened, subject))}
-    limit = opened.seq if opened else reading.size
-    grants = [
-        item
-        for item in reading.all(ReleaseGranted, subject)
-        if item.record.version != version and opened_at.get(item.record.version, -1) < limit
-    ]
-    if not grants:
-        return None
-    grant = grants[-1]
-    events = reading.history(f"{subject}@{grant.record.version}")
-    training = _first(events, TrainingRun)
-    evaluation = _evaluation_of(_of(events, Evaluation), training)
-    return PreviousVersion(
-        version=grant.record.version,
-        release=grant,
-        training=training,
-        evaluation=evaluation,
-        datasets=pinned(reading, training.record.datasets) if training else (),
-        evaluation_data=pinned(reading, (evaluation.record.dataset,))[0] if evaluation else None,
-    )

@@ -65,11 +65,30 @@ KIND_CHECKS: dict[str, frozenset[str]] = {
             "energy",
             "base_licence",
             "modality",
+            "base_identity",
+            "selection",
+            "feature_code",
+            "checkpoints",
+            "rerun",
         }
     ),
-    "auto:environment": frozenset({"packages", "seed", "hardware", "image"}),
+    "auto:environment": frozenset({"packages", "seed", "hardware", "image", "lock_file"}),
     "auto:eval": frozenset(
-        {"passed", "intervals", "calibration", "thresholds_before_training", "reason_codes", "alternatives"}
+        {
+            "passed",
+            "intervals",
+            "calibration",
+            "thresholds_before_training",
+            "reason_codes",
+            "alternatives",
+            "evaluator_code",
+            "slices",
+            "sites",
+            "comparison",
+            "sensitivity",
+            "benchmarks",
+            "explanations",
+        }
     ),
     "auto:fairness": frozenset({"selection_rates", "attributes_declared", "bases_compared", "proxy_review"}),
     "auto:approval": frozenset({"independent"}),

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
+from cognify_dagster.documents.facts.earlier import parent_of
 from cognify_dagster.documents.outputs.common import commit_of
 from cognify_dagster.documents.outputs.declarations import declarations, definitions
 from cognify_dagster.documents.package.building import package_digest
@@ -101,7 +102,7 @@ def _model(package: Json, data: Sequence[str]) -> Json:
         "version": package["version"],
         **({"description": model["title"]} if model["title"] else {}),
         "manufacturer": {"name": model["owner"]},
-        **({"hashes": _sha256(run["model_file"]["digest"])} if run else {}),
+        **_files(run),
         **({"licenses": [{"license": {"name": stated}}]} if isinstance(stated, str) and stated.strip() else {}),
         "modelCard": _card(package, data),
         "properties": _properties(
@@ -113,8 +114,52 @@ def _model(package: Json, data: Sequence[str]) -> Json:
                 "code:commit": (commit_of(run["code"]) or "no commit on record") if run else None,
                 "code:clean": str(run["code"]["dirty"] is False).lower() if run else None,
                 "supersedes": package["supersedes"],
+                **(_captured(run) if run else {}),
             }
         ),
+    }
+
+
+def _files(run: Json | None) -> Json:
+    """The model's own hash, or of a model that is a folder each file with its hash."""
+    if run is None:
+        return {}
+    if not run.get("model_files"):
+        return {"hashes": _sha256(run["model_file"]["digest"])}
+    return {
+        "components": [
+            {
+                "type": "file",
+                "bom-ref": f"model-file:{item['name']}",
+                "name": item["name"],
+                "mime-type": item["media_type"],
+                "hashes": _sha256(item["digest"]),
+                "properties": _properties({"file:bytes": item["size"]}),
+            }
+            for item in run["model_files"]
+        ]
+    }
+
+
+def _captured(run: Json) -> Json:
+    """What else the run recorded that a reader of a bill looks for; a list of files or shards is named, never called a hash of a file."""
+    compute, shards = run.get("compute", {}), run.get("distributed", {})
+    code = run.get("feature_code")
+    return {
+        "model:file-list-sha256": run["model_file"]["digest"].removeprefix("sha256:")
+        if run.get("model_files")
+        else None,
+        "environment:lock-file": run["environment"].get("lock_file"),
+        "features:commit": (commit_of(code) or "no commit on record") if code else None,
+        "training:checkpoints": len(run["checkpoints"]) if "checkpoints" in run else None,
+        "training:shards-root": shards.get("root"),
+        "training:processes": shards.get("world_size"),
+        "training:flop": compute.get("flops"),
+        "training:flop-method": compute.get("flops_method") or None,
+        "training:energy-kwh": compute.get("energy_kwh"),
+        "model:signature-sha256": run["model_signatures"][-1]["bundle"]["digest"].removeprefix("sha256:")
+        if "model_signatures" in run
+        else None,
     }
 
 
@@ -140,7 +185,10 @@ def _card(package: Json, data: Sequence[str]) -> Json:
     if considerations:
         card["considerations"] = considerations
     card["properties"] = _properties(
-        {f"setting:{name}": _text(value) for name, value in sorted(run["config"].items())} if run else {}
+        {f"setting:{name}": _text(value) for name, value in sorted(run["config"].items())}
+        | {f"seed:{name}": value for name, value in sorted(run.get("seeds", {}).items())}
+        if run
+        else {}
     )
     return card
 
@@ -153,6 +201,8 @@ def _text(value: Any) -> str:
 
 def _metrics(result: Json) -> list[Json]:
     found = [_metric(item["name"], item) for item in result["metrics"]]
+    for item in result.get("slices", ()):
+        found += [_metric(m["name"], m, slice_=f"{item['attribute']}={item['value']}") for m in item["metrics"]]
     for item in result["fairness"]:
         for group in item.get("groups", []):
             for name in ("selection_rate", "tpr", "fpr", "ppv"):
@@ -253,6 +303,8 @@ def _base_model(run: Json | None) -> Json | None:
     digest = stated.get("digest") or stated.get("sha256")
     if isinstance(digest, str) and len(digest.removeprefix("sha256:")) == 64:
         found["hashes"] = _sha256(digest)
+    if governed := parent_of(stated):
+        found["properties"] = _properties({"governed-as": "@".join(governed)})
     licence = stated.get("licence") or stated.get("license")
     if isinstance(licence, str) and licence.strip():
         found["licenses"] = [{"license": {"name": licence}}]

@@ -41,6 +41,8 @@ def card_header(package: Mapping[str, Any]) -> str:
     base = run["base_model"].get("name") if run else None
     if isinstance(base, str) and _HUB_ID.fullmatch(base):
         header["base_model"] = base
+        if (relation := _relation(run)) is not None:
+            header["base_model_relation"] = relation
     header["tags"] = sorted({"cognify", *(f"framework:{name}" for name in package["model"]["frameworks"])})
     header["datasets"] = sorted({item["name"] for item in package["data"]})
     metrics = [metric for metric in result["metrics"] if _finite(metric["value"])] if result else []
@@ -62,6 +64,13 @@ def card_header(package: Mapping[str, Any]) -> str:
         ]
     text: str = yaml.safe_dump(_one_line(header), sort_keys=False, allow_unicode=True, width=120)
     return text
+
+
+def _relation(run: Mapping[str, Any]) -> str | None:
+    """How the model was made from its base, in the hub's words, where the architecture says so."""
+    details = run["architecture"].get("details")
+    stated = details.get("relation") if isinstance(details, Mapping) else None
+    return stated if stated in ("finetune", "adapter", "quantized", "merge") else None
 
 
 def _licence(stated: Any) -> dict[str, str]:

@@ -9,11 +9,13 @@ same text.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cognify_dagster.documents.errors import DocumentError
+from cognify_dagster.documents.facts.earlier import parent_of
 from cognify_dagster.documents.frameworks.loading import template_path
 from cognify_dagster.documents.labels import STATUS_LABELS, label_status, metric_label, with_name, words
 from cognify_dagster.documents.outputs.card_header import card_header
@@ -23,10 +25,20 @@ from cognify_dagster.documents.outputs.markdown import code, escape_cell, escape
 from cognify_dagster.documents.outputs.page import render_page
 from cognify_dagster.documents.package.building import package_digest
 from cognify_dagster.documents.view.blocks import interval, number, operator
+from cognify_dagster.documents.view.results import change_words
+from cognify_dagster.documents.view.training import figure, seconds, settings
 
 __all__ = ["escape_cell", "escape_markdown", "render_model_card", "render_model_card_html"]
 
 TEMPLATE = "documents/model_card.md.j2"
+#: Members of training run and evaluation that are there only where something was recorded.
+LATER_RUN = (
+    "model_files", "checkpoints", "seeds", "feature_code", "compute", "compute_criterion", "distributed", "external", "rerun", "captured_by",
+    "duration_s", "model_signatures",
+)  # fmt: skip
+LATER_EVALUATION = (
+    "evaluator_code", "slices", "worst_site", "comparisons", "perturbations", "explanations", "benchmarks",
+)  # fmt: skip
 #: Sections that have a place of their own in the card; all others stand together at its end.
 PLACED = ("intended_use", "out_of_scope", "attribute_source", "ethical_considerations", "limitations", "failure_modes")
 
@@ -57,16 +69,18 @@ def render_model_card(package: dict[str, Any], *, template_folder: str | Path | 
         interval=lambda item: interval(item.get("ci_low"), item.get("ci_high")),
         pairs=pairs,
         op=operator,
+        command=shlex.join,
+        change=change_words,
     )
     text = template_path(TEMPLATE, template_folder).read_text(encoding="utf-8")
     try:
         sections = sections_of(package)
         rendered = environment.from_string(text).render(
-            package=package,
+            package={"experiments": None, **package},
             package_sha256=package_digest(package).removeprefix("sha256:"),
             header=card_header(package),
-            run=package["training"],
-            evaluation=package["evaluation"],
+            run=_whole(package["training"], LATER_RUN),
+            evaluation=_whole(package["evaluation"], LATER_EVALUATION),
             sections={name: item["text"] for name, item in sections.items()},
             human=lambda name: _human(sections, name),
             further=[item for name, item in sections.items() if name not in PLACED and written(item)],
@@ -75,6 +89,10 @@ def render_model_card(package: dict[str, Any], *, template_folder: str | Path | 
             evidence=_evidence(package["evidence"]),
             commit=commit_of(package["training"]["code"]) if package["training"] else None,
             objective=lambda metric: objective(package, metric),
+            base=_base(package["training"]),
+            settings=settings(package["training"]["config"]) if package["training"] else [],
+            compute=_compute,
+            energy=_energy,
         )
     except (TemplateError, KeyError, TypeError) as error:
         raise DocumentError(f"{TEMPLATE}: the model card cannot be rendered: {error}") from error
@@ -86,6 +104,41 @@ def render_model_card_html(package: dict[str, Any], *, template_folder: str | Pa
     title = f"{package['model']['title'] or package['model']['key']}, version {package['version']}: model card"
     card = render_model_card(package, template_folder=template_folder)
     return render_page(card, title, template_folder=template_folder)
+
+
+def _whole(part: Mapping[str, Any] | None, later: Sequence[str]) -> dict[str, Any] | None:
+    """The part with every member that a template may ask for; those that the record does not have are None."""
+    return None if part is None else {**dict.fromkeys(later), **part}
+
+
+def _base(run: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """What a reader checks of the model that training started from; None where it is not named in the recorder's form."""
+    stated = run["base_model"] if run else {}
+    name = stated.get("name")
+    if not isinstance(name, str) or not name.strip():
+        return None
+    governed = parent_of(stated)
+    return {
+        "name": name,
+        "digest": str(stated.get("sha256") or stated.get("digest") or "").removeprefix("sha256:"),
+        "licence": str(stated.get("licence") or stated.get("license") or "not recorded"),
+        "source": str(stated.get("source") or ""),
+        "governed": "@".join(governed) if governed else "",
+    }
+
+
+def _compute(run: Mapping[str, Any]) -> str:
+    found = run["compute"]
+    flops, method = found["flops"], found["flops_method"] or "method not stated"
+    said = f"{figure(flops)} FLOP ({method})" if flops is not None else "operations not measured"
+    hardware = f"; {found['hardware']}" if found["hardware"] else ""
+    return f"{said}{hardware}" + (f"; {seconds(run['duration_s'])}" if run["duration_s"] is not None else "")
+
+
+def _energy(found: Mapping[str, Any]) -> str:
+    if found["energy_kwh"] is None:
+        return "not measured"
+    return f"{number(found['energy_kwh'])} kWh ({found['energy_method'] or 'method not stated'})"
 
 
 def _human(sections: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -1,6 +1,6 @@
 """Where a model file came from, as other tools read it: an in-toto Statement v1 with the SLSA provenance v1 of the training run.
 
-Invariants: the subject is the sealed model file by its SHA-256; a data set is named by its Merkle root under an algorithm name of our
+Invariants: the subject is the sealed model file by its SHA-256, or each file of a model that is a folder; a data set is named by its Merkle root under an algorithm name of our
 own, never as a SHA-256 of bytes; what was not recorded is left out. A signature, where there is one, is the workload's over the DSSE
 pre-authentication encoding, so it can be mistaken for no entry and for no person's act.
 """
@@ -28,6 +28,7 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUILD_TYPE = "urn:cognify:build:training-run:v1"
 DATASET_DIGEST = "cognifyDatasetV1"
+FILES_DIGEST = "cognifyFilesV1"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -46,7 +47,9 @@ def slsa_statement(known: VersionFacts) -> Json:
     record, image = run.record, run.record.environment.container_image
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": record.model_file.name, "digest": _sha256(record.model_file.digest)}],
+        "subject": [
+            {"name": item.name, "digest": _sha256(item.digest)} for item in (record.model_files or (record.model_file,))
+        ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
@@ -57,6 +60,8 @@ def slsa_statement(known: VersionFacts) -> Json:
                     "config": dict(record.config),
                     "seed": record.seed,
                     "datasets": [{"name": ref.name, "role": ref.role, "entry": ref.seq} for ref in record.datasets],
+                    **({"seeds": dict(sorted(record.seeds.items()))} if record.seeds else {}),
+                    **({"rerun": record.rerun.model_dump(mode="json")} if record.rerun else {}),
                 },
                 "internalParameters": {
                     "python": record.environment.python,
@@ -64,6 +69,8 @@ def slsa_statement(known: VersionFacts) -> Json:
                     "gpu": record.environment.gpu,
                     "containerImage": image if image not in ("", "none", "absent") else None,
                     "packagesSha256": record.environment.packages_digest,
+                    **({"lockFile": record.environment.lock_file} if record.environment.lock_file else {}),
+                    **({"processes": record.distributed.world_size} if record.distributed else {}),
                     **({"trialLedger": True} if known.trial else {}),
                 },
                 "resolvedDependencies": _dependencies(record, known),
@@ -74,7 +81,7 @@ def slsa_statement(known: VersionFacts) -> Json:
                     "version": {"cognify_dagster": tools()["cognify_dagster"]},
                 },
                 "metadata": _metadata(known, run),
-                "byproducts": [_blob(item) for item in (record.metric_series, *record.artefacts) if item is not None],
+                "byproducts": _byproducts(record),
             },
         },
     }
@@ -88,6 +95,16 @@ def _blob(item: EvidenceItem) -> Json:
     return {"name": item.name, "digest": _sha256(item.digest), "mediaType": item.media_type}
 
 
+def _byproducts(record: TrainingRun) -> list[Json]:
+    """What else the run left, by digest; a checkpoint by the root over its files, under a name of our own."""
+    shards = record.distributed.manifest if record.distributed else None
+    files = [record.metric_series, *record.artefacts, *([record.model_file] if record.model_files else []), shards]
+    found = [_blob(item) for item in files if item is not None]
+    for saved in record.checkpoints:
+        found.append({"name": f"checkpoint {saved.name}", "digest": {FILES_DIGEST: saved.root}})
+    return found
+
+
 def _dependencies(record: TrainingRun, known: VersionFacts) -> list[Json]:
     found: list[Json] = []
     for ref in record.datasets:
@@ -99,9 +116,10 @@ def _dependencies(record: TrainingRun, known: VersionFacts) -> list[Json]:
                 "annotations": {"role": ref.role, "entry": ref.seq},
             }
         )
-    code = record.code
-    if _COMMIT.fullmatch(code.commit):
-        source: Json = {"name": "source code", "digest": {"gitCommit": code.commit}}
+    for name, code in (("source code", record.code), ("feature pipeline", record.feature_code)):
+        if code is None or not _COMMIT.fullmatch(code.commit):
+            continue
+        source: Json = {"name": name, "digest": {"gitCommit": code.commit}}
         if code.remote:
             source["uri"] = f"{code.vcs}+{code.remote}"
         source["annotations"] = {"dirty": code.dirty, **({"diff": code.diff_digest} if code.diff_digest else {})}

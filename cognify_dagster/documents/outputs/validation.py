@@ -32,7 +32,9 @@ from cognify_dagster.documents.outputs.common import (
 )
 from cognify_dagster.documents.outputs.content import Block, Cell, Document, Heading, Notice, Paragraph, facts, table
 from cognify_dagster.documents.outputs.humans import human_blocks
+from cognify_dagster.documents.outputs.validation_results import absent_blocks, capture_blocks, capture_rows
 from cognify_dagster.documents.package.building import package_digest
+from cognify_dagster.documents.package.changes import flat
 from cognify_dagster.documents.view.blocks import interval, number, operator
 from cognify_dagster.governance import Directory
 from cognify_dagster.governance.release.case import Case
@@ -121,17 +123,28 @@ def _design(package: Json) -> list[Block]:
         facts(
             ("Kind of model", pairs(run["architecture"]) or "not recorded"),
             ("Base model", pairs(run["base_model"]) or "none on record"),
-            ("Settings", pairs(run["config"]) or "none recorded"),
+            ("Settings", _settings(run["config"])),
             ("Seed", "none" if run["seed"] is None else str(run["seed"])),
+            *capture_rows(run),
             (
                 "Why this candidate was chosen",
                 run["selection_note"] or "not recorded; the developer states it where training is sealed",
             ),
             ("Code", f"{commit or 'no commit on record'} ({state})"),
-            ("Model file", digest(run["model_file"]["digest"])),
+            ("List of model files" if run.get("model_files") else "Model file", digest(run["model_file"]["digest"])),
             ("Sealed in", cited(run["entry"])),
         )
     ]
+
+
+def _settings(config: Json) -> str:
+    """The settings on one line; where a trainer recorded all of its own, how many there are and where they stand."""
+    count = len(flat(config))
+    return (
+        pairs(config) or "none recorded"
+        if count <= 24
+        else f"{count} settings, listed in the package and the model card"
+    )
 
 
 def _data(package: Json) -> list[Block]:
@@ -222,11 +235,8 @@ def _outcomes(package: Json, people: Directory) -> list[Block]:
         *_groups(result),
         Heading("Since the version released last", 3),
         *_changes(package["changes"]),
-        Heading("Not in the record", 3),
-        Paragraph(
-            "Benchmarks against other models, sensitivity and stress tests, and a reproduction of the results by the validators are "
-            "in this report only where somebody wrote about them, or where they are metrics above."
-        ),
+        *capture_blocks(result),
+        *absent_blocks(result),
     ]  # fmt: skip
     return blocks
 

@@ -20,6 +20,7 @@ from cognify_dagster.documents.coverage.engine import CoverageReport, Line, asse
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts.version import DatasetFact, VersionFacts
 from cognify_dagster.documents.frameworks.loading import BASIS_TEXT, Framework, template_path
+from cognify_dagster.documents.package.capture import experiments_part
 from cognify_dagster.documents.package.changes import changes
 from cognify_dagster.documents.package.dataset_changes import dataset_changes
 from cognify_dagster.documents.package.distributions import ReadProfile, distributions
@@ -135,6 +136,7 @@ def build_package(
         "evidence": evidence_part(facts),
         "events": events_part(facts),
         "earlier_decisions": earlier_decisions_part(facts),
+        **experiments_part(facts),
         "tools": tools(),
     }
     package = to_json(package)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cognify_dagster.documents.facts.version import VersionFacts
+from cognify_dagster.documents.package.capture import safe_figure
+from cognify_dagster.records import TrainingRun
 
 MAX_CHANGES = 500
 
@@ -41,6 +43,8 @@ def changes(facts: VersionFacts) -> dict[str, Any]:
         ("python", old_run and old_run.environment.python, new_run and new_run.environment.python),
         ("seed", old_run and old_run.seed, new_run and new_run.seed),
     ]
+    old_more, new_more = _captured(old_run), _captured(new_run)
+    pairs += [(name, old_more.get(name), new_more.get(name)) for name in dict.fromkeys((*old_more, *new_more))]
     for field, old_value, new_value in pairs:
         add("training", field, old_value, new_value)
     old_config, new_config = flat(old_run.config if old_run else {}), flat(new_run.config if new_run else {})
@@ -55,6 +59,23 @@ def changes(facts: VersionFacts) -> dict[str, Any]:
         "items": items[:MAX_CHANGES],
         "cut": max(0, len(items) - MAX_CHANGES),
     }
+
+
+def _captured(run: TrainingRun | None) -> dict[str, Any]:
+    """What a run recorded beyond its first schema and a reader compares; nothing where it recorded none of it."""
+    if run is None:
+        return {}
+    compute = run.compute
+    found: dict[str, Any] = {f"seed {name}": value for name, value in sorted(run.seeds.items())}
+    found |= {f"file {item.name}": item.digest for item in run.model_files}
+    found |= {
+        "feature pipeline commit": run.feature_code.commit if run.feature_code else None,
+        "lock file": run.environment.lock_file or None,
+        "floating point operations": safe_figure(compute.flops) if compute else None,
+        "energy (kWh)": compute.energy_kwh if compute else None,
+        "processes": run.distributed.world_size if run.distributed else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -84,6 +105,8 @@ def metric_values(item: Any) -> dict[str, Any]:
     if item is None:
         return {}
     found = {metric.name: metric.value for metric in item.record.metrics}
+    for benchmark in item.record.benchmarks:
+        found.setdefault(benchmark.metric_name, benchmark.value)
     for result in item.record.fairness:
         for disparity in result.get("disparities", ()):
             found[f"fairness.{result.get('attribute')}.{disparity.get('name')}"] = disparity.get("value")

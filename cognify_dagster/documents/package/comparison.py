@@ -117,6 +117,30 @@ def _parameters(package: Json) -> Json:
     found |= {"packages": run["environment"]["packages_digest"], "python": run["environment"]["python"]}
     for area in ("architecture", "base_model", "config"):
         found |= {f"{words(area)}: {name}": value for name, value in flat(run[area]).items()}
+    return found | _captured(run)
+
+
+def _captured(run: Json) -> Json:
+    """What later runs record besides: absent in an older package, and then no difference by itself."""
+    environment, distributed = run["environment"], run.get("distributed") or {}
+    found: Json = {f"seed: {name}": value for name, value in run.get("seeds", {}).items()}
+    found |= {f"model file: {item['name']}": item["digest"] for item in run.get("model_files", ())}
+    found |= {
+        "platform": environment["platform"],
+        "gpu": environment["gpu"],
+        "container image": environment["container_image"],
+        "lock file": environment.get("lock_file"),
+        "code changed locally": run["code"]["diff_digest"] or None,
+        "feature pipeline commit": (run.get("feature_code") or {}).get("commit"),
+        "selection note": run["selection_note"] or None,
+        "checkpoints": len(run["checkpoints"]) if "checkpoints" in run else None,
+        "last checkpoint: root": run["checkpoints"][-1]["root"] if "checkpoints" in run else None,
+        "processes": distributed.get("world_size"),
+        "strategy": distributed.get("strategy") or None,
+        "shards: root": distributed.get("root"),
+        "rerun": " ".join(run["rerun"]["command"]) if "rerun" in run else None,
+    }
+    found |= {f"compute: {name}": value for name, value in run.get("compute", {}).items() if value not in (None, "")}
     return found
 
 
@@ -142,6 +166,18 @@ def _measured(package: Json) -> dict[str, Json]:
     if result is None:
         return {}
     found = {m["name"]: {name: m[name] for name in ("value", "ci_low", "ci_high", "n")} for m in result["metrics"]}
+    for item in result.get("benchmarks", ()):
+        name = ".".join(
+            [item["task"], item["metric"], *([item["filter"]] if item["filter"] not in ("", "none") else [])]
+        )
+        found.setdefault(name, {key: item[key] for key in ("value", "ci_low", "ci_high", "n")})
+    for item in result.get("slices", ()):
+        for metric in item["metrics"]:
+            name = f"{item['attribute']}={item['value']}: {metric['name']}"
+            found[name] = {key: metric[key] for key in ("value", "ci_low", "ci_high", "n")}
+    for item in result.get("perturbations", ()):
+        name = f"{item['feature']}, {words(item['transformation'])} {item['size']} {item['unit']}".rstrip()
+        found[f"{name}: {item['metric']}"] = {"value": item["after"], "ci_low": None, "ci_high": None, "n": item["n"]}
     for item in result["fairness"]:
         for gap in item.get("disparities") or ():
             name = f"fairness.{item.get('attribute')}.{gap.get('name')}"

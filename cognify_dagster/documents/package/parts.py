@@ -16,6 +16,12 @@ from cognify_dagster.documents.facts.human import SectionFact
 from cognify_dagster.documents.facts.section_files import human_text
 from cognify_dagster.documents.facts.version import DatasetFact, Statement, VersionFacts
 from cognify_dagster.documents.labels import section_title
+from cognify_dagster.documents.package.capture import (
+    environment_part,
+    evaluation_capture,
+    signatures_part,
+    training_capture,
+)
 from cognify_dagster.records import EvidenceItem, GateResult, OverlapLevel, utc
 from cognify_dagster.workspace import Recorded
 
@@ -57,12 +63,14 @@ def training_part(facts: VersionFacts) -> Json | None:
         "metrics": dict(record.metrics),
         "selection_note": record.selection_note,
         "code": record.code.model_dump(mode="json"),
-        "environment": record.environment.model_dump(mode="json"),
+        "environment": environment_part(record.environment),
         "launched_by": person_of(facts, record.launched_by),
         "touched_by": [person_of(facts, person) for person in record.touched_by],
         "unattributed": list(record.unattributed),
         "extra": dict(record.extra),
         "failed_attempts": [{"entry": entry_of(item), "reason": item.record.reason} for item in facts.failures],
+        **training_capture(record),
+        **signatures_part(facts),
     }
 
 
@@ -211,6 +219,7 @@ def evaluation_part(facts: VersionFacts) -> Json | None:
         "fairness": [dict(item) for item in record.fairness],
         "notes": list(record.notes),
         "extra": dict(record.extra),
+        **evaluation_capture(record),
     }
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from cognify_dagster.documents.facts.earlier import parent_of
 from cognify_dagster.documents.facts.version import VersionFacts
 from cognify_dagster.documents.labels import words
+from cognify_dagster.documents.package.capture import signatures_of
 from cognify_dagster.documents.package.parts import entry_of, person_of, when
-from cognify_dagster.records import EvidenceItem, Record
+from cognify_dagster.records import Checkpoint, EvidenceItem, Record
 from cognify_dagster.workspace import Recorded
 
 Json = dict[str, Any]
@@ -51,8 +53,14 @@ def lineage_part(facts: VersionFacts) -> Json:
         edge(node("environment", "environment", "environment", environment), run, "ran in", facts.training)
         if record.base_model:
             label = str(record.base_model.get("name") or record.base_model.get("id") or "base model")
-            digest = str(record.base_model.get("digest", ""))
-            edge(node("base", "base_model", label, digest), run, "started from", facts.training)
+            digest = str(record.base_model.get("digest") or record.base_model.get("sha256") or "")
+            base = node("base", "base_model", label, digest)
+            edge(base, run, "started from", facts.training)
+            if governed := parent_of(record.base_model):
+                edge(node("parent", "model", "@".join(governed), ""), base, "is governed here as", facts.training)
+        if record.feature_code is not None and record.feature_code.commit and record.feature_code.vcs != "none":
+            pipeline = node("features", "code", "feature pipeline", record.feature_code.commit)
+            edge(pipeline, run, "made the features of", facts.training)
         edge(
             run,
             node("model", "model", f"{facts.model}@{facts.version}", record.model_file.digest),
@@ -84,15 +92,42 @@ def evidence_part(facts: VersionFacts) -> list[Json]:
                 found.append((data.snapshot, f"The table {record.name} itself", record.data))
     if facts.training is not None:
         run = facts.training.record
-        found.append((facts.training, "Model file", run.model_file))
+        found.append((facts.training, "List of the model's files" if run.model_files else "Model file", run.model_file))
+        found += [(facts.training, f"Model file {item.name}", item) for item in run.model_files]
         found.append((facts.training, "Environment of the training run", run.environment.detail))
         if run.metric_series is not None:
             found.append((facts.training, "Metrics during training", run.metric_series))
         found += [(facts.training, f"Training artefact {item.name}", item) for item in run.artefacts]
+        lists: dict[str, list[Checkpoint]] = {}
+        for saved in run.checkpoints:  # usually one list for all of them
+            lists.setdefault(saved.files.digest, []).append(saved)
+        for those in lists.values():
+            what = f"checkpoint {those[0].name}" if len(those) == 1 else f"{len(those)} checkpoints"
+            found.append((facts.training, f"Files of {what}", those[0].files))
+        for saved in run.checkpoints:
+            found += [(facts.training, f"Checkpoint {saved.name}: {item.name}", item) for item in saved.kept]
+        if run.distributed is not None and run.distributed.manifest is not None:
+            found.append((facts.training, "What each process wrote (manifest of shards)", run.distributed.manifest))
+        for signed in signatures_of(facts):
+            found.append((signed, "Signature over the model's files (OpenSSF model signing)", signed.record.bundle))
+        for other in run.external:
+            if other.snapshot is not None:
+                found.append((facts.training, f"The run in {other.system} when it was sealed", other.snapshot))
     if facts.evaluation is not None:
-        found += [
-            (facts.evaluation, f"Evaluation artefact {item.name}", item) for item in facts.evaluation.record.artefacts
-        ]
+        test = facts.evaluation.record
+        found += [(facts.evaluation, f"Evaluation artefact {item.name}", item) for item in test.artefacts]
+        for why in test.explanations:
+            about = (
+                f"decision {why.decision}" if why.decision else "decisions" if why.scope == "decision" else "the model"
+            )
+            found.append((facts.evaluation, f"Explanation of {about}, by {words(why.method)}", why.item))
+        kept = {(mark.source.digest, "Result file of benchmarks"): mark.source for mark in test.benchmarks}
+        kept |= {
+            (mark.samples.digest, f"Answers to benchmark {mark.task}"): mark.samples
+            for mark in test.benchmarks
+            if mark.samples is not None
+        }
+        found += [(facts.evaluation, shows, item) for (_, shows), item in kept.items()]
     return [
         {
             "id": f"E-{number:03d}",

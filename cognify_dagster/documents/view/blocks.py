@@ -107,7 +107,7 @@ def entries(refs: Sequence[dict[str, Any]]) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a value for print: numbers with four decimals or in thousands, None as a dash."""
+    """Return a value for print: numbers with four decimals (tiny ones with two digits) or in thousands, None as a dash."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -117,6 +117,8 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         if value == int(value) and abs(value) < 1e15:
             return number(int(value))
+        if 0 < abs(value) < 5e-4:
+            return f"{value:.2g}"  # a learning rate is not 0.0000
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}".replace(",", "\u202f")
     return str(value)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from cognify_dagster.documents.view.blocks import (
     table,
 )
 from cognify_dagster.documents.view.fairness import Charts
+from cognify_dagster.documents.view.training import code_cell, experiment_blocks, extra_blocks, training_run_blocks
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 def data_blocks(package: Json, charts: Charts | None = None) -> list[Block]:
     """Training run and data: where they come from, what was left out, what the columns hold."""
     blocks = [heading("Training and data")]
-    blocks += _training(package["training"])
+    blocks += [*training_run_blocks(package["training"]), *experiment_blocks(package)]
     rows: list[list[Cell]] = [
         [
             f"{o['train']['name']} and {o['holdout']['name']}",
@@ -77,7 +77,8 @@ def _distributions(data: list[Json], charts: Charts) -> list[Block]:
     """Shares of classes and groups in the training data beside those in the evaluation data."""
     recorded = [item for item in data if item["recorded"]]
     train = next((item for item in recorded if "train" in item["roles"]), None)
-    other = next((item for item in recorded if item is not train and "train" not in item["roles"]), None)
+    rest = [item for item in recorded if "train" not in item["roles"]]
+    other = next((item for item in rest if set(item["roles"]) != {"validation"}), None)  # that is no evaluation data
     if train is None or other is None:
         return []
     before, after = shares_of(train["profile"]), shares_of(other["profile"])
@@ -125,85 +126,6 @@ def shares_of(profile: Json) -> dict[str, float]:
     return found
 
 
-def _training(run: Json | None) -> list[Block]:
-    if run is None:
-        return [heading("Training run", 2), paragraph("No sealed training run is on record.")]
-    code, environment = run["code"], run["environment"]
-    people = ", ".join(person["name"] for person in run["touched_by"]) or "nobody on record"
-    blocks = [
-        heading("Training run", 2),
-        key_values(
-            [
-                ("Recorded", f"{entry(run['entry'])}, {run['entry']['time']}"),
-                ("Launched by", run["launched_by"]["name"]),
-                (
-                    "Worked on by",
-                    people + (f"; not identified: {', '.join(run['unattributed'])}" if run["unattributed"] else ""),
-                ),
-                ("Code", _code(code)),
-                (
-                    "Environment",
-                    f"Python {environment['python']}, {environment['platform']}, GPU {environment['gpu'] or 'none'}",
-                ),
-                ("Packages", [mono(digest_text(environment["packages_digest"]))]),
-                ("Seed", "–" if run["seed"] is None else str(run["seed"])),
-                (
-                    "Model file",
-                    [
-                        mono(digest_text(run["model_file"]["digest"])),
-                        small(f"{number(run['model_file']['size'])} bytes", n=True),
-                    ],
-                ),
-                ("Why this model", run["selection_note"] or "not stated"),
-            ]
-        ),
-    ]
-    rows: list[list[Cell]] = [
-        [key, value] for area in ("architecture", "base_model", "config") for key, value in _flat(run[area], f"{area}.")
-    ]
-    blocks += table(["Setting", "Value"], [40, 60], rows, caption="Configuration")
-    blocks += extra_blocks(run)
-    if run["metrics"]:
-        found: list[list[Cell]] = [[label(key), number(value)] for key, value in run["metrics"].items()]
-        blocks += table(["Metric in training", "Value"], [40, 60], found)
-    return blocks
-
-
-def _code(code: Json) -> Cell:
-    """The commit that ran, or that none was recorded."""
-    if not code["commit"] or code["vcs"] == "none":
-        return "no commit was recorded: the code was not under version control"
-    dirty = {True: "with local changes", False: "clean", None: "not known to be clean"}[code["dirty"]]
-    return [mono(code["commit"]), {"v": f" ({code['vcs']}, {dirty})"}]
-
-
-def extra_blocks(part: Json) -> list[Block]:
-    """Fields that the record's schema does not know; they are shown, never dropped."""
-    if not part.get("extra"):
-        return []
-    rows: list[list[Cell]] = [[key, value] for key, value in _flat(part["extra"], "")]
-    return table(["Further recorded field", "Value"], [40, 60], rows)
-
-
-def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            found += _flat(item, f"{prefix}{key}.")
-        else:
-            shown = (
-                item
-                if isinstance(item, str)
-                else number(item)
-                if isinstance(item, (int, float))
-                else json.dumps(item, sort_keys=True)
-            )
-            found.append(
-                (f"{prefix}{key}", shown if isinstance(item, (str, bool, list, dict)) or item is None else str(item))
-            )
-    return found
-
-
 def _coded(value: Any, declared: Json) -> str:
     """A value with the label that the model's registration declares for it; without any, as it is."""
     if not declared:
@@ -221,7 +143,7 @@ def _made(made: Json) -> list[Block]:
         unknown = ", ".join(made.get("unattributed", ()))
         rows.append(("Worked on by", people + (f"; not identified: {unknown}" if unknown else "")))
     if "code" in made:
-        rows.append(("Code", _code(made["code"])))
+        rows.append(("Code", code_cell(made["code"])))
     if "unjustified_columns" in made:
         rows.append(("Without a purpose", ", ".join(made["unjustified_columns"])))
     blocks: list[Block] = [key_values(rows)] if rows else []

@@ -26,7 +26,9 @@ from cognify_dagster.documents.view.blocks import (
 )
 from cognify_dagster.documents.view.fairness import Charts, fairness_blocks
 from cognify_dagster.documents.view.objectives import objective_blocks
+from cognify_dagster.documents.view.results import result_blocks
 from cognify_dagster.documents.view.signatures import SignOffs
+from cognify_dagster.documents.view.training import code_cell
 
 Json = dict[str, Any]
 
@@ -51,6 +53,7 @@ def evaluation_blocks(package: Json, charts: Charts, signed: SignOffs) -> list[B
                     f"{entry(result['entry'])}, {result['entry']['time']}, written by {result['entry']['actor']}",
                 ),
                 ("Launched by", result["evaluator"]),
+                *_codes(result),
                 ("Evaluates", current),
                 ("Data", f"{result['dataset']['name']}, entry {result['dataset']['seq']}"),
                 ("Limits", adopted),
@@ -102,6 +105,7 @@ def evaluation_blocks(package: Json, charts: Charts, signed: SignOffs) -> list[B
         blocks += table(["How the numbers were made", "Value"], [40, 60], made)
     blocks += _calibration(result, charts)
     blocks += fairness_blocks(package, result, charts)
+    blocks += result_blocks(result, charts)
     blocks += objective_blocks(package)
     beside = {note for item in result["fairness"] for note in item.get("notes", [])}
     for note in dict.fromkeys(result["notes"]):
@@ -109,6 +113,14 @@ def evaluation_blocks(package: Json, charts: Charts, signed: SignOffs) -> list[B
             continue  # it stands with its attribute already
         blocks.append(paragraph(small(f"Note: {note}")))
     return blocks
+
+
+def _codes(result: Json) -> list[tuple[str, Cell]]:
+    """The code that evaluated; where the measuring tool has code of its own, both."""
+    rows: list[tuple[str, Cell]] = [("Code", code_cell(result["code"]))]
+    if result.get("evaluator_code"):
+        rows.append(("Code that measured", code_cell(result["evaluator_code"])))
+    return rows
 
 
 def _limits(outcomes: list[Json], result: Json, charts: Charts) -> list[Block]:

@@ -23,6 +23,8 @@ _RECORDS = (
         "A look at features that could stand in for a protected trait: how well they predict it, why they are used.",
     ),
     ("Reason codes", "The stated reasons of a decision about a person."),
+    ("Champion", "The version or approach in use, against which a new one is measured on the same data."),
+    ("Sensitivity", "What becomes of a metric when an input is changed on purpose."),
 )
 _STATUSES = (
     ("satisfied", "All evidence that is asked for is in the ledger. It is evidence, not a verdict of law."),

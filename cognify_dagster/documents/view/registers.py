@@ -27,6 +27,7 @@ from cognify_dagster.documents.view.blocks import (
 from cognify_dagster.documents.view.dataset_changes import dataset_change_blocks
 from cognify_dagster.documents.view.distributions import distribution_blocks
 from cognify_dagster.documents.view.fairness import Charts
+from cognify_dagster.documents.view.training import figure
 
 Json = dict[str, Any]
 
@@ -107,6 +108,8 @@ def _before_after(changes: Json, version: str, charts: Charts | None) -> list[Bl
 
 
 def _value(value: Any, area: str) -> Cell:
+    if area == "training" and isinstance(value, (int, float)) and abs(value) >= 1e12:
+        return figure(value)
     if area in ("training", "configuration") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # a seed or a setting is copied, not read as an amount
     if isinstance(value, str) and len(value.removeprefix("sha256:")) >= 40:

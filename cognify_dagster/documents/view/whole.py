@@ -288,11 +288,25 @@ def on_record(package: Json) -> list[tuple[str, str]]:
         ("Training run", f"sealed, entry {run['entry']['seq']}" if run else "○ none"),
         ("Data sets", str(len(package["data"])) if package["data"] else "○ none"),
         ("Evaluation", f"entry {result['entry']['seq']}, {len(result['metrics'])} metrics" if result else "○ none"),
+        *_beside(result or {}),
         ("Limits kept", f"{passed} of {len(outcomes)}" if outcomes else "○ no limit was judged"),
         ("Sections written", f"{written} of {len(sections)} asked for" if sections else "none asked for"),
         ("Attestations", f"{len(attested)}, of which {counting} count" if attested else "○ none"),
         ("Pieces of evidence", str(len(package["evidence"])) if package["evidence"] else "○ none"),
     ]
+
+
+def _beside(result: Json) -> list[tuple[str, str]]:
+    """What the evaluation holds beside its metrics; nothing where it holds none of it."""
+    parts = (
+        ("slices", "results by site or part"),
+        ("comparisons", "comparisons"),
+        ("perturbations", "changes of input"),
+        ("benchmarks", "benchmarks"),
+        ("explanations", "explanations"),
+    )
+    held = [f"{len(result[name])} {what}" for name, what in parts if result.get(name)]
+    return [("Beside the metrics", ", ".join(held))] if held else []
 
 
 def _days(stages: Json) -> str:
