@@ -11,12 +11,13 @@ ADAPTERS := $(VENV_A)/.installed
 WORKERS ?= auto
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up test test-adapters lint types imports unit bench-ledger bench-governance bench-documents bench-datasets soak verifier-digest wheel clean
+.PHONY: help demo demo-reset up sms-demo test test-adapters lint types imports unit bench-ledger bench-governance bench-documents bench-datasets bench-instrument soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
 	@echo "make up          the Dagster UI of the demo (Ctrl-C stops it)"
 	@echo "make demo-reset  forget the demo: removes its ledger, keys and Dagster home"
+	@echo "make sms-demo    fine-tuning a transformer on real messages, governed end to end; ten minutes, and 3 GB installed the first time"
 	@echo "make test        ruff, mypy, import-linter, pytest"
 	@echo "make test-adapters  the tests beside real torch, transformers, MLflow and others, in an environment of their own (3 GB)"
 	@echo "make lint        ruff, mypy, import-linter"
@@ -24,6 +25,7 @@ help:
 	@echo "make bench-governance  how fast decisions and sensor ticks are in a ledger of a million entries"
 	@echo "make bench-documents  how fast coverage, PDF, HTML and seal are, beside baselines of the same run"
 	@echo "make bench-datasets  how fast snapshots, record digests, differences and overlap are, beside baselines of the same run"
+	@echo "make bench-instrument  how fast model files are hashed and runs sealed, and what the Hugging Face callback costs"
 	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
 	@echo "make verifier-digest  writes docs/verifier.sha256 and proof-verifier.sha256 after a change of an offline verifier"
 	@echo "make wheel       the installable package, in dist/"
@@ -64,6 +66,10 @@ demo-reset:
 up: $(DEMO)
 	@$(PY) -m examples.credit_default.up
 
+# Real MiniLM and real messages; ARGS=--tiny takes a two-layer model and few messages.
+sms-demo: $(ADAPTERS)
+	@HF_HUB_OFFLINE=1 $(VENV_A)/bin/python -m examples.sms_finetune.demo $(ARGS)
+
 test: lint unit
 
 lint: $(DEV) style types imports
@@ -102,6 +108,10 @@ bench-documents: $(DEV)
 # QUICK=1 as above; ONLY=cold-small: one row. Data (about 5 GB) and the baselines' own environments are made once in .bench-cache.
 bench-datasets: $(DEV)
 	@$(PY) -m benchmarks.datasets $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY))
+
+# QUICK=1 as above. The rows of the callback need transformers, so all run in the adapters' environment.
+bench-instrument: $(ADAPTERS)
+	@HF_HUB_OFFLINE=1 $(VENV_A)/bin/python -m benchmarks.instrument $(if $(QUICK),--quick)
 
 SOAK_ENTRIES ?= 1000000
 

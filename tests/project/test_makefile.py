@@ -64,5 +64,7 @@ def test_the_help_names_only_targets_that_exist(checkout: Path) -> None:
 def test_the_adapters_are_tested_in_an_environment_of_their_own_with_pins_of_their_own(checkout: Path) -> None:
     plan = planned(checkout, "test-adapters")
     calls = [line for line in plan.splitlines() if "pip install" in line]
-    assert calls and all("-c constraints-adapters.txt" in line and line.startswith(".venv-adapters/") for line in calls)
-    assert "COGNIFY_ADAPTERS=1" in plan and ".[adapters]" not in planned(checkout, "test")
+    assert calls
+    assert all(line.startswith(".venv-adapters/") and "-c constraints-adapters.txt" in line for line in calls)
+    assert "COGNIFY_ADAPTERS=1" in plan
+    assert ".[adapters]" not in planned(checkout, "test")

@@ -49,7 +49,7 @@ PORTION_FILES = 100_000
 RANGE_FILES = 1_000_000
 """Files in a reduce step, about, unless asked otherwise."""
 MAX_FILES = 40_000_000
-"""Files of one snapshot: about what a manifest of 2 GiB holds, the largest evidence there is."""
+"""Files of one snapshot: about what a manifest of 2 GiB holds, the most evidence that is read at once."""
 
 
 def text_of(path: bytes) -> str:
