@@ -1,4 +1,4 @@
-"""`cognify evaluation`: what was measured of a version, against which champion, why a decision came out so; lm-eval results."""
+"""`cognify evaluation`: what was measured of a version, against which champion, why a decision came out so; results from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, name="evaluation")
 def command() -> None:
-    """Show, compare and import evaluations; explain a decision.
+    """Record, show, compare and import evaluations; explain a decision.
 
     \b
     Example:
@@ -151,6 +151,89 @@ def explain(
         return
     trial_banner(reading.trial)
     show_explanation(found, top)
+
+
+@command.command("record")
+@click.argument("model", type=MODEL)
+@click.argument("version", type=VERSION)
+@click.option("--dataset", required=True, metavar="NAME[@ENTRY]", help="Snapshot that the version was evaluated on.")
+@click.option("--results", required=True, type=IN_FILE, help="JSON file: names to numbers.")
+@click.option("--gates", type=NAME, help="Gate set that judges; the model's only one by default.")
+@click.option("--protected", multiple=True, metavar="NAME", help="Protected attribute that was evaluated; repeatable.")
+@click.option("--n", type=click.IntRange(1), help="Records evaluated; the snapshot's number by default.")
+@click.option(
+    "--model-path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Model file or folder that was evaluated; it has to be the sealed one.",
+)
+@click.option(
+    "--code",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of the evaluation's code; the workspace's by default.",
+)
+@json_option
+@click.pass_context
+def record_(
+    ctx: click.Context,
+    model: str,
+    version: str,
+    dataset: str,
+    results: Path,
+    gates: str | None,
+    protected: tuple[str, ...],
+    n: int | None,
+    model_path: Path | None,
+    code: Path | None,
+    json_: bool,
+) -> None:
+    """Record results from a JSON file as an evaluation of a sealed version, whichever tool trained it.
+
+    The file holds names and numbers, or objects with value, ci_low, ci_high, stderr, n, unit, higher_is_better, objective. It is kept as
+    evidence. Training and evaluation data that were never compared are compared first. The newest evaluation of a version counts.
+    Ends with 1 where a gate does not pass (the evaluation is recorded all the same).
+
+    \b
+    Example:
+      echo '{"auc": {"value": 0.81, "ci_low": 0.79, "ci_high": 0.83}}' > results.json
+      cognify evaluation record credit_default 3 --dataset loans_holdout --results results.json
+    """
+    from cognify_dagster.instrument.results_file import record_results_file
+
+    workspace = open_workspace(ctx)
+    done = record_results_file(
+        results,
+        workspace=workspace,
+        model=model,
+        version=version,
+        dataset=dataset,
+        gate_set=gates,
+        n=n,
+        protected_attributes=protected,
+        model_path=model_path,
+        code=code,
+    )
+    if json_:
+        as_json(
+            {
+                "entry": done.seq,
+                "run": done.run,
+                "passed": done.passed,
+                "model_compared": done.model_compared,
+                "overlap_checks": list(done.overlaps),
+                "outcomes": [item.model_dump(mode="json") for item in done.outcomes],
+            }
+        )
+    else:
+        reading = workspace.read()
+        trial_banner(reading.trial)
+        show_record(reading, _newest(reading, model, version))
+        heading(f"Recorded as entry {done.seq}")
+        for seq in done.overlaps:
+            say(f"Training and evaluation data were compared for it: entry {seq}.")
+        if not done.model_compared:
+            say("That the results are of the sealed model is your word; --model-path compares the files.")
+    if not done.passed:
+        ctx.exit(BLOCKED)
 
 
 @command.command("import-lm-eval")

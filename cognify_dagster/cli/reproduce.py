@@ -44,6 +44,11 @@ _WORDS = {
     "--pip-option", "pip_options", multiple=True, metavar="OPTION", help="Passed to pip install; repeat for each word."
 )
 @click.option(
+    "--allow-source",
+    is_flag=True,
+    help="Install from source archives too, which runs their code. Default: wheels only.",
+)
+@click.option(
     "--local", "folders", multiple=True, metavar="NAME=DIR", help="Install this package from a folder; repeat for each."
 )
 @click.option(
@@ -78,6 +83,7 @@ def command(
     find_links: tuple[str, ...],
     index_url: str | None,
     pip_options: tuple[str, ...],
+    allow_source: bool,
     folders: tuple[str, ...],
     repo: Path,
     code: Path | None,
@@ -111,6 +117,7 @@ def command(
         python=python,
         here=here,
         pip_options=(*options, *pip_options),
+        allow_source=allow_source,
         folders={re.sub(r"[-_.]+", "-", name).lower(): Path(path) for name, path in _named(folders, "--local").items()},
         repository=repo,
         code=code,

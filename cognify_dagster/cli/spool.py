@@ -14,8 +14,10 @@ from cognify_dagster.cli.inputs import json_option, open_workspace
 from cognify_dagster.cli.output import as_json, clean, heading, pairs, say, table
 
 if TYPE_CHECKING:
+    from cognify_dagster.instrument.sdk.flushing import Flushed
     from cognify_dagster.instrument.sdk.outcomes import Outcome
     from cognify_dagster.instrument.sdk.spool import Spooled
+    from cognify_dagster.workspace import Workspace
 
 _STATES = {
     "live": "running",
@@ -227,6 +229,8 @@ def flush(
         )
     except SdkError as error:
         raise Failure(str(error), UNREADABLE) from error
+    if not runs and not any(item.stopped for item in done):
+        done += _reported(workspace)
     if json_:
         as_json(
             [
@@ -250,6 +254,20 @@ def flush(
     if any(item.stopped for item in done):
         finish(UNREADABLE)
     finish(BLOCKED if any(item.problem for item in done) else OK)
+
+
+def _reported(workspace: Workspace) -> list[Flushed]:
+    """Record what trainings in Dagster reported when they died between sealing and recording it."""
+    from cognify_dagster.instrument.sdk.flushing import Flushed
+    from cognify_dagster.instrument.sdk.reported import record_waiting
+
+    found = []
+    for folder, recorded, problem in record_waiting(workspace):
+        what = f"{folder.parent.parent.name} {folder.parent.name}"
+        entries = ", ".join(str(item.seq) for item in recorded)
+        text = f"refused: {problem}" if problem else f"what was measured of {what} is recorded (entries {entries})"
+        found.append(Flushed(folder.name, folder, not problem, None, text, bool(problem)))
+    return found
 
 
 def _version(outcome: Outcome | None) -> str | None:

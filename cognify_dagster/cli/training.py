@@ -89,6 +89,7 @@ def verify(ctx: click.Context, model: str, version: str, path: Path, checkpoint:
     if checkpoint is None:
         what, files = "model", model_files(workspace, found.record)
     else:
+        _refuse_sharded(found.record, checkpoint, path)
         point = checkpoint_of(found.record, checkpoint)
         what, files = f"checkpoint {point.name}", files_of_checkpoint(workspace, point)
     if not path.exists() and not path.is_symlink():
@@ -117,6 +118,21 @@ def verify(ctx: click.Context, model: str, version: str, path: Path, checkpoint:
             some = "1 file" if len(files) == 1 else f"{len(files)} files"
             say(f"{clean(path)} is the {clean(what)} of {model} {version} as recorded in entry {found.seq}: {some}.")
     finish(BLOCKED if lines else OK)
+
+
+def _refuse_sharded(record: TrainingRun, name: str, path: Path) -> None:
+    """A distributed checkpoint has a manifest of shards and no list of files; say which command reads that."""
+    from cognify_dagster.instrument.distributed.recorded import MEDIA_TYPE, artifact_name
+
+    if any(name in (item.name, str(item.step)) for item in record.checkpoints):
+        return
+    sharded = [item.name for item in record.artefacts if item.media_type == MEDIA_TYPE]
+    if sharded and (artifact_name(name) in sharded or not record.checkpoints):
+        raise Failure(
+            f"{name!r} is no checkpoint with a list of files; what this run recorded of its distributed checkpoints is compared by "
+            f"`cognify checkpoint verify {path} --model {record.model} --version {record.version} --checkpoint {name}`",
+            BLOCKED,
+        )
 
 
 def _runs(
@@ -174,9 +190,9 @@ def _print(found: Recorded[TrainingRun]) -> None:
         ("Code", _code(record.code)),
         *([("Feature code", _code(record.feature_code))] if record.feature_code else []),
         ("Environment", f"Python {environment.python}, {environment.platform}, GPU {environment.gpu or 'absent'}"),
-        ("Container image", environment.container_image or "none"),
+        ("Container image", _image(environment.container_image)),
         ("Lock file", environment.lock_file or "none found"),
-        ("Seeds", ", ".join(f"{name} {value}" for name, value in record.seeds.items()) or record.seed),
+        ("Seeds", _seeds(record)),
         ("Compute", _compute(record)),
         ("Why this one", record.selection_note or "not stated"),
         *((("Also in", f"{link.system} run {link.run} {link.uri}".rstrip())) for link in record.external),
@@ -194,6 +210,15 @@ def _print(found: Recorded[TrainingRun]) -> None:
         )
         if len(record.checkpoints) > _SHOWN:
             say(f"{len(record.checkpoints) - _SHOWN} more checkpoints; --json names all.")
+
+
+def _seeds(record: TrainingRun) -> str:
+    named = ", ".join(f"{name} {value}" for name, value in record.seeds.items())
+    return named or ("not recorded" if record.seed is None else str(record.seed))
+
+
+def _image(value: str) -> str:
+    return "a container; the digest of its image was not declared" if value == "undeclared" else value or "none"
 
 
 def _note(item: Any) -> str:

@@ -30,7 +30,8 @@ from cognify_dagster.records import (
     to_metric,
 )
 from cognify_dagster.records import GateOutcome as OutcomeRecord
-from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+from cognify_dagster.records.redaction import redact
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key, started_of
 
 FAMILIES = ("performance", "fairness", "data_quality")
 
@@ -41,15 +42,16 @@ def adopted_gates(reading: Reading, model: str, name: str, training: Recorded[Tr
     Raises:
         EvaluationError: if there is none.
     """
+    started = started_of(reading, training)
     found = [
         item
         for item in reading.all(GateSetAdopted, f"gates/{name}")
-        if item.record.model == model and item.seq < training.record.started_after_seq
+        if item.record.model == model and item.seq < started
     ]
     if not found:
         raise EvaluationError(
             f"no gate set {name!r} was adopted for {model} before this training started (entry "
-            f"{training.record.started_after_seq}); a person adopts one with `cognify gates adopt`, then train a new version"
+            f"{started}); a person adopts one with `cognify gates adopt`, then train a new version"
         )
     return found[-1]
 
@@ -60,11 +62,9 @@ def only_gates(reading: Reading, training: Recorded[TrainingRun]) -> Recorded[Ga
     Raises:
         EvaluationError: there is none, or there are several.
     """
-    model = training.record.model
+    model, started = training.record.model, started_of(reading, training)
     names = {
-        item.record.name
-        for item in reading.all(GateSetAdopted)
-        if item.record.model == model and item.seq < training.record.started_after_seq
+        item.record.name for item in reading.all(GateSetAdopted) if item.record.model == model and item.seq < started
     }
     if len(names) > 1:
         raise EvaluationError(
@@ -217,7 +217,7 @@ def record_evaluation(
         evaluator=evaluator,
         code=code,
         metrics=tuple(_metric(item) for item in facts["metrics"]),
-        tables={"calibration": to_json(facts["calibration"]), "settings": to_json(facts["settings"])},
+        tables={"calibration": to_json(facts["calibration"]), "settings": redact(to_json(facts["settings"]))},
         fairness=tuple(to_json(item) for item in facts["fairness"]),
         protected_attributes=result.protected_attributes,
         decision_threshold=to_metric(result.threshold.value) if result.threshold else None,

@@ -62,7 +62,8 @@ def as_eval_result(
         made = _of_mapping(results, n)
     else:
         raise EvaluationError(
-            f"results: expected an EvalResult or a mapping of names to numbers, not a {type(results).__name__}"
+            f"results: expected an EvalResult or a mapping of names to numbers, not a {type(results).__name__}. Give each of several results "
+            "a name, such as {'groups': [...], 'auc': 0.8}; as_eval_result of cognify_dagster.evaluation says what else may stand there"
         )
     declared = tuple(dict.fromkeys((*made.protected_attributes, *protected_attributes)))
     metrics = made.metrics

@@ -37,6 +37,7 @@ from cognify_dagster.instrument.lm_eval_files import (
     samples_beside,
 )
 from cognify_dagster.instrument.sdk.redaction import redact
+from cognify_dagster.instrument.sealed_model import not_sealed
 from cognify_dagster.records import (
     BenchmarkResult,
     CodeRef,
@@ -47,10 +48,9 @@ from cognify_dagster.records import (
     to_json,
     to_metric,
 )
-from cognify_dagster.training import capture_code, digest_files
-from cognify_dagster.training.reading import model_files
+from cognify_dagster.training import capture_code
 from cognify_dagster.training.recording import code_ref
-from cognify_dagster.workspace import Recorded, Workspace, os_login, unknown_version
+from cognify_dagster.workspace import Workspace, os_login, unknown_version
 
 _STDERR = "_stderr"
 _NOTE_MODEL = "That the harness ran the sealed weights is the importer's word: the model's files were not compared."
@@ -220,7 +220,8 @@ def import_lm_eval(
         other = read_lm_eval(path, samples=samples, tasks=tasks, objectives=table)
         result = result.merged(other).model_copy(update={"n": result.n + other.n})
     if model_path is not None:
-        _require_sealed(workspace, training, Path(model_path))
+        if problem := not_sealed(workspace, training, Path(model_path)):
+            raise LmEvalError(problem)
     else:
         result = result.model_copy(update={"notes": (*result.notes, _NOTE_MODEL)})
     result = result.model_copy(update={"notes": (*result.notes, _NOTE_DATA)})
@@ -343,21 +344,3 @@ def _settings(data: Mapping[str, Any], taken: Mapping[str, Samples], path: Path)
         }
     )
     return found
-
-
-# --- the model -----------------------------------------------------------------------------------------------------------
-
-
-def _require_sealed(workspace: Workspace, training: Recorded[TrainingRun], path: Path) -> None:
-    """Refuse a model that is not the sealed one, byte for byte."""
-    record = training.record
-    sealed = {item.sha256: item.path for item in model_files(workspace, record)}
-    found = {item.sha256: item.path for item in digest_files(path).files}
-    if set(sealed) != set(found):
-        other = sorted(
-            [found[one] for one in set(found) - set(sealed)] + [sealed[one] for one in set(sealed) - set(found)]
-        )
-        raise LmEvalError(
-            f"{path}: not the model that {record.model} {record.version} was sealed with (entry {training.seq}); it differs in "
-            f"{', '.join(dict.fromkeys(other[:5]))}"
-        )

@@ -22,13 +22,14 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from cognify_dagster.ledger import Receipt, pae, parse_json
 from cognify_dagster.records import ModelSignature, TrainingRun
 from cognify_dagster.records.data import EvidenceItem
 from cognify_dagster.training import TrainingError, digest_files
+from cognify_dagster.training.paths import stays_inside
 from cognify_dagster.workspace import Recorded, Workspace, idempotency_key
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -227,8 +228,7 @@ def export_model(workspace: Workspace, run: TrainingRun, target: Path) -> Path:
 
 
 def _confined(item: EvidenceItem) -> None:
-    parts = PurePosixPath(item.name).parts
-    if not parts or item.name.startswith("/") or "\\" in item.name or ".." in parts or "/".join(parts) != item.name:
+    if not stays_inside(item.name):
         raise ModelSignatureError(f"the recorded file name {item.name[:80]!r} would leave the folder")
 
 

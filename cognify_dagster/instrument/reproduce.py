@@ -59,6 +59,7 @@ class Choices:
         python: interpreter to build the environment with; this one if it is the recorded minor version.
         here: run with this process's environment instead of rebuilding it; every difference of it is reported.
         pip_options: passed on to `pip install`.
+        allow_source: install from source archives too, which runs their code; only wheels are taken otherwise.
         folders: packages to install from a folder, by name.
         repository: a clone that has the recorded commit; the current folder's unless given.
         code: a folder to copy instead, for a training that ran outside a repository.
@@ -71,6 +72,7 @@ class Choices:
     python: str | None = None
     here: bool = False
     pip_options: tuple[str, ...] = ()
+    allow_source: bool = False
     folders: Mapping[str, Path] = field(default_factory=dict)
     repository: Path = Path()
     code: Path | None = None
@@ -324,6 +326,7 @@ def _environment(recorded: RecordedEnvironment, choices: Choices, scratch: Path,
         pip_options=choices.pip_options,
         log=log,
         timeout_s=choices.timeout_s,
+        allow_source=choices.allow_source,
     )
 
 
@@ -336,13 +339,26 @@ def _environment_differences(recorded: RecordedEnvironment, rebuilt: Rebuilt) ->
 
 
 _KEPT_OUT = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "DAGSTER_HOME", "PYTHONSTARTUP")
+_KEPT_OUT_OF = ("COGNIFY_", "MLFLOW_", "WANDB_", "COMET_", "NEPTUNE_", "CLEARML_", "TRAINS_", "DVC_STUDIO_")
 
 
 def _variables(rebuilt: Rebuilt, workspace: Path, scratch: Path) -> dict[str, str]:
-    """This login's environment, without what would lead the run to another workspace, ledger, instance or package."""
+    """This login's environment, without what would lead the run to another workspace, ledger, instance, tracker or package.
+
+    A tracker's settings and credentials go as a whole: a re-run must not write into the project's real experiments.
+    """
     kept = {
-        name: value for name, value in os.environ.items() if name not in _KEPT_OUT and not name.startswith("COGNIFY_")
+        name: value
+        for name, value in os.environ.items()
+        if name not in _KEPT_OUT and not name.upper().startswith(_KEPT_OUT_OF)
     }
+    trackers = scratch / "trackers"
+    trackers.mkdir(mode=0o700, exist_ok=True)
+    kept["MLFLOW_TRACKING_URI"] = f"sqlite:///{trackers / 'mlflow.db'}"
+    kept["WANDB_MODE"] = "offline"
+    kept["WANDB_DIR"] = str(trackers)
+    kept["COMET_CONFIG"] = str(trackers / "comet.config")  # not there: the login's own holds its key
+    kept["COMET_OFFLINE_DIRECTORY"] = str(trackers)
     kept["PATH"] = os.pathsep.join([str(rebuilt.python.parent), kept.get("PATH", os.defpath)])
     kept["COGNIFY_WORKSPACE"] = str(workspace)
     kept[SCRATCH_VARIABLE] = str(workspace)

@@ -35,6 +35,15 @@ class CurrentTraining:
     environment: Environment | None = None
     attached: "Attachment | None" = None
 
+    def keep_evaluations(self) -> None:
+        """Bring what the code reported with `sdk.eval` to the disk, before the run is sealed.
+
+        Raises:
+            OSError, SdkError: it cannot be kept; the run must not be sealed then.
+        """
+        if self.attached is not None:
+            self.attached.keep_evaluations()
+
     def record_evaluations(self) -> None:
         """Record what the code reported with `sdk.eval`, once the run is sealed; nothing without reports.
 

@@ -21,6 +21,7 @@ from cognify_dagster.datasets.recording import dataset_ref, snapshots_of
 from cognify_dagster.evaluation import EvaluationError
 from cognify_dagster.evaluation.recording import FAMILIES, family_status, overlap_of, record_results
 from cognify_dagster.governance import directory
+from cognify_dagster.instrument.sdk.reported import record_kept
 from cognify_dagster.orchestration._compat import (
     asset_function,
     instance_of,
@@ -165,6 +166,7 @@ class PlainTraining:
             partition_key(context),
             upstream=True,
         )
+        training.keep_evaluations()
         seal_training(
             self.workspace,
             recorder,
@@ -177,6 +179,7 @@ class PlainTraining:
             environment=training.environment or capture_environment(self.file),
             attribution=with_features(context, directory(self.workspace.read()), self.who, recorder),
             started_after_seq=self.started_after,
+            began_us=step_started_us(context) or 0,
             observed={"dagster_run": run_id(context), "attempt": getattr(context, "retry_number", 0)},
         )
         instance, name = instance_of(context), f"{self.model}_versions"
@@ -241,6 +244,7 @@ def attached(
     sealed = training.open()
     if sealed is not None:
         context.log.info(f"{training.model} {training.version} was sealed by this run before (entry {sealed.seq})")
+        record_kept(workspace, sealed)  # what it measured, if it ended before that was recorded
     recorder = TrainingRecorder()
     handle = Attached(recorder, training.version, training.snapshots)
     current = training.current(recorder)
@@ -283,7 +287,7 @@ def training_result(
             recorder.log(**{key: value for key, value in logged.items() if value})
             recorder.save_model(file)
             sealed = training.seal(recorder, file, training.current(recorder))
-        except Exception as error:
+        except BaseException as error:  # a run that somebody ends is a record too
             training.failed(error)
             raise
     else:

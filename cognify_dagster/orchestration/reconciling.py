@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from cognify_dagster.governance import decide
+from cognify_dagster.instrument.sdk.reported import waiting
 from cognify_dagster.orchestration._compat import check_evaluations, latest_materializations, run_is_over
 from cognify_dagster.orchestration.accounting import KIND_OF_ROLE, Watched, subject_of, told_before, unaccounted
 from cognify_dagster.orchestration.ended import record_ended_trainings
@@ -126,7 +127,16 @@ def _evaluate(
     steps = {model.where.named(key.path[-1]) for key, item in watched.items() if item.role == "training"}
     killed = record_ended_trainings(context.instance, workspace, model.key, steps, newest)
     ended = f"{killed} trainings that ended without a word were recorded as failed" if killed else None
-    return "; ".join([_said(found), *(text for text in (lost, ended) if text)])
+    kept = _kept_results(context.instance, workspace, model.key)
+    return "; ".join([_said(found), *(text for text in (lost, ended, kept) if text)])
+
+
+def _kept_results(instance: dg.DagsterInstance, workspace: Workspace, model: str) -> str | None:
+    """What a training measured and did not come to record. Only said here: an overlap check may take longer than a tick."""
+    over = [folder.parent.name for folder in waiting(workspace, model) if run_is_over(instance, folder.name)]
+    if not over:
+        return None
+    return f"results of {', '.join(over)} wait to be recorded: run `cognify spool flush`"
 
 
 def _said(found: int) -> str:

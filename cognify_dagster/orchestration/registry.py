@@ -11,7 +11,7 @@ else; one registry entry that cannot be written holds up no other, and no releas
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 import dagster as dg
 
 from cognify_dagster.governance.release.history import grant_of
+from cognify_dagster.instrument.environ import where_unset
 from cognify_dagster.orchestration._compat import value_store
 from cognify_dagster.orchestration.lanes import Lane
 from cognify_dagster.orchestration.memory import Memory, recall
@@ -240,16 +241,9 @@ def _write(
     return "; ".join(parts)
 
 
-@contextmanager
-def _patient() -> Iterator[None]:
+def _patient() -> AbstractContextManager[None]:
     """Let MLflow wait no longer than a tick may last, unless the environment says how long."""
-    changed = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name in changed:
-            os.environ.pop(name, None)
+    return where_unset(_PATIENCE)
 
 
 def _plain(error: Exception) -> str:

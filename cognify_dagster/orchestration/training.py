@@ -10,6 +10,7 @@ import dagster as dg
 from cognify_dagster.datasets import demand_hashed
 from cognify_dagster.datasets.recording import dataset_ref
 from cognify_dagster.governance import classification_of, directory, policy_in_force, require_ready
+from cognify_dagster.instrument.sdk.reported import record_kept
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.orchestration._compat import (
     instance_of,
@@ -173,6 +174,7 @@ class _Step:
         )
         if sealed is not None:
             context.log.info(f"{model.key} {version} was sealed by this run before (entry {sealed.seq})")
+            record_kept(workspace, sealed)  # what it measured, if it ended before that was recorded
             return sealed
         started_after = workspace.ledger.size()
         recorder = TrainingRecorder()
@@ -185,6 +187,7 @@ class _Step:
             with training_is(training):
                 path = self.user.call(context, self.passed, {"run": recorder, "version": version, **inputs})
             rerun_by_default(recorder, self.user.function, self.source, code, self.asset.path, version)
+            training.keep_evaluations()
             seal_training(
                 workspace,
                 recorder,

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from cognify_dagster.records.redaction import redact
 from cognify_dagster.training._errors import TrainingError
 from cognify_dagster.training._json import coerce
 from cognify_dagster.training._stated import Stated, bounded
@@ -34,7 +35,7 @@ class Measured(Stated):
         self._series: bytes | None = None
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Records hyperparameters and settings. Later calls add keys; a key can't get another value.
+        """Records hyperparameters and settings, secrets replaced. Later calls add keys; a key can't get another value.
 
         Raises:
             TrainingError: a value without JSON form, or a key that already has another value; the message names the key.
@@ -43,7 +44,7 @@ class Measured(Stated):
         with self._open("log_config"):
             if not isinstance(config, Mapping):
                 raise TrainingError(f"log_config: expected a mapping, got {type(config).__name__}")
-            values = coerce(config, key="config")
+            values = redact(coerce(config, key="config"))
             for key, value in values.items():
                 if key in self._config and self._config[key] != value:
                     raise TrainingError(
@@ -92,7 +93,7 @@ class Measured(Stated):
         with self._open("log_extra"):
             if not isinstance(key, str) or not _NAME.match(key):
                 raise TrainingError(f"extra {key!r}: expected letters, digits and . _ / @ - (at most 200)")
-            plain = bounded(value, f"extra.{key}")
+            plain = bounded(value, f"extra.{key}", key)
             bounded({**self._extra, key: plain}, "extra")
             self._extra[key] = plain
 

@@ -1,7 +1,7 @@
 """What a training states about itself in single sentences: architecture, base model, seeds, compute, processes, links, re-run.
 
 `Stated` is the half of the recorder that holds no curves and no files. All of it is coerced to plain JSON and bounded when it is
-stated, so that nothing fails at sealing that could have been said at once.
+stated, so that nothing fails at sealing that could have been said at once. Secrets in it are replaced before it is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cognify_dagster.records.redaction import redact, redact_command, redact_text
 from cognify_dagster.training._errors import SealedError, TrainingError
 from cognify_dagster.training._json import MAX_SAFE_INTEGER, coerce
 from cognify_dagster.training.code import CodeState, capture_code, clean_remote
@@ -72,9 +73,9 @@ def text(value: Any, key: str, *, limit: int, required: bool = False) -> str:
     return found
 
 
-def bounded(value: Any, key: str) -> Any:
-    """Plain JSON of at most `MAX_FACT_BYTES`."""
-    found = coerce(value, key=key)
+def bounded(value: Any, key: str, name: str = "") -> Any:
+    """Plain JSON of at most `MAX_FACT_BYTES`, secrets replaced. `name` is the setting's own, where that may say that it is one."""
+    found = redact(coerce(value, key=key), name)
     if len(json.dumps(found, ensure_ascii=False).encode("utf-8")) > MAX_FACT_BYTES:
         raise TrainingError(f"{key}: larger than {MAX_FACT_BYTES} bytes; attach it as an artifact")
     return found
@@ -164,7 +165,7 @@ class Stated:
                 "name": text(name, "base_model.name", limit=500),
                 "sha256": sha256,
                 "licence": text(licence, "base_model.licence", limit=500),
-                "source": text(source, "base_model.source", limit=2000),
+                "source": redact_text(text(source, "base_model.source", limit=2000)),
                 "details": bounded(details, "base_model.details"),
             }
             if parent is not None:
@@ -178,7 +179,7 @@ class Stated:
                 raise TrainingError("selection note: say in a sentence why this configuration was chosen")
             if len(text) > 20_000:
                 raise TrainingError("selection note: longer than 20000 characters; attach it as an artifact")
-            self._selection = str(coerce(text.strip(), key="selection note"))
+            self._selection = redact_text(str(coerce(text.strip(), key="selection note")))
 
     def log_seeds(self, **seeds: int) -> None:
         """Records the seeds of random numbers, by library: ``python``, ``numpy``, ``torch``, ``data``, ….
@@ -306,7 +307,7 @@ class Stated:
                 system,
                 text(run, "external run", limit=300, required=True),
                 text(experiment, "external experiment", limit=300),
-                clean_remote(text(uri, "external uri", limit=1000)) if uri else "",
+                redact_text(clean_remote(text(uri, "external uri", limit=1000))) if uri else "",
                 snapshot,
             )
             if len(self._external) >= 100 and (system, link.run) not in self._external:
@@ -321,7 +322,7 @@ class Stated:
         tolerances: Mapping[str, float] | None = None,
         same_bytes: bool = False,
     ) -> None:
-        """States how to run this training again. Put no secrets into the command: it is recorded as it stands.
+        """States how to run this training again. A command that holds a secret is refused: it would not run without it.
 
         Args:
             command: Argument vector, without a shell.
@@ -332,6 +333,11 @@ class Stated:
         with self._open("set_rerun"):
             if isinstance(command, (str, bytes)) or not command or len(command) > 200:
                 raise TrainingError("rerun.command: expected a list of 1 to 200 words, such as ['python', 'train.py']")
+            words = [text(word, "rerun.command", limit=10_000) for word in command]
+            if tuple(words) != redact_command(words):
+                raise TrainingError(
+                    "rerun.command: it holds a secret; pass that by a file or an environment variable instead"
+                )
             place = text(str(folder), "rerun.folder", limit=1000)
             if place.startswith(("/", "\\")) or ".." in place.replace("\\", "/").split("/"):
                 raise TrainingError(f"rerun.folder: {place!r} is not a folder inside the repository")
@@ -340,7 +346,7 @@ class Stated:
                 if isinstance(value, (bool, str)) or not isinstance(value, (int, float)) or value < 0:
                     raise TrainingError(f"rerun.tolerances.{name}: expected a number that is not negative")
             self._rerun = {
-                "command": [text(word, "rerun.command", limit=10_000) for word in command],
+                "command": words,
                 "folder": place,
                 "tolerances": limits,
                 "same_bytes": bool(same_bytes),

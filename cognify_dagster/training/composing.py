@@ -6,9 +6,11 @@ stored, so a file that changed after it was handed over cannot get into a record
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from cognify_dagster.records import (
     ExternalRun,
     Rerun,
     to_json,
+    utc,
 )
 from cognify_dagster.training._errors import TrainingError
 from cognify_dagster.training.code import CodeState
@@ -36,6 +39,10 @@ from cognify_dagster.workspace import Workspace
 #: Blobs that one record may name: an entry of 65,535 bytes has room for their digests.
 MAX_EVIDENCE = 750
 
+#: File systems keep times of change as coarsely as this, in seconds.
+_COARSE_S = 2.0
+#: Names of older model files that a record holds.
+_NAMED = 5
 _BYTES = "application/octet-stream"
 _JSON = "application/json"
 T = TypeVar("T")
@@ -113,6 +120,38 @@ def check_model(model: ModelFiles) -> None:
             f"{model.path}: {count} files; a record can name {MAX_EVIDENCE}. Save the model in fewer, larger files"
         )
     parse_listing(model.digest.listing())
+
+
+def older_than_run(model: ModelFiles, began: datetime | int) -> dict[str, Any]:
+    """Return what a record says of model files that were last changed before the run began; nothing where none was.
+
+    A time of change is what the file system says: it can be set, and a download or copy makes a new one. So this is a hint, no proof.
+
+    Args:
+        model: the model that is sealed.
+        began: when the run began; as a number, microseconds since 1970.
+    """
+    start = began.timestamp() if isinstance(began, datetime) else began / 1_000_000
+    root = model.path if model.digest.kind == "folder" else model.path.parent
+    older = []
+    for item in model.digest.files:
+        place = root / item.path if model.digest.kind == "folder" else model.path
+        with contextlib.suppress(OSError):
+            changed = place.stat().st_mtime
+            if changed < start - _COARSE_S:
+                older.append((changed, item.path))
+    if not older:
+        return {}
+    newest = max(older)[0]
+    return {
+        "model_file_older_than_run": {
+            "began": utc(datetime.fromtimestamp(start, timezone.utc)),
+            "changed": utc(datetime.fromtimestamp(max(newest, 0.0), timezone.utc)),
+            "count": len(older),
+            "of": len(model.digest.files),
+            "files": sorted(name for _, name in older)[:_NAMED],
+        }
+    }
 
 
 def store_model(workspace: Workspace, model: ModelFiles) -> tuple[EvidenceItem, tuple[EvidenceItem, ...]]:

@@ -2,7 +2,7 @@
 
 Invariants: no environment variable is recorded, save the image digest that ``COGNIFY_IMAGE_DIGEST`` declares (and only if
 it has the form of one); package origins, which can hold credentials, are not recorded; what is absent is said to be
-``absent`` (or ``none``), never left blank. What cannot change while a process lives (machine, driver) is asked for once; the list of
+``absent`` (or ``none``, ``undeclared``), never left blank. What cannot change while a process lives (machine, driver) is asked for once; the list of
 packages is read again when something was installed on the search path meanwhile.
 """
 
@@ -29,6 +29,10 @@ from cognify_dagster.training.lockfiles import LockFile, find_lock_files
 ABSENT = "absent"
 NOT_IMPORTED = "not imported"
 IMAGE_DIGEST_VARIABLE = "COGNIFY_IMAGE_DIGEST"
+#: Of a process inside a container whose image's digest nobody declared.
+UNDECLARED = "undeclared"
+#: Files that Docker and Podman leave in every container.
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 
 _IMAGE_DIGEST = re.compile(r"^(?:[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,254}@)?sha256:[0-9a-f]{64}$")
 _INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})
@@ -69,7 +73,8 @@ class Environment(BaseModel):
         driver: The driver's version, or ``absent`` / ``unreadable``.
         cuda: The CUDA version that the driver supports, or ``absent`` / ``unreadable``.
         memory_bytes: Main memory in bytes, -1 where the system doesn't say.
-        image_digest: The container image's digest as declared by ``COGNIFY_IMAGE_DIGEST``, else ``none``.
+        image_digest: The container image's digest as declared by ``COGNIFY_IMAGE_DIGEST``; without it ``undeclared`` where Docker's or
+            Podman's mark shows a container, else ``none``.
         torch: Version of PyTorch and of the CUDA and cuDNN that it was built for, if the process had imported it; else
             ``not imported``. It is never imported for this.
         lock_files: The lock files beside the code (see `find_lock_files`).
@@ -319,7 +324,7 @@ def _memory_bytes() -> int:
 def _image_digest() -> str:
     value = os.environ.get(IMAGE_DIGEST_VARIABLE, "").strip()
     if not value:
-        return "none"
+        return UNDECLARED if any(os.path.exists(mark) for mark in CONTAINER_MARKS) else "none"
     if not _IMAGE_DIGEST.match(value):  # the value is not repeated: it may have been set to something secret
         raise TrainingError(
             f"{IMAGE_DIGEST_VARIABLE}: expected 'sha256:' and 64 hex digits, optionally after 'name@'; "

@@ -2,11 +2,13 @@
 
 Invariants: nothing is changed outside the folder that is given; the repository is only read (the clone borrows its objects); no
 program runs through a shell; git runs no hook and no template of the repository or of this login; a package that was installed is compared
-with the record afterwards, it is not trusted for its name.
+with the record afterwards, it is not trusted for its name; only wheels are taken unless the caller asks for source archives, so
+that installing runs no code of a package.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -86,6 +88,7 @@ def build_venv(
     pip_options: Sequence[str],
     log: IO[bytes],
     timeout_s: float,
+    allow_source: bool = False,
 ) -> Rebuilt:
     """Make a venv with the recorded packages, each in the recorded version, none besides.
 
@@ -97,24 +100,40 @@ def build_venv(
         pip_options: passed on to `pip install`, such as `--find-links` or `--index-url`.
         log: where pip writes to.
         timeout_s: for each step, in seconds.
+        allow_source: take source archives too. Building one runs its code, and a name on record may be anybody's on an index.
 
     Raises:
         RebuildError: naming the step that failed, with the end of its output.
     """
-    _run([python, "-I", "-m", "venv", str(folder)], log, timeout_s, "the venv could not be made")
+    own_pip = _may_lend_pip(python)
+    bare = ["--without-pip"] if own_pip else []
+    _run([python, "-I", "-m", "venv", *bare, str(folder)], log, timeout_s, "the venv could not be made")
     inside = venv_python(folder)
     names = {item.name for item in environment.packages}
     local = {name: path for name, path in folders.items() if name in names}
     wanted = folder / "requirements.txt"
     wanted.write_text(environment.requirements(local), encoding="utf-8")
-    pip = [str(inside), "-I", "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, *pip_options, "-r", str(wanted)], log, timeout_s, "pip could not install the recorded packages")
+    pip = [sys.executable, "-I", "-m", "pip", "--python", str(inside)] if own_pip else [str(inside), "-I", "-m", "pip"]
+    install = [*pip, "install", "--no-deps", "--disable-pip-version-check", "--no-input"]
+    wheels = [] if allow_source else ["--only-binary=:all:"]
+    failed = "pip could not install the recorded packages"
+    if not allow_source:
+        failed += " from wheels; --allow-source takes source archives too, which runs their code while they are built"
+    _run([*install, *wheels, *pip_options, "-r", str(wanted)], log, timeout_s, failed)
     for name, path in sorted(local.items()):
-        _run([*pip, *pip_options, "-e", str(path)], log, timeout_s, f"pip could not install {name} from {path}")
+        _run([*install, *pip_options, "-e", str(path)], log, timeout_s, f"pip could not install {name} from {path}")
     surplus = [item.name for item in packages_of(inside) if item.name not in names]
     if surplus:  # what venv brings along
-        _run([*pip[:4], "uninstall", "-y", *surplus], log, timeout_s, f"pip could not remove {', '.join(surplus)}")
+        _run([*pip, "uninstall", "-y", *surplus], log, timeout_s, f"pip could not remove {', '.join(surplus)}")
     return Rebuilt(inside, python_version(inside), packages_of(inside), tuple(sorted(local)))
+
+
+def _may_lend_pip(python: str) -> bool:
+    """Whether this process's pip can install into a venv of an interpreter: it saves unpacking one that is removed again."""
+    if importlib.util.find_spec("pip") is None:
+        return False
+    own = ".".join(map(str, sys.version_info[:2]))
+    return python == sys.executable or python_version(python).split(".")[:2] == own.split(".")
 
 
 def venv_python(folder: Path) -> Path:

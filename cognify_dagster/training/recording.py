@@ -1,7 +1,7 @@
 """Writes training runs to a workspace: opening a version, sealing a run, recording a failure.
 
 Invariants: a version has at most one sealed run (its idempotency key is the version itself, so a second one is refused by the
-store); nothing is sealed without snapshots (what has none is an experiment, see `experiments`); a failed run leaves a record too,
+store); a run began no later than it opened its version, whatever its caller says; nothing is sealed without snapshots (what has none is an experiment, see `experiments`); a failed run leaves a record too,
 also one whose process was killed: whoever opens the version next, or looks after it, writes it.
 """
 
@@ -23,12 +23,14 @@ from cognify_dagster.records import (
     VersionOpened,
     to_json,
 )
+from cognify_dagster.records.redaction import redact_text
 from cognify_dagster.training._errors import TrainingError
 from cognify_dagster.training.code import CodeState
 from cognify_dagster.training.composing import (
     MAX_EVIDENCE,
     code_ref,
     compute_of,
+    older_than_run,
     rerun_of,
     seed_of,
     store_all,
@@ -37,7 +39,7 @@ from cognify_dagster.training.environment import Environment
 from cognify_dagster.training.experiments import seal_experiment
 from cognify_dagster.training.pieces import ModelFiles
 from cognify_dagster.training.recorder import TrainingRecorder
-from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key, opened_at, openings_of
 
 __all__ = [
     "Attribution",
@@ -144,6 +146,7 @@ def seal_training(
     started_after_seq: int,
     observed: Mapping[str, Any] | None = None,
     captured_by: str = "dagster",
+    began_us: int | None = None,
 ) -> int:
     """Freeze the recorder, store model and artefacts as evidence, append the sealed run; return its sequence number.
 
@@ -158,12 +161,14 @@ def seal_training(
         code: the code that ran.
         environment: where it ran.
         attribution: who touched the version.
-        started_after_seq: the ledger's size when training started.
+        started_after_seq: the ledger's size when training started; at most the size when the run opened the version is recorded.
         observed: further facts of the moment, not compared on a retry.
         captured_by: what writes the record: dagster, sdk, spool, import.
+        began_us: when training began, in microseconds since 1970, if not when the recorder was made; 0 where nobody knows. A model
+            file that was last changed before is noted in the record.
 
     Raises:
-        TrainingError: if there are no snapshots, a file changed, the base model is not the version it is said to be, or the
+        TrainingError: if there are no snapshots, `started_after_seq` is no size that the ledger can have had, a file changed, the base model is not the version it is said to be, or the
             version was sealed by another run meanwhile.
     """
     if not any(item.role != "holdout" for item in datasets):
@@ -171,12 +176,14 @@ def seal_training(
             f"{model} {version}: a training run without dataset snapshots cannot be governed; name the snapshots it trained on, or "
             "record it as an experiment, which can never become a package"
         )
+    started = _started(workspace.read(), model, version, run, started_after_seq)
     chosen = _chosen(recorder, model_path)
     recorder._freeze(reread=False)  # every byte is hashed again while it is stored
     taken = recorder.to_facts()
     facts = taken["facts"]
     base_model = _checked_parent(workspace.read(), facts["base_model"])
     kept = store_all(workspace, recorder, chosen, environment, facts["distributed"])
+    older = older_than_run(chosen, recorder._started if began_us is None else began_us)
     others = [item for item in facts["models"] if item["sha256"] != chosen.digest.sha256]
     record = TrainingRun(
         model=model,
@@ -196,7 +203,7 @@ def seal_training(
         launched_by=attribution.launched_by,
         touched_by=attribution.touched_by,
         unattributed=attribution.unattributed,
-        started_after_seq=started_after_seq,
+        started_after_seq=started,
         model_files=kept.model_files,
         checkpoints=kept.checkpoints,
         seeds=facts["seeds"],
@@ -207,7 +214,7 @@ def seal_training(
         rerun=rerun_of(facts["rerun"]),
         captured_by=captured_by,
         observed={**taken["observed"], **(observed or {}), "run": run},
-        extra={**facts["extra"], **({"other_models": to_json(others)} if others else {})},
+        extra={**facts["extra"], **({"other_models": to_json(others)} if others else {}), **older},
     )
     if len(record.evidence()) > MAX_EVIDENCE:
         raise TrainingError(
@@ -218,6 +225,16 @@ def seal_training(
         return workspace.append(record, idem=idempotency_key("training_run", model, version), checkpoint=True).seq
     except IdempotencyConflict as error:
         raise TrainingError(f"{model} {version} was sealed by another run meanwhile; train a new version") from error
+
+
+def _started(reading: Reading, model: str, version: str, run: str, claimed: int) -> int:
+    """The ledger's size when training started: as claimed, and no larger than right after the run opened the version."""
+    if isinstance(claimed, bool) or not isinstance(claimed, int) or not 0 <= claimed <= reading.size:
+        raise TrainingError(
+            f"{model} {version}: started_after_seq is {claimed!r}; the ledger has {reading.size} entries, so it is a number from 0 to that"
+        )
+    opened = opened_at(openings_of(reading, model, version), run)
+    return claimed if opened is None else min(claimed, opened)
 
 
 def _chosen(recorder: TrainingRecorder, path: Path) -> ModelFiles:
@@ -268,10 +285,10 @@ def record_failure(
         version: version id.
         run: id of the run that opened the version.
         attempt: which attempt of it, so that each leaves one entry.
-        reason: what happened; cut at 2000 characters.
+        reason: what happened, secrets replaced; cut at 2000 characters.
         observed: further facts of the moment.
     """
     record = TrainingFailed(
-        model=model, version=version, run=run, reason=reason[:2000], observed=to_json(dict(observed or {}))
+        model=model, version=version, run=run, reason=redact_text(reason)[:2000], observed=to_json(dict(observed or {}))
     )
     return workspace.append(record, idem=idempotency_key("training_failed", model, version, run, attempt)).seq

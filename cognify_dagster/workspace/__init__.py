@@ -1,5 +1,6 @@
 """Opens ledger and evidence from `cognify.toml`, appends records, reads them back verified. Knows nothing of policy."""
 
+from cognify_dagster.workspace.beginning import opened_at, openings_of, size_at, started_by, started_of
 from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
 from cognify_dagster.workspace.founding import open_prepared, prepare, publish
 from cognify_dagster.workspace.known import unknown_model, unknown_version
@@ -27,10 +28,15 @@ __all__ = [
     "load_config",
     "open_prepared",
     "open_signer",
+    "opened_at",
+    "openings_of",
     "os_login",
     "prepare",
     "publish",
     "resident",
+    "size_at",
+    "started_by",
+    "started_of",
     "unknown_model",
     "unknown_version",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cognify_dagster.instrument.distributed.recorded import MEDIA_TYPE, artifact_name
 from cognify_dagster.records import DatasetRef, TrainingFailed
 from cognify_dagster.training import TrainingRecorder, capture_code, capture_environment
 from cognify_dagster.training.recording import Attribution, open_version, seal_training
@@ -50,6 +51,29 @@ def trained(founded: World, tmp_path: Path) -> World:
         started_after_seq=workspace.ledger.size(),
     )
     return founded
+
+
+def test_seeds_and_image_that_are_not_there_are_said_so(founded: World, cognify: Cognify) -> None:
+    founded.train("1", seed=None)
+    shown = cognify("training", "show", MODEL, "1", at=founded)
+    seeds = next(line for line in shown.out.splitlines() if "Seeds" in line)
+    assert "not recorded" in seeds
+    founded.train("2", seed=0)
+    seeds = next(
+        line for line in cognify("training", "show", MODEL, "2", at=founded).out.splitlines() if "Seeds" in line
+    )
+    assert seeds.split()[-1] == "0"
+
+
+def test_a_distributed_checkpoint_is_verified_by_another_command(
+    founded: World, cognify: Cognify, tmp_path: Path
+) -> None:
+    item = founded.workspace.put(artifact_name("step-20"), b"{}", MEDIA_TYPE)
+    founded.train("1", artefacts=(item,))
+    refused = cognify("training", "verify", MODEL, "1", tmp_path, "--checkpoint", "step-20", at=founded)
+    assert refused.code == 1
+    said = " ".join(refused.err.split())
+    assert f"cognify checkpoint verify {tmp_path} --model {MODEL} --version 1 --checkpoint step-20" in said
 
 
 def test_a_run_is_shown_with_what_it_recorded(trained: World, cognify: Cognify) -> None:

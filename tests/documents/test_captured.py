@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,50 @@ def test_what_was_not_measured_or_found_is_said_and_never_blank(told: Story) -> 
     assert "none found beside the code" in text
     assert "none: no container, or its digest was not declared" in text
     assert "Feature pipeline" not in text
+
+
+@pytest.mark.parametrize(
+    ("by", "words"), [("spool", "kept the journal"), ("import", "imported from"), ("sdk", ""), ("dagster", "")]
+)
+def test_who_says_when_training_began(told: Story, by: str, words: str) -> None:
+    package = rebuilt(told, bend(told.facts, "training", captured_by=by))
+    check(package)
+    found = [item for item in package["findings"] if item["title"].startswith("When training began")]
+    assert [item["severity"] for item in found] == (["note"] if words else [])
+    assert words in (found[0]["observed"] if found else "")
+    assert ("When training began" in view_of(package)) == bool(words)
+
+
+@pytest.mark.parametrize(("count", "severity"), [(3, "medium"), (1, "note")])
+def test_a_model_file_older_than_its_run_is_a_finding(told: Story, count: int, severity: str) -> None:
+    older = {
+        "began": "2026-11-18T09:00:00Z", "changed": "2025-01-02T03:04:05Z", "count": count, "of": 3, "files": ["model.bin"],
+    }  # fmt: skip
+    package = rebuilt(told, bend(told.facts, "training", extra={"model_file_older_than_run": older}))
+    check(package)
+    (found,) = [item for item in package["findings"] if item["title"] == "Model file older than its run"]
+    assert found["severity"] == severity
+    assert f"{count} of 3 model files" in found["observed"]
+    assert "2025-01-02T03:04:05Z" in view_of(package)
+
+
+def test_a_claimed_start_does_not_move_limits_before_the_training(told: Story) -> None:
+    opened = told.facts.opened
+    assert opened is not None
+    gate_set = replace(told.facts.gate_set, seq=opened.seq + 1)
+    facts = replace(bend(told.facts, "training", started_after_seq=10**6), gate_set=gate_set)
+    assert facts.started == opened.seq + 1
+    package = rebuilt(told, facts)
+    assert package["training"]["started_after_size"] == opened.seq + 1
+    assert package["gates"]["set"]["before_training"] is False
+    assert "Limits not adopted before training" in [item["title"] for item in package["findings"]]
+
+
+def test_a_container_whose_image_nobody_declared_is_said_to_be_one(told: Story) -> None:
+    environment = told.facts.training.record.environment.model_copy(update={"container_image": "undeclared"})
+    bare = rebuilt(told, bend(told.facts, "training", environment=environment))
+    assert "a container, but the digest of its image was not declared" in view_of(bare)
+    assert "container image of undeclared digest" in render_model_card(bare)
 
 
 @pytest.mark.parametrize("name", sorted(LATER_TRAINING - {"model_signatures", "duration_s", "compute_criterion"}))

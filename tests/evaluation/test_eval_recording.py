@@ -8,7 +8,7 @@ from cognify_dagster.evaluation import EvalResult, EvaluationError, MetricValue,
 from cognify_dagster.evaluation.recording import family_status, record_results
 from cognify_dagster.governance import adopt_gate_set
 from cognify_dagster.ledger import IdempotencyConflict
-from cognify_dagster.records import CodeRef, DatasetRef, Evaluation, GateResult, MetricResult, read_record
+from cognify_dagster.records import CodeRef, DatasetRef, Evaluation, GateResult, MetricResult, TrainingRun, read_record
 from tests.evaluation.governed import CODE, HOLDOUT, holdout, prepare, rule, train
 from tests.governance.world import MODEL, World
 
@@ -84,6 +84,20 @@ def test_thresholds_adopted_after_training_do_not_count(founded: World):
     assert record(founded, training, {"auc": 0.8})[0].record.gate_set == "credit_gates", (
         "the late one is not in question"
     )
+
+
+def test_a_run_that_claims_to_have_started_later_is_judged_by_what_was_adopted_before_its_version_was_opened(
+    founded: World,
+):
+    prepare(founded)
+    founded.train("2", started_after_seq=10**6)
+    adopt_gate_set(founded.workspace, "credit_gates", MODEL, [rule("auc", ">=", 0.1)], founded.key("vera"))
+    training = founded.workspace.read().latest(TrainingRun, f"model/{MODEL}@2")
+    found, _ = record(founded, training, {"auc": 0.5})
+    assert (found.record.gate_set_seq, found.record.status) == (founded.data["gates"], "failed")
+    adopt_gate_set(founded.workspace, "late", MODEL, [rule("auc", ">=", 0.1)], founded.key("vera"))
+    with pytest.raises(EvaluationError, match="no gate set 'late' was adopted"):
+        record(founded, training, {"auc": 0.5}, gate_set="late", run="eval-2")
 
 
 def test_which_of_two_gate_sets_judges_has_to_be_said(founded: World):

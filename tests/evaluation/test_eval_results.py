@@ -74,6 +74,7 @@ def test_pieces_of_results_go_where_they_belong():
         ({"my acc": 0.9}, "is no metric name"),
         ({3: 0.9}, "is no metric name"),
         (0.9, "expected an EvalResult or a mapping"),
+        ([{"acc": 0.9}], "not a list.*Give each of several results a name.*as_eval_result"),
     ],
 )
 def test_what_has_no_accepted_form_is_named(results, said):

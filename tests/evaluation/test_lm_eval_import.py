@@ -255,6 +255,18 @@ def test_the_harness_has_to_have_run_the_sealed_model_where_its_files_are_given(
     assert not any("weights is the importer's word" in note for note in found.record.notes)
 
 
+def test_the_sealed_bytes_under_another_name_in_a_folder_are_another_model(founded: World, tmp_path: Path):
+    sealed(founded)
+    overlap(founded, "be" * 32, "bench", "benchmarks")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "tokenizer.bin").write_bytes(b"model 1")
+    with pytest.raises(LmEvalError, match=r"missing: model\.bin; not in the record: tokenizer\.bin"):
+        run_import(founded, model_path=folder)
+    (folder / "tokenizer.bin").rename(folder / "model.bin")
+    assert run_import(founded, model_path=folder).model_compared
+
+
 def test_several_results_files_are_one_evaluation(founded: World, tmp_path: Path):
     sealed(founded)
     overlap(founded, "be" * 32, "bench", "benchmarks")

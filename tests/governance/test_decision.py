@@ -212,6 +212,17 @@ def test_a_training_run_cannot_claim_to_have_started_after_it_was_sealed(founded
     assert founded.codes() == ["gate_set_late"]
 
 
+def test_a_training_run_cannot_claim_to_have_started_after_its_version_was_opened(founded: World) -> None:
+    founded.tier = "low"
+    founded.train("0")
+    founded.write(VersionOpened(model=MODEL, version="1", run="run-1", opened_by="person/ben"))
+    founded.data["gates"] = founded.adopt_gates("vera", 0.1)
+    founded.train("1", started_after_seq=founded.workspace.ledger.size(), observed={"run": "run-1"})
+    founded.evaluate("1")
+    founded.package("1")
+    assert founded.codes() == ["gate_set_late"]
+
+
 def test_looser_thresholds_replaced_before_training_cannot_be_used(founded: World) -> None:
     founded.tier = "low"
     founded.train("0")

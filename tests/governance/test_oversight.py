@@ -461,3 +461,11 @@ def test_a_plan_ends_by_a_signature_by_its_date_and_never_covers_what_was_traine
     assert founded.codes("2") == ALL_STAGES
     plan(founded, plan="later-plan")
     assert founded.codes("2") == ALL_STAGES
+
+
+def test_a_run_that_claims_to_have_started_later_is_not_covered_by_a_later_plan(founded: World) -> None:
+    seq = based(founded)
+    founded.ready("2", started_after_seq=10**6)
+    end_change_plan(founded.workspace, founded.key("vera"), plan_seq=seq, model=MODEL, reason="drift")
+    plan(founded, plan="later-plan")
+    assert founded.codes("2") == ALL_STAGES

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from cognify_dagster.instrument.reproduce import Choices, NotRerun, Outcome, pla
 from cognify_dagster.instrument.sdk import bind
 from cognify_dagster.orchestration import rerun
 from cognify_dagster.records import TrainingRun
-from cognify_dagster.training import Package, TrainingError
+from cognify_dagster.training import Package, TrainingError, rebuilding
 from cognify_dagster.training.rebuilding import (
     RebuildError,
     argument_vector,
@@ -109,10 +110,11 @@ from pathlib import Path
 from cognify_dagster import sdk as cognify
 
 cognify.init(workspace_id=ORIGIN, project="credit")
-run = cognify.run(config={"rate": float(sys.argv[1])}, version="s1")
-run.log_metric("auc", 0.75)
-path = Path(os.environ["OUT"]) / "sdk.json"
-path.write_text(json.dumps({"rate": sys.argv[1]}))
+run = cognify.run(config={"rate": float(sys.argv[1])}, version=sys.argv[2])
+drift = float(os.environ.get("DRIFT", "0"))
+run.log_metric("auc", 0.75 + drift)
+path = Path(os.environ.get("OUT", ".")) / "sdk.json"
+path.write_text(json.dumps({"rate": sys.argv[1], "drift": drift}))
 run.save_model(path)
 run.complete()
 """
@@ -136,7 +138,7 @@ def load(path: Path, name: str) -> ModuleType:
 
 @dataclass
 class Trained:
-    """A repository, a workspace, and two sealed versions: v1 of a clean tree, v2 of one with uncommitted changes."""
+    """A repository, a workspace, and what was trained: v1 and plain by assets, s1 and s2 by a script, s2 with uncommitted changes."""
 
     repository: Path
     workspace: Workspace
@@ -158,7 +160,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    """Train v1 and v2 once; tests only read."""
+    """Train everything once; tests only read."""
     ground = tmp_path_factory.mktemp("reproduce")
     repository, out = ground / "repo", ground / "out"
     repository.mkdir()
@@ -175,22 +177,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         patch.setenv("DATA_FOLDER", str(ground))
         patch.setenv("OUT", str(out))
         patch.setenv("ORIGIN", workspace.origin)
-        instance.add_dynamic_partitions("credit_versions", ["v1", "v2"])
-        for version in ("v1", "v2"):
-            if version == "v2":
-                bind(Workspace.open(workspace.config.path), "credit", {"train": "loans"})
-                subprocess.run([sys.executable, "train.py", "0.5"], cwd=repository, check=True, timeout=120)
+        instance.add_dynamic_partitions("credit_versions", ["v1"])
+        job = load(repository / "pipeline.py", "pipeline_v1").defs.resolve_implicit_global_asset_job_def()
+        for names in (("plain_rows", "plain_model"), ("loans",), ("credit_model",)):
+            chosen = job.get_subset(asset_selection={dg.AssetKey(name) for name in names})
+            partition = "v1" if names == ("credit_model",) else None
+            assert chosen.execute_in_process(instance=instance, partition_key=partition).success
+        bind(Workspace.open(workspace.config.path), "credit", {"train": "loans"})
+        for name in ("s1", "s2"):
+            if name == "s2":
                 (repository / "pipeline.py").write_text(PIPELINE.replace('"rows": rows', '"rows": rows + 0'))
                 (repository / "new.txt").write_text("untracked")
-            module = load(repository / "pipeline.py", f"pipeline_{version}")
-            job = module.defs.resolve_implicit_global_asset_job_def()
-            if version == "v1":
-                both = {dg.AssetKey("plain_rows"), dg.AssetKey("plain_model")}
-                assert job.get_subset(asset_selection=both).execute_in_process(instance=instance).success
-            for name in ("loans", "credit_model") if version == "v1" else ("credit_model",):
-                chosen = job.get_subset(asset_selection={dg.AssetKey(name)})
-                partition = version if name == "credit_model" else None
-                assert chosen.execute_in_process(instance=instance, partition_key=partition).success
+            subprocess.run([sys.executable, "train.py", "0.5", name], cwd=repository, check=True, timeout=120)
         yield Trained(repository, Workspace.open(workspace.config.path), ground / "scratch")
 
 
@@ -208,13 +206,12 @@ def test_a_sealed_training_comes_out_byte_for_byte(trained: Trained) -> None:
 
 
 def test_a_script_with_the_sdk_is_run_again_against_the_scratch_ledger_though_it_names_the_real_one(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
+    trained: Trained,
 ) -> None:
-    monkeypatch.setenv("OUT", str(trained.scratch.parent / "out"))
     size = trained.workspace.ledger.size()
     run = trained.run("s1").record
     assert run.rerun is not None
-    assert run.rerun.command == ("python", "train.py", "0.5")
+    assert run.rerun.command == ("python", "train.py", "0.5", "s1")
     outcome = trained.again("s1")
     assert outcome.comparison.verdict == "same_bytes"
     assert outcome.comparison.differences == ()
@@ -232,16 +229,16 @@ def test_a_plain_asset_is_run_again_with_what_it_is_made_from(trained: Trained) 
 
 def test_another_result_is_named(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFT", "0.25")
-    outcome = trained.again("v1")
+    outcome = trained.again("s1")
     assert not outcome.reproduced
     assert outcome.comparison.verdict == "differs"
     named = {(item.kind, item.name): item for item in outcome.comparison.differences}
-    assert (named["metric", "mean"].recorded, named["metric", "mean"].found) == ("1", "1.25")
+    assert (named["metric", "auc"].recorded, named["metric", "auc"].found) == ("0.75", "1")
     assert named["model", "digest"].recorded != named["model", "digest"].found
 
 
 def test_uncommitted_changes_are_taken_where_they_still_are(trained: Trained) -> None:
-    outcome = trained.again("v2")
+    outcome = trained.again("s2")
     assert outcome.comparison.verdict == "same_bytes"
     assert not [item for item in outcome.comparison.differences if item.kind == "code"]
     assert "taken from" in outcome.notes[0]
@@ -251,7 +248,7 @@ def test_uncommitted_changes_that_are_gone_are_a_refusal(trained: Trained, tmp_p
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(trained.repository), str(clone))
     with pytest.raises(NotRerun, match="--allow-dirty"):
-        trained.again("v2", repository=clone)
+        trained.again("s2", repository=clone)
 
 
 def test_data_that_changed_are_a_refusal(trained: Trained, tmp_path: Path) -> None:
@@ -285,6 +282,46 @@ def test_the_command_does_not_see_the_real_workspace(trained: Trained, tmp_path:
     }
     assert str(trained.workspace.config.path.parent) not in found["COGNIFY_WORKSPACE"]
     assert "DAGSTER_HOME" not in found
+
+
+def test_the_command_reaches_no_tracker_of_the_project(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "MLFLOW_TRACKING_URI": "https://mlflow.example.org",
+        "MLFLOW_TRACKING_TOKEN": "a-token",
+        "MLFLOW_RUN_ID": "0123",
+        "WANDB_API_KEY": "a-key",
+        "WANDB_MODE": "online",
+        "COMET_API_KEY": "a-key",
+        "NEPTUNE_API_TOKEN": "a-token",
+        "CLEARML_API_SECRET_KEY": "a-key",
+        "HF_HUB_OFFLINE": "1",
+        "UNRELATED": "kept",
+    }.items():
+        monkeypatch.setenv(name, value)
+    seen = tmp_path / "seen.json"
+    show = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    with pytest.raises(NotRerun):
+        trained.again("v1", command=("python", "-c", show, str(seen)))
+    found = json.loads(seen.read_text())
+    trackers = Path(found["WANDB_DIR"])
+    assert trackers.is_dir()
+    assert trackers.is_relative_to(trained.scratch)
+    left = {
+        name: value
+        for name, value in found.items()
+        if name.startswith(("MLFLOW", "WANDB", "COMET", "NEPTUNE", "CLEARML"))
+    }
+    assert left == {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{trackers / 'mlflow.db'}",
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(trackers),
+        "COMET_CONFIG": str(trackers / "comet.config"),
+        "COMET_OFFLINE_DIRECTORY": str(trackers),
+    }
+    assert not (trackers / "comet.config").exists()
+    assert (found["HF_HUB_OFFLINE"], found["UNRELATED"]) == ("1", "kept")
 
 
 def test_the_plan_says_what_would_be_done(trained: Trained) -> None:
@@ -476,6 +513,82 @@ def test_a_package_that_cannot_be_had_is_named_with_pips_words(tmp_path: Path) -
             log=log,
             timeout_s=120,
         )
+
+
+def test_a_source_archive_runs_nothing_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """Whoever holds a name on an index could otherwise run code while the environment is built."""
+    ran = tmp_path / "ran"
+    source = tmp_path / "squatted_lib-1.0"
+    source.mkdir()
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: squatted-lib\nVersion: 1.0\n")
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "hook"\nbackend-path = ["."]\n'
+    )
+    (source / "hook.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemExit(3)\n")
+    links = tmp_path / "links"
+    links.mkdir()
+    with tarfile.open(links / "squatted_lib-1.0.tar.gz", "w:gz") as archive:
+        archive.add(source, source.name)
+    recorded = RecordedEnvironment("3", "", "", "", "", (Package(name="squatted-lib", version="1.0"),))
+
+    def build(folder: str, **options: Any) -> None:
+        with (tmp_path / "log").open("wb") as log:
+            build_venv(
+                tmp_path / folder,
+                recorded,
+                python=sys.executable,
+                folders={},
+                pip_options=["--no-index", "--find-links", str(links)],
+                log=log,
+                timeout_s=120,
+                **options,
+            )
+
+    with pytest.raises(RebuildError, match="--allow-source"):
+        build("wheels")
+    assert not ran.exists()
+    with pytest.raises(RebuildError, match="could not install the recorded packages \\(status"):
+        build("source", allow_source=True)
+    assert ran.exists()
+
+
+def test_the_command_line_takes_wheels_only_unless_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def stop(*_: Any, **__: Any) -> None:
+        seen.append(_[2].allow_source)
+        raise NotRerun("stopped")
+
+    monkeypatch.setattr("cognify_dagster.instrument.reproduce.reproduce", stop)
+    cognify(trained, "credit", "v1")
+    cognify(trained, "credit", "v1", "--allow-source")
+    assert seen == [False, True]
+
+
+def test_a_venv_gets_its_pip_from_itself_where_this_process_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def note(command: Any, *_: Any) -> None:
+        calls.append(list(command))
+
+    monkeypatch.setattr(rebuilding, "_run", note)
+    monkeypatch.setattr(rebuilding, "packages_of", lambda _: (Package(name="pip", version="1"),))
+    monkeypatch.setattr(rebuilding, "python_version", lambda _: "3")
+    recorded = RecordedEnvironment("3", "", "", "", "", ())
+    for lent in (True, False):
+        monkeypatch.setattr(rebuilding, "_may_lend_pip", lambda _, lent=lent: lent)
+        folder = tmp_path / str(lent)
+        folder.mkdir()
+        with (tmp_path / "log").open("wb") as log:
+            build_venv(folder, recorded, python="py", folders={}, pip_options=[], log=log, timeout_s=1)
+        inside = str(rebuilding.venv_python(folder))
+        made, install, remove = calls[-3:]
+        assert ("--without-pip" in made) is lent
+        for call in (install, remove):
+            assert call[:4] == ([sys.executable, "-I", "-m", "pip"] if lent else [inside, "-I", "-m", "pip"])
+            assert (call[4:6] == ["--python", inside]) is lent
 
 
 def test_the_interpreter_has_to_be_of_the_recorded_version() -> None:

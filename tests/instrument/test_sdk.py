@@ -70,7 +70,11 @@ def test_the_four_calls_lead_to_a_package(world: World, tmp_path: Path) -> None:
     assert record.config == {"lr": 0.001}
     assert record.captured_by == "sdk"
     assert record.launched_by == "person/train"
-    assert [(item.name, item.role) for item in record.datasets] == [("loans_train", "train")]
+    assert [(item.name, item.role) for item in record.datasets] == [
+        ("loans_holdout", "holdout"),
+        ("loans_train", "train"),
+    ], "what its code had a name for, each with its role"
+    assert [item.name for item in record.learned_from] == ["loans_train"]
     assert record.selection_note.startswith("The smallest")
     assert json.loads(world.workspace.evidence.get(record.metric_series.digest)) == {
         "loss": [[0, 1.0], [1, 0.5], [2, 1 / 3]]
@@ -243,7 +247,14 @@ def test_datasets_may_be_named_in_the_call(world: World, tmp_path: Path) -> None
     run.save_model(model(tmp_path))
     run.eval(GOOD, "holdout")
     assert isinstance(run.complete(), cognify.Packaged)
-    assert [(i.name, i.role) for i in training(world).datasets] == [("loans_train", "train"), ("more", "validation")]
+    found = training(world)
+    named = [("loans_train", "train"), ("more", "validation"), ("loans_holdout", "holdout")]
+    assert [(i.name, i.role) for i in found.datasets] == named
+    assert [i.name for i in found.learned_from] == ["loans_train", "more"]
+    pairs = {(i.record.train.name, i.record.holdout.name) for i in world.workspace.read().all(OverlapChecked)}
+    assert pairs == {("loans_train", "loans_holdout"), ("more", "loans_holdout")}, (
+        "the holdout is not compared with itself"
+    )
     with pytest.raises(cognify.SdkError, match="never snapshotted"):
         cognify.run(datasets=["nothing"])
     assert spool(world) == [], "a refused run leaves nothing behind"
@@ -513,12 +524,12 @@ def test_data_that_the_policy_does_not_allow_yet_are_refused_before_training(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cognify_dagster.governance import GovernanceError
-    from cognify_dagster.instrument.sdk import grounds
+    from cognify_dagster.instrument import touching
 
     def refuse(*_: object) -> None:
         raise GovernanceError("dataset loans_train: its change was not approved; run `cognify dataset approve`")
 
-    monkeypatch.setattr(grounds, "require_ready", refuse)
+    monkeypatch.setattr(touching, "require_ready", refuse)
     cognify.init(workspace_id=ORIGIN, project=MODEL)
     with pytest.raises(GovernanceError, match="not approved"):
         cognify.run()

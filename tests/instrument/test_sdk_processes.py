@@ -175,6 +175,25 @@ def test_a_script_that_ends_without_complete_is_a_failed_run(how: str, world: Wo
     assert [item.record.reason for item in failed] == [expected]
 
 
+def test_a_notebook_may_begin_again_in_the_same_process(world: World, tmp_path: Path) -> None:
+    """No script file, and cells that are run twice: what was begun before ends as failed, and the next run is whole."""
+    again = START.partition("cognify.init")[2]
+    cells = f"exec({WHOLE!r})\ncognify.init{again}" + 'lost = cognify.run(config={"cell": 2})\n' + WHOLE
+    (tmp_path / "nb").mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COGNIFY")}
+    environment |= {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path / "state"), **env(world)}
+    done = subprocess.run(
+        [sys.executable, "-"], input=START + cells, cwd=tmp_path / "nb", env=environment, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("packaged in entry") == 2, done.stdout + done.stderr
+    reading = reopened(world).read()
+    assert [item.record.version for item in reading.all(TrainingRun)] == ["1", "3"]
+    assert [item.record.version for item in reading.all(TrainingFailed)] == ["2"]
+    assert all(item.record.rerun is None for item in reading.all(TrainingRun)), "there is no script to run again"
+
+
 def test_processes_at_once_get_a_version_each(world: World, tmp_path: Path) -> None:
     code = "run = cognify.run(config={'n': NUMBER})\nrun.save_model(model())\nprint(run.version)\nrun.complete()"
     children = [fork(f"NUMBER = {n}\n{START}{code}", tmp_path / str(n), env(world)) for n in range(4)]

@@ -14,8 +14,8 @@ import pytest
 
 from cognify_dagster.governance import adopt_gate_set
 from cognify_dagster.instrument import sdk as cognify
-from cognify_dagster.instrument.sdk import api, sealing
-from cognify_dagster.instrument.sdk.journal import JOURNAL
+from cognify_dagster.instrument.sdk import api, flushing, sealing
+from cognify_dagster.instrument.sdk.journal import JOURNAL, Journal, read_journal
 from cognify_dagster.instrument.sdk.spool import FolderLock, spooled
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.records import (
@@ -29,6 +29,7 @@ from cognify_dagster.records import (
     VersionOpened,
 )
 from cognify_dagster.workspace import Workspace
+from tests.cli.conftest import Cognify
 from tests.governance.world import MODEL, World
 from tests.instrument.sdk_world import ORIGIN, snapshot, write_csv
 
@@ -140,7 +141,7 @@ def test_bindings_made_after_the_start_do_not_count(world: World, tmp_path: Path
     cognify.bind(workspace, MODEL, {"train": "newer"})
     cognify.flush(workspace, [state_spool(tmp_path)])
     assert old == []
-    assert [ref.name for ref in workspace.read().all(TrainingRun)[0].record.datasets] == ["loans_train"]
+    assert [ref.name for ref in workspace.read().all(TrainingRun)[0].record.learned_from] == ["loans_train"]
 
 
 def test_a_ledger_that_comes_back_before_the_end_needs_no_flush(world: World, tmp_path: Path) -> None:
@@ -365,8 +366,6 @@ def test_a_damaged_journal_is_named_and_kept_and_others_are_sealed(world: World,
 
 @pytest.mark.parametrize("what", ["call", "unknown", "format"])
 def test_a_journal_that_says_what_no_release_writes_is_refused(what: str, world: World, tmp_path: Path) -> None:
-    from cognify_dagster.instrument.sdk.journal import Journal, read_journal
-
     away = Away(world)
     offline_run(tmp_path)
     path = journal_of(tmp_path)
@@ -385,6 +384,95 @@ def test_a_journal_that_says_what_no_release_writes_is_refused(what: str, world:
     (done,) = cognify.flush(away.back(), [state_spool(tmp_path)])
     assert done.problem
     assert path.exists()
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Write a journal anew, with another first line and digests that check."""
+    lines = list(read_journal(folder).lines)
+    (folder / JOURNAL).unlink()
+    made = Journal(folder)
+    for line in lines:
+        made.write({**line, **changes} if line["o"] == "start" else line)
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"project": "bad project!"},
+        {"project": ["x"]},
+        {"started": float("nan")},
+        {"started": float("inf")},
+        {"started": 10**400},
+        {"started": -1},
+        {"started": "soon"},
+        {"seen": "many"},
+        {"datasets": 7},
+        {"command": 7},
+        {"definition": {"model": 1}},
+        {"version": "../x"},
+    ],
+    ids=lambda changes: "-".join(f"{key}={str(value)[:12]}" for key, value in changes.items()),
+)
+def test_one_bad_journal_keeps_none_of_the_others(changes: dict[str, Any], world: World, tmp_path: Path) -> None:
+    away = Away(world)
+    bad = offline_run(tmp_path, "m1")
+    offline_run(tmp_path, "m2")
+    assert isinstance(bad, cognify.Pending)
+    assert bad.spool is not None
+    rewritten(bad.spool, **changes)
+    workspace = away.back()
+    done = {item.run: item for item in cognify.flush(workspace, [state_spool(tmp_path)])}
+    mine = done.pop(bad.spool.name)
+    (other,) = done.values()
+    assert other.done
+    assert not other.stopped
+    assert workspace.read().all(TrainingRun)
+    assert mine.problem
+    assert not mine.done
+    assert not mine.stopped
+    assert mine.folder.exists()
+
+
+def test_a_fault_that_nobody_foresaw_is_said_and_the_next_run_is_sealed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cognify
+) -> None:
+    away = Away(world)
+    offline_run(tmp_path, "m1")
+    offline_run(tmp_path, "m2")
+    workspace = away.back()
+    real, calls = flushing.seal, []
+
+    def seal(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("a fault of ours")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(flushing, "seal", seal)
+    shown = cli("spool", "flush", "--json", at=world)
+    assert shown.code == 1, "something is left for a person"
+    first, second = shown.json
+    assert (first["done"], first["problem"], second["done"]) == (False, True, True)
+    assert "ZeroDivisionError: a fault of ours" in first["text"]
+    monkeypatch.setattr(flushing, "seal", real)
+    (again,) = cognify.flush(workspace, [state_spool(tmp_path)])
+    assert again.done
+
+
+def test_a_journal_that_names_another_run_than_its_folder_is_damaged(world: World, tmp_path: Path) -> None:
+    away = Away(world)
+    bad = offline_run(tmp_path)
+    assert isinstance(bad, cognify.Pending)
+    assert bad.spool is not None
+    rewritten(bad.spool, run="someone-elses-run")
+    workspace = away.back()
+    (done,) = cognify.flush(workspace, [state_spool(tmp_path)])
+    assert done.problem
+    assert "'someone-elses-run'" in done.text
+    assert states(state_spool(tmp_path)) == [(bad.spool.name, "damaged")]
+    assert not workspace.read().all(TrainingRun)
+    assert not workspace.read().all(ExperimentRun)
 
 
 def test_a_live_run_is_not_touched(world: World, tmp_path: Path) -> None:

@@ -91,10 +91,22 @@ def test_gpu_lines_with_commas_and_without_memory():
 
 @pytest.mark.parametrize("prefix", ["", "registry.example:5000/team/image@"])
 def test_the_image_digest_is_taken_from_its_variable(monkeypatch, prefix):
+    monkeypatch.setattr("cognify_dagster.training.environment.CONTAINER_MARKS", ())
     monkeypatch.setenv("COGNIFY_IMAGE_DIGEST", f"{prefix}sha256:{'a' * 64}")
     assert capture_environment().image_digest == f"{prefix}sha256:{'a' * 64}"
     monkeypatch.delenv("COGNIFY_IMAGE_DIGEST")
     assert capture_environment().image_digest == "none"
+
+
+def test_in_a_container_without_that_variable_the_digest_is_undeclared_and_not_none(monkeypatch, tmp_path):
+    marks = (str(tmp_path / "dockerenv"), str(tmp_path / "containerenv"))
+    monkeypatch.setattr("cognify_dagster.training.environment.CONTAINER_MARKS", marks)
+    monkeypatch.delenv("COGNIFY_IMAGE_DIGEST", raising=False)
+    assert capture_environment().image_digest == "none"
+    (tmp_path / "containerenv").touch()
+    assert capture_environment().image_digest == "undeclared"
+    monkeypatch.setenv("COGNIFY_IMAGE_DIGEST", f"sha256:{'a' * 64}")
+    assert capture_environment().image_digest == f"sha256:{'a' * 64}"
 
 
 def test_something_else_in_that_variable_is_refused_and_not_repeated(monkeypatch):

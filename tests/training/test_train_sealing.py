@@ -342,6 +342,45 @@ def test_a_retry_of_the_same_run_gets_the_same_entry(training: Training):
     assert again.seal(training.file(), started_after_seq=5).seq == first.seq
 
 
+@pytest.mark.parametrize("claimed", [-1, 10**6, True, 2.0])
+def test_a_size_that_the_ledger_never_had_is_refused(training: Training, claimed: Any):
+    training.open()
+    with pytest.raises(TrainingError, match="started_after_seq is"):
+        training.seal(training.file(), started_after_seq=claimed)
+    assert training.world.workspace.read().all(TrainingRun) == []
+
+
+def test_training_began_no_later_than_its_version_was_opened(training: Training):
+    training.open()
+    opened = training.world.workspace.ledger.size()
+    training.world.adopt_gates()
+    assert training.world.workspace.ledger.size() > opened
+    assert training.seal(training.file()).record.started_after_seq == opened
+
+
+@pytest.mark.parametrize(
+    ("older", "count"), [((), 0), (("weights/a.bin",), 1), (("config.json", "weights/a.bin", "weights/b.bin"), 3)]
+)
+def test_model_files_older_than_the_run_are_noted(training: Training, older: tuple[str, ...], count: int):
+    training.open()
+    folder = training.model_folder()
+    for name in older:
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+    said = training.seal(folder).record.extra.get("model_file_older_than_run")
+    assert (said or {}).get("count", 0) == count
+    if said:
+        assert (said["of"], said["files"], said["changed"]) == (3, sorted(older), "2023-11-14T22:13:20Z")
+
+
+@pytest.mark.parametrize(("began_us", "noted"), [(0, False), (1_600_000_000_000_000, False), (None, True)])
+def test_when_training_began_may_be_said_or_unknown(training: Training, began_us: int | None, noted: bool):
+    training.open()
+    path = training.file()
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    record = training.seal(path, began_us=began_us).record
+    assert ("model_file_older_than_run" in record.extra) is noted
+
+
 #: What stands before the byte that is changed.
 FIELDS = {
     "checkpoints": b'"root":"',

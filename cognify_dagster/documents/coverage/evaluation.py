@@ -63,7 +63,7 @@ def check_evaluation(leaf: EvidenceNode, context: Context) -> Shown:
             else:
                 gaps.append(Gap("missing", said, who))
     if "thresholds_before_training" in leaf.checks:
-        started = facts.training.record.started_after_seq if facts.training else 0
+        started = facts.started or 0
         if facts.gate_set is None:
             gaps.append(
                 Gap(

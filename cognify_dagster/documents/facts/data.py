@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cognify_dagster.governance import Change, changes_between, directory
-from cognify_dagster.records import DatasetRef, DatasetSnapshot, Evaluation, TrainingRun
+from cognify_dagster.records import DatasetRef, DatasetSnapshot, Evaluation
 from cognify_dagster.workspace import Reading, Recorded
 
 MAX_CHANGES = 50
@@ -72,12 +72,15 @@ def pinned(reading: Reading, refs: Iterable[DatasetRef]) -> tuple[DatasetFact, .
 
 def in_use(
     datasets: Iterable[DatasetFact],
-    training: Recorded[TrainingRun] | None,
+    started: int | None,
     evaluation_data: DatasetFact | None,
     evaluation: Recorded[Evaluation] | None,
 ) -> list[tuple[DatasetFact, int | None]]:
-    """Return each data set with the entry from which on it was in use: what it rested on is judged as it stood before that."""
-    found = [(item, training.record.started_after_seq if training else None) for item in datasets]
+    """Return each data set with the entry from which on it was in use: what it rested on is judged as it stood before that.
+
+    `started` is that of the training, see `workspace.started_of`; None where there is none.
+    """
+    found = [(item, started) for item in datasets]
     if evaluation_data is not None and evaluation is not None:
         found.append((evaluation_data, evaluation.seq))
     return found

@@ -53,7 +53,7 @@ from cognify_dagster.records import (
     TrainingRun,
     VersionOpened,
 )
-from cognify_dagster.workspace import Reading, Recorded, unknown_version
+from cognify_dagster.workspace import Reading, Recorded, started_by, unknown_version
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,11 @@ class VersionFacts:
             record.model_digest == self.training.record.model_file.digest
         )
 
+    @property
+    def started(self) -> int | None:
+        """How many entries the ledger had when the training began: as it says, and no later than its version was opened."""
+        return started_by(self.training, all_of(self.events, VersionOpened)) if self.training is not None else None
+
     def name_of(self, person: str) -> str:
         """Return a person's name, or the id where none is on record."""
         known = self.people.get(person)
@@ -217,6 +222,7 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
     datasets = pinned(reading, training.record.datasets) if training else ()
     evaluation_data = pinned(reading, (evaluation.record.dataset,))[0] if evaluation else None
     opened = last_of(events, VersionOpened)
+    started = started_by(training, all_of(events, VersionOpened)) if training is not None else None
     previous = previous_version(reading, model, version, opened)
     statements, invalid = _statements(reading, all_of(events, SignOff))
     used = [item.ref for item in (*datasets, *([evaluation_data] if evaluation_data else []))]
@@ -258,7 +264,7 @@ def collect(reading: Reading, model: str, version: str) -> VersionFacts:
         attestations=human.attestations,
         without_effect=human.without_effect,
         data_changes=data_changes(
-            reading, in_use(datasets, training, evaluation_data, evaluation), previous.datasets_used if previous else ()
+            reading, in_use(datasets, started, evaluation_data, evaluation), previous.datasets_used if previous else ()
         ),
         before=collect_before(reading, model, version, previous.version if previous else None),
         oversight=collect_oversight(reading, model, version, tier, [policy.seq]),
@@ -284,12 +290,14 @@ def _statements(reading: Reading, items: tuple[Recorded[SignOff], ...]) -> tuple
 def _overlaps(
     reading: Reading, datasets: tuple[DatasetFact, ...], evaluation: DatasetFact | None
 ) -> tuple[Recorded[OverlapChecked], ...]:
-    """Comparisons between exactly the snapshots relied on, each once."""
+    """Comparisons between exactly the snapshots relied on, each once; two holdouts may well share records."""
     roots = {item.ref.root for item in (*datasets, *([evaluation] if evaluation else []))}
+    learned = {item.ref.root for item in datasets if item.ref.role != "holdout"}
     found: dict[int, Recorded[OverlapChecked]] = {}
     for item in datasets:
         for check in reading.all(OverlapChecked, f"dataset/{item.ref.name}"):
-            if check.record.train.root in roots and check.record.holdout.root in roots:
+            pair = {check.record.train.root, check.record.holdout.root}
+            if pair <= roots and pair & learned:
                 found[check.seq] = check
     return tuple(found[seq] for seq in sorted(found))
 

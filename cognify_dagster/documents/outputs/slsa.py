@@ -67,7 +67,7 @@ def slsa_statement(known: VersionFacts) -> Json:
                     "python": record.environment.python,
                     "platform": record.environment.platform,
                     "gpu": record.environment.gpu,
-                    "containerImage": image if image not in ("", "none", "absent") else None,
+                    "containerImage": image if image not in ("", "none", "absent", "undeclared") else None,
                     "packagesSha256": record.environment.packages_digest,
                     **({"lockFile": record.environment.lock_file} if record.environment.lock_file else {}),
                     **({"processes": record.distributed.world_size} if record.distributed else {}),

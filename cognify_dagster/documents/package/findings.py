@@ -11,13 +11,21 @@ from cognify_dagster.documents.coverage.types import EntryRef
 from cognify_dagster.documents.facts.version import VersionFacts
 from cognify_dagster.documents.package.findings_coverage import consistency_findings, coverage_findings, make_finding
 from cognify_dagster.documents.package.findings_evaluation import change_findings, interval_findings
+from cognify_dagster.documents.package.findings_training import beginning_findings
 
 SEVERITIES = ("high", "medium", "low", "note")
 
 
 def findings(facts: VersionFacts, reports: Sequence[CoverageReport]) -> list[dict[str, Any]]:
     """Return the findings, most severe first, numbered F-01 and so on."""
-    found = [*_basics(facts), *_training(facts), *_data(facts), *_evaluation(facts), *_fairness(facts)]
+    found = [
+        *_basics(facts),
+        *_training(facts),
+        *beginning_findings(facts),
+        *_data(facts),
+        *_evaluation(facts),
+        *_fairness(facts),
+    ]
     found += [*interval_findings(facts), *change_findings(facts), *consistency_findings(facts)]
     for report in reports:
         found += coverage_findings(facts, report)
@@ -291,8 +299,7 @@ def _evaluation(facts: VersionFacts) -> list[dict[str, Any]]:
                     _ref(item),
                 )
             )
-    started = facts.training.record.started_after_seq if facts.training else 0
-    if facts.gate_set is None or facts.gate_set.seq >= started:
+    if facts.gate_set is None or facts.gate_set.seq >= (facts.started or 0):
         found.append(
             make_finding(
                 "high",

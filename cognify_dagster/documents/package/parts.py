@@ -53,7 +53,7 @@ def training_part(facts: VersionFacts) -> Json | None:
     record = facts.training.record
     return {
         "entry": entry_of(facts.training),
-        "started_after_size": record.started_after_seq,
+        "started_after_size": facts.started,
         "model_file": item_json(record.model_file),
         "datasets": [ref.model_dump(mode="json") for ref in record.datasets],
         "config": dict(record.config),
@@ -239,7 +239,7 @@ def gates_part(facts: VersionFacts) -> Json:
         )
     gate_set = None
     if facts.gate_set is not None:
-        started = facts.training.record.started_after_seq if facts.training else None
+        started = facts.started
         gate_set = {
             "entry": entry_of(facts.gate_set),
             "name": facts.gate_set.record.name,

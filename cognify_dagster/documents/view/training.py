@@ -35,6 +35,11 @@ _CAPTURED = {
     "spool": "the Python SDK, kept locally and sealed later",
     "import": "an import from another tool",
 }
+#: Whose word it is when training began, where the ledger held nothing of the run before it ended.
+_BEGAN = {
+    "spool": "the word of the machine that kept the journal; the ledger does not show it",
+    "import": "the word of the tool that the run was imported from; the ledger does not show it",
+}
 _BASE_SHOWN = ("name", "sha256", "digest", "licence", "license", "source", "revision", "parent")
 _ARCHITECTURE_SHOWN = ("name", "kind", "library", "framework", "framework_version", "parameters")
 _SHOWN_FILES = 200
@@ -51,6 +56,7 @@ def training_run_blocks(run: Json | None) -> list[Block]:
         key_values(
             [
                 ("Recorded", f"{entry(run['entry'])}, {run['entry']['time']}{f', through {by}' if by else ''}"),
+                *([("When training began", began)] if (began := _BEGAN.get(run.get("captured_by", ""))) else []),
                 ("Launched by", run["launched_by"]["name"]),
                 (
                     "Worked on by",
@@ -122,7 +128,9 @@ def _environment(run: Json) -> list[tuple[str, Cell]]:
         ("Packages", [mono(digest_text(found["packages_digest"]))]),
     ]
     image, lock, later = found["container_image"], found.get("lock_file", ""), "captured_by" in run
-    if image not in ("", "none", "absent"):
+    if image == "undeclared":
+        rows.append(("Container image", "a container, but the digest of its image was not declared"))
+    elif image not in ("", "none", "absent"):
         rows.append(("Container image", [mono(image)]))
     elif later:
         rows.append(("Container image", "none: no container, or its digest was not declared"))

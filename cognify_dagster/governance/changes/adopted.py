@@ -27,7 +27,7 @@ from cognify_dagster.records import (
     ReleaseGranted,
     parse_utc,
 )
-from cognify_dagster.workspace import Reading, Recorded
+from cognify_dagster.workspace import Reading, Recorded, started_of
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _covered_before(case: Case, item: Recorded[ChangePlanAdopted]) -> list[Versi
 def _cover(case: Case, item: Recorded[ChangePlanAdopted], lineage: Lineage) -> PlanCover | None:
     if lineage.training is None or lineage.evaluation is None:
         return None
-    if item.seq >= lineage.training.record.started_after_seq:
+    if item.seq >= started_of(case.reading, lineage.training):
         line = "the plan was adopted after the version's training had started"
         return PlanCover(item, False, (line,))
     base = base_lineage(case.reading, case.model, item.record.base_version)

@@ -19,7 +19,7 @@ from cognify_dagster.records import (
     TrainingRun,
     VersionOpened,
 )
-from cognify_dagster.workspace import Recorded
+from cognify_dagster.workspace import Recorded, started_of
 
 ENGINEER = "the model's engineer (evaluate and package again, or train a new version)"
 
@@ -95,7 +95,7 @@ def _thresholds(
     problem = check_gate_set(case.reading, gate_set, case.people, case.policy)
     if problem:
         case.block("gate_set_invalid", problem, "a validator")
-    started = min(training.record.started_after_seq, training.seq)
+    started = started_of(case.reading, training)
     if gate_set.seq >= started:
         case.block("gate_set_late", "the thresholds were adopted after training had started", "a new version")
     newer = [

@@ -18,13 +18,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from cognify_dagster.instrument.distributed.blocks import Block, Extent, fits, tiling
 from cognify_dagster.instrument.distributed.errors import CheckpointError, Fault
 from cognify_dagster.instrument.distributed.survey import part_of
 from cognify_dagster.ledger import canonical_json, leaf_hash, merkle_root, parse_json
+from cognify_dagster.training.paths import stays_inside
 
 FORMAT = "cognify-shard-manifest/1"
 MAX_MANIFEST = 512 * 1024 * 1024
@@ -356,8 +356,7 @@ class _Row:
 
     def path(self, name: str) -> str:
         value = self.text(name)
-        parts = PurePosixPath(value).parts
-        if not value or value.startswith("/") or "\\" in value or ".." in parts or "/".join(parts) != value:
+        if not stays_inside(value):
             raise CheckpointError(f"{self._where}: {name} {value[:80]!r} leaves the checkpoint's folder")
         return value
 

@@ -10,6 +10,7 @@ Invariants: what is read is bounded JSON and checked field by field; nothing is 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -19,9 +20,13 @@ from typing import Any
 
 from cognify_dagster.training import sha256_file
 
+_LOG = logging.getLogger("cognify_dagster.huggingface")
+
 #: Seconds that the first process waits for another one's list; a slow shared disk may need more.
-WAIT_S = float(os.environ.get("COGNIFY_RANK_WAIT_S") or 60.0)
+WAIT_S = 60.0
+WAIT_VARIABLE = "COGNIFY_RANK_WAIT_S"
 _POLL_S = 0.02
+_LONGEST_S = 86_400
 _MAX_BYTES = 4 * 1024 * 1024
 _HEX = re.compile(r"[0-9a-f]{64}")
 _OWN = (
@@ -30,6 +35,23 @@ _OWN = (
     re.compile(r"(?:^|/)(?:bf16_|fp16_)?zero_pp_rank_(\d+)_"),
     re.compile(r"(?:^|/)(?:model|optimizer)_rank_(\d+)[._]"),
 )
+
+
+def rank_wait() -> float:
+    """Return how long to wait, in seconds: `COGNIFY_RANK_WAIT_S`, or 60. A value that is no such number is named and not used."""
+    given = os.environ.get(WAIT_VARIABLE, "").strip()
+    if not given:
+        return WAIT_S
+    try:
+        found = float(given)
+    except ValueError:
+        found = -1.0
+    if 0 <= found <= _LONGEST_S:
+        return found
+    _LOG.warning(
+        "%s=%.40r is not a number of seconds from 0 to %d; %d are used", WAIT_VARIABLE, given, _LONGEST_S, WAIT_S
+    )
+    return WAIT_S
 
 
 def rank_of_file(name: str) -> int | None:
@@ -77,11 +99,11 @@ class RankStore:
         self._store.set(self._key(checkpoint, rank), json.dumps(rows, separators=(",", ":")))
 
     def collect(
-        self, checkpoint: str, world_size: int, wait_s: float = WAIT_S, sleep: Callable[[float], None] = time.sleep
+        self, checkpoint: str, world_size: int, wait_s: float | None = None, sleep: Callable[[float], None] = time.sleep
     ) -> list[dict[str, Any]]:
         """Return the rows of all other processes; who did not answer in time is added to `silent` and not waited for again."""
         rows: list[dict[str, Any]] = []
-        end = time.monotonic() + wait_s
+        end = time.monotonic() + (rank_wait() if wait_s is None else wait_s)
         for rank in range(1, world_size):
             if rank in self.silent:
                 continue

@@ -124,6 +124,27 @@ class Writer:
         if evaluation is not None:
             found["eval"] = evaluation
         self._run.log_extra("hf.datasets", found)
+        self._compare_rows((found["train"] or {}).get("rows"))
+
+    def _compare_rows(self, rows: Any) -> None:
+        """Note where the Trainer trains on another number of rows than the bound snapshots have: the binding is the script's word.
+
+        A recorder (in a Dagster asset) doesn't know its snapshots, so nothing is compared there.
+        """
+        held = getattr(self._run, "datasets", None)
+        if not isinstance(held, Mapping) or getattr(self._run, "_attached", False) or type(rows) is not int:
+            return
+        bound = {label: item for label, item in held.items() if item.ref.role == "train"}
+        counts = [item.records for item in bound.values()]
+        if not counts or None in counts or sum(counts) == rows:
+            return
+        named = ", ".join(f"{item.ref.name} (entry {item.ref.seq}, {item.records})" for item in bound.values())
+        note = (
+            f"the Trainer trains on {rows} rows, the bound training snapshots have {sum(counts)} records: {named}; splitting, filtering or "
+            "packing may be why, or other data were trained on"
+        )
+        self._run.log_extra("hf.rows_differ", {"trainer": rows, "bound": sum(counts), "note": note})
+        _LOG.warning("%s", note)
 
     def _architecture(self, model: Any) -> None:
         found = capture.architecture(model)

@@ -11,12 +11,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from cognify_dagster.instrument.environ import where_unset
 from cognify_dagster.instrument.trackers.errors import RunNotFound, TrackerError, TrackerUnreachable
 from cognify_dagster.instrument.trackers.tracked import MAX_PARAMS, MAX_POINTS, clean_uri, kept, number
 
@@ -194,16 +195,9 @@ class MlflowStore:
         return {key: value for key, value in run.data.tags.items() if key.startswith(OWN_TAGS)}
 
 
-@contextmanager
-def patient() -> Iterator[None]:
+def patient() -> AbstractContextManager[None]:
     """Let MLflow wait no longer than we want and report nothing to anybody, unless the environment says otherwise."""
-    changed = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name in changed:
-            os.environ.pop(name, None)
+    return where_unset(_PATIENCE)
 
 
 def ended(state: Mapping[str, Any]) -> bool:

@@ -13,10 +13,11 @@ from cognify_dagster.instrument.sdk.ended import Ended, Reported
 from cognify_dagster.instrument.sdk.errors import SdkError
 from cognify_dagster.instrument.sdk.outcomes import Outcome, Pending
 from cognify_dagster.instrument.sdk.ranks import rank_and_size
+from cognify_dagster.instrument.sdk.reported import Kept, folder_of, keep, read_kept, record_kept
 from cognify_dagster.instrument.sdk.run import Desk, Run, Told
 from cognify_dagster.records import Evaluation, TrainingRun
 from cognify_dagster.training import CodeState, TrainingRecorder, capture_environment
-from cognify_dagster.workspace import Recorded, Workspace, os_login
+from cognify_dagster.workspace import Recorded, Workspace, opened_at, openings_of, os_login
 
 
 @dataclass
@@ -45,8 +46,21 @@ class Attachment:
         """What the code reported with `eval`."""
         return tuple(self.handle._evaluations) if self.handle is not None else ()
 
+    def keep_evaluations(self) -> None:
+        """Bring what was reported to the disk. Call it before sealing: a process that dies in between then loses no result.
+
+        Raises:
+            OSError, SdkError: it cannot be kept; the version must not be sealed then.
+        """
+        told = self.handle._told.ended if self.handle is not None else None
+        pins = (told.pins if told is not None else None) or ()
+        folder = folder_of(self.workspace, self.model, self.version, self.run)
+        keep(folder, Kept(self.model, self.version, self.run, pins, self.evaluations))
+
     def record_evaluations(self) -> list[Recorded[Evaluation]]:
         """Record what was reported, once the asset has sealed the version; nothing without reports.
+
+        What `keep_evaluations` kept goes when all of it is recorded; after a refusal it stays for `record_kept`.
 
         Raises:
             SdkError: the version is not sealed.
@@ -54,14 +68,12 @@ class Attachment:
         """
         if self.handle is None or not self.evaluations:
             return []
-        from cognify_dagster.instrument.sdk.judging import record_evaluations
-
         training = self.workspace.read().latest(TrainingRun, f"model/{self.model}@{self.version}")
         if training is None:
             raise SdkError(f"{self.model} {self.version} is not sealed, so results about it cannot be recorded")
-        return record_evaluations(
-            self.workspace, training, self.evaluations, self.handle._told.ended, training.record.code
-        )
+        if read_kept(folder_of(self.workspace, self.model, self.version, self.run)) is None:
+            self.keep_evaluations()
+        return record_kept(self.workspace, training)
 
 
 _ATTACHED: ContextVar[Attachment | None] = ContextVar("cognify_sdk_attached", default=None)
@@ -113,7 +125,8 @@ def attached_run(found: Attachment) -> Run:
     )
     from cognify_dagster.instrument.sdk.judging import gates_before
 
-    names = tuple(gates_before(reading, found.model, found.seen))
+    opened = opened_at(openings_of(reading, found.model, found.version), found.run)
+    names = tuple(gates_before(reading, found.model, found.seen if opened is None else min(found.seen, opened)))
     told = Told(ended, found.version, governed=True, labels={item.label: item for item in pins}, gate_sets=names)
 
     def leave(run: Run, *_: object) -> Outcome:

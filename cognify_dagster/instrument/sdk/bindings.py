@@ -41,11 +41,13 @@ class BoundDataset:
         label: the name that code has for it.
         ref: snapshot name, root, ledger entry and role.
         location: where the data lay when the snapshot was taken; empty for a table that lies in the evidence store.
+        records: the snapshot's number of records, where it is known.
     """
 
     label: str
     ref: DatasetRef
     location: str = ""
+    records: int | None = None
 
     @property
     def trained_on(self) -> bool:
@@ -54,12 +56,19 @@ class BoundDataset:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"label": self.label, "ref": self.ref.model_dump(mode="json"), "location": self.location}
+        found = {"label": self.label, "ref": self.ref.model_dump(mode="json"), "location": self.location}
+        return found if self.records is None else {**found, "records": self.records}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> BoundDataset:
         """Read what `to_json` wrote."""
-        return cls(str(value["label"]), DatasetRef.model_validate(value["ref"]), str(value.get("location", "")))
+        records = value.get("records")
+        return cls(
+            str(value["label"]),
+            DatasetRef.model_validate(value["ref"]),
+            str(value.get("location", "")),
+            records if isinstance(records, int) else None,
+        )
 
 
 def find_snapshot(reading: Reading, text: str) -> Recorded[DatasetSnapshot]:
@@ -113,7 +122,7 @@ def bound(reading: Reading, label: str, text: str, role: str | None = None) -> B
     if not _LABEL.fullmatch(label):
         raise SdkError(f"label {label[:100]!r}: expected letters, digits, '.', '_' and '-' (at most 100)")
     item = find_snapshot(reading, text)
-    return BoundDataset(label, dataset_ref(item, role or role_of(label)), _location(item))
+    return BoundDataset(label, dataset_ref(item, role or role_of(label)), _location(item), item.record.record_count)
 
 
 def _location(item: Recorded[DatasetSnapshot]) -> str:
@@ -143,7 +152,7 @@ def datasets_of(reading: Reading, recorded: Recorded[DatasetsBound] | None) -> t
                 f"binding {item.label!r}: entry {item.dataset.seq} is no snapshot of {item.dataset.name} with root "
                 f"{item.dataset.root[:16]}…; bind it anew with `cognify dataset bind`"
             )
-        result.append(BoundDataset(item.label, item.dataset, _location(snapshot)))
+        result.append(BoundDataset(item.label, item.dataset, _location(snapshot), snapshot.record.record_count))
     return tuple(result)
 
 

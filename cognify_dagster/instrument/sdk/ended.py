@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from cognify_dagster.governance import directory
 from cognify_dagster.instrument.sdk.bindings import BoundDataset
+from cognify_dagster.instrument.touching import attribution_of
 from cognify_dagster.records import ModelRegistered
 from cognify_dagster.training import CodeState, Environment, TrainingError, TrainingRecorder
 from cognify_dagster.training._json import coerce
@@ -110,17 +110,9 @@ class Ended:
 
     def attribution(self, reading: Reading) -> Attribution:
         """Return who touched the run: the login that ran it and the authors of its code, as far as they are enrolled."""
-        people = directory(reading)
-        launcher = f"os:{self.login}"
         features = self.recorder.feature_code
         authors = [*self.code.authors, *(features.authors if features is not None else ())]
-        mapped, unknown = people.resolve([launcher, *(f"git:{author}" for author in dict.fromkeys(authors))])
-        launched, _ = people.resolve([launcher])
-        return Attribution(
-            launched_by=launched[0] if launched else "unattributed",
-            touched_by=tuple(mapped),
-            unattributed=tuple(sorted(unknown)),
-        )
+        return attribution_of(reading, [f"os:{self.login}"], (f"git:{author}" for author in authors))
 
     def note(self, key: str, value: Any) -> None:
         """Add a fact to what the run said. Only for sealing: it may be done after the run has frozen its record."""

@@ -1,11 +1,13 @@
 """`cognify spool flush`: brings what waits in a spool into the ledger, oldest run first.
 
-Invariants: a live run is not touched; a run is worked on under its lock, so two flushes at once do not both seal it; its folder goes only
+Invariants: a live run is not touched; whatever is wrong with one run is said and keeps none of the others; a run is worked on under its lock, so two flushes at once do not both seal it; its folder goes only
 after everything it told of is in the ledger; a damaged journal stays where it is; once the ledger is out of reach nothing further is tried.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from cognify_dagster.instrument.sdk.replay import ended_of
 from cognify_dagster.instrument.sdk.sealing import REFUSALS, Sealed, seal
 from cognify_dagster.instrument.sdk.spool import FolderLock, Spooled, remember_seen, remove, spooled, sweep
 from cognify_dagster.workspace import Workspace
+
+logger = logging.getLogger("cognify_dagster.sdk")
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,48 @@ def flush(
     for item in found:
         if only and item.run not in only and item.run not in dead:
             continue
-        refused = _not_now(workspace, item, named=item.run in only, dead=item.run in dead)
-        if refused is not None:
-            results.append(refused)
-            continue
-        done = _one(workspace, item, lambda run: states.get(run, "live") in ("killed", "waiting", "sealed"), progress)
+        done = _apart(
+            workspace,
+            item,
+            lambda run: states.get(run, "live") in ("killed", "waiting", "sealed"),
+            progress,
+            named=item.run in only,
+            dead=item.run in dead,
+        )
         results.append(done)
         if done.stopped:
             break
     return results
+
+
+def _apart(
+    workspace: Workspace,
+    item: Spooled,
+    is_over: Callable[[str], bool],
+    progress: Callable[[str], None],
+    *,
+    named: bool,
+    dead: bool,
+) -> Flushed:
+    """Work on one run; whatever it raises becomes a sentence about it, so that the runs behind it get their turn."""
+    try:
+        return _not_now(workspace, item, named=named, dead=dead) or _one(workspace, item, is_over, progress)
+    except Exception as error:
+        if _is_away(workspace, error):
+            return Flushed(item.run, item.folder, False, None, f"it waits: {error}", True, stopped=True)
+        logger.debug("cognify: run %s could not be recorded", item.run, exc_info=True)
+        text = f"it could not be recorded and is kept: {type(error).__name__}: {error}"[:2000]
+        return Flushed(item.run, item.folder, False, None, text, True)
+
+
+def _is_away(workspace: Workspace, error: Exception) -> bool:
+    """Whether an error means that the ledger or evidence store is out of reach, and not only a file of the run itself."""
+    if not out_of_reach(error):
+        return False
+    name = error.filename if isinstance(error, OSError) else None
+    if isinstance(name, (str, bytes)):
+        return Path(os.fsdecode(name)).is_relative_to(workspace.home)
+    return True
 
 
 def _not_now(workspace: Workspace, item: Spooled, *, named: bool, dead: bool) -> Flushed | None:
@@ -127,8 +164,6 @@ def _one(
     except JournalDamaged as error:
         return Flushed(item.run, item.folder, False, None, str(error), True)
     except Exception as error:
-        if out_of_reach(error):
-            return Flushed(item.run, item.folder, False, None, f"it waits: {error}", True, stopped=True)
         if isinstance(error, REFUSALS):
             return Flushed(item.run, item.folder, False, None, f"refused: {error}", True)
         raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cognify_dagster.governance import classification_of, directory, policy_in_force, require_ready
 from cognify_dagster.instrument.sdk.bindings import BoundDataset, asked_datasets, bindings_at, datasets_of
 from cognify_dagster.instrument.sdk.ended import Ended
 from cognify_dagster.instrument.sdk.errors import SdkError
-from cognify_dagster.records import DatasetSnapshot, ModelRegistered
+from cognify_dagster.instrument.touching import require_refs
+from cognify_dagster.records import DatasetRef, DatasetSnapshot, ModelRegistered
 from cognify_dagster.training.recording import register_model
 from cognify_dagster.workspace import Reading, Workspace
 
@@ -30,6 +31,12 @@ class Ground:
         """Those that it trains on."""
         return tuple(item for item in self.datasets if item.trained_on)
 
+    @property
+    def recorded(self) -> tuple[DatasetRef, ...]:
+        """What the record of the training names, each once: what it trains on, and the holdouts that its code had a name for."""
+        chosen = [item.ref for item in self.datasets if item.trained_on or item.ref.role == "holdout"]
+        return tuple({(ref.role, ref.name, ref.root): ref for ref in chosen}.values())
+
 
 def ground_of(reading: Reading, ended: Ended) -> Ground:
     """Return what a run stands on, and whether it is governed.
@@ -40,10 +47,7 @@ def ground_of(reading: Reading, ended: Ended) -> Ground:
     project = ended.project
     if ended.pins is not None:
         datasets = ended.pins
-        for item in datasets:
-            found = reading.find(DatasetSnapshot, item.ref.seq)
-            if found is None or (found.record.name, found.record.root) != (item.ref.name, item.ref.root):
-                raise SdkError(f"{item.label}: entry {item.ref.seq} is no snapshot of {item.ref.name} in this ledger")
+        require_pins(reading, datasets)
     elif ended.asked is not None:
         datasets = asked_datasets(reading, ended.asked)
     else:
@@ -69,16 +73,25 @@ def ground_of(reading: Reading, ended: Ended) -> Ground:
     return Ground(datasets)
 
 
+def require_pins(reading: Reading, pins: Sequence[BoundDataset]) -> None:
+    """Refuse datasets that were kept outside the ledger and are not in it.
+
+    Raises:
+        SdkError: naming the label.
+    """
+    for item in pins:
+        found = reading.find(DatasetSnapshot, item.ref.seq)
+        if found is None or (found.record.name, found.record.root) != (item.ref.name, item.ref.root):
+            raise SdkError(f"{item.label}: entry {item.ref.seq} is no snapshot of {item.ref.name} in this ledger")
+
+
 def require_data(reading: Reading, project: str, datasets: tuple[BoundDataset, ...], purpose: str) -> None:
     """Refuse data of which the policy in force asks for something that is not there.
 
     Raises:
         GovernanceError: naming dataset, what is missing and who gives it.
     """
-    people, policy = directory(reading), policy_in_force(reading).policy
-    tier = classification_of(reading, people, policy, project).tier
-    items = [found for item in datasets if (found := reading.find(DatasetSnapshot, item.ref.seq)) is not None]
-    require_ready(reading, people, policy, items, tier, purpose)
+    require_refs(reading, project, (item.ref for item in datasets), purpose)
 
 
 def register_if_new(workspace: Workspace, definition: ModelRegistered | None) -> None:

@@ -50,39 +50,70 @@ def record_evaluations(
     Raises:
         EvaluationError, SdkError: results, thresholds or data that cannot be used; the message says what to do.
     """
-    subject = f"model/{training.record.model}@{training.record.version}"
     labels = {item.label: item for item in ground_of(workspace.read(), ended).datasets}
-    code = code or code_ref(ended.code)
+    return record_reported(
+        workspace,
+        training,
+        reported,
+        run=ended.run,
+        login=ended.login,
+        labels=labels,
+        code=code or code_ref(ended.code),
+    )
+
+
+def record_reported(
+    workspace: Workspace,
+    training: Recorded[TrainingRun],
+    reported: Sequence[Reported],
+    *,
+    run: str,
+    login: str,
+    labels: Mapping[str, BoundDataset],
+    code: CodeRef,
+) -> list[Recorded[Evaluation]]:
+    """As `record_evaluations`, for a run of which only these facts are at hand.
+
+    Args:
+        workspace: where to record.
+        training: the sealed run.
+        reported: what it reported.
+        run: its id.
+        login: who measured.
+        labels: its datasets by label.
+        code: the code of the evaluation.
+    """
+    subject = f"model/{training.record.model}@{training.record.version}"
     done = []
     for number, item in enumerate(reported, 1):
-        run = f"{ended.run}/eval-{number}"
-        before = [e for e in workspace.read().all(Evaluation, subject) if e.record.observed.get("run") == run]
+        own = f"{run}/eval-{number}"
+        before = [e for e in workspace.read().all(Evaluation, subject) if e.record.observed.get("run") == own]
         if before:
             ensure_gates(workspace, before[-1], training)
             done.append(before[-1])
             continue
         benchmark = benchmark_of(labels, item.label)
         ref = benchmark.ref.model_copy(update={"role": "evaluation"})
-        ensure_overlaps(workspace, training.record.learned_from, ref, run)
+        ensure_overlaps(workspace, training.record.learned_from, ref, own)
         seq, _ = record_results(
             workspace,
             training=training,
             dataset=ref,
             results=item.results,
-            evaluator=f"os:{ended.login}",
+            evaluator=f"os:{login}",
             code=code,
-            run=run,
+            run=own,
             gate_set=item.gates,
             n=item.n,
             protected_attributes=item.protected_attributes,
-            observed={"benchmark_version": item.label, "login": ended.login},
+            observed={"benchmark_version": item.label, "login": login},
         )
         found = workspace.read().find(Evaluation, seq)
         if found is None:
             raise EvaluationError(f"evaluation entry {seq} cannot be read back; run `cognify ledger verify`")
         done.append(found)
     if done:
-        _judge_dependencies(workspace, done[-1], training)
+        judge_dependencies(workspace, done[-1], training)
     return done
 
 
@@ -104,9 +135,7 @@ def benchmark_of(labels: Mapping[str, BoundDataset], label: str) -> BoundDataset
     return found
 
 
-def _judge_dependencies(
-    workspace: Workspace, evaluation: Recorded[Evaluation], training: Recorded[TrainingRun]
-) -> None:
+def judge_dependencies(workspace: Workspace, evaluation: Recorded[Evaluation], training: Recorded[TrainingRun]) -> None:
     """Record the security gate where the policy asks for it or advisories were imported, as the Dagster asset does."""
     reading = workspace.read()
     policy = policy_in_force(reading).policy

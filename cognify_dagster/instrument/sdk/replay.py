@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from cognify_dagster.instrument.sdk.ended import Ended
 from cognify_dagster.instrument.sdk.errors import JournalDamaged
 from cognify_dagster.instrument.sdk.journal import read_blob
 from cognify_dagster.instrument.sdk.results import decode
-from cognify_dagster.instrument.sdk.spool import Spooled
+from cognify_dagster.instrument.sdk.spool import LATEST, Spooled
 from cognify_dagster.records import ModelRegistered, RecordError
 from cognify_dagster.training import (
     CheckpointFiles,
@@ -37,6 +38,7 @@ from cognify_dagster.training import (
 from cognify_dagster.workspace import os_login
 
 FORMAT = 1
+_PROJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 KEPT = "files"
 CALLS = frozenset(
     {
@@ -66,13 +68,15 @@ def ended_of(found: Spooled) -> Ended:
         return _read(found, start)
     except (JournalDamaged, OSError):
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise JournalDamaged(f"{found.folder}: the journal does not tell of a run: {error!r}") from error
 
 
 def _read(found: Spooled, start: Mapping[str, Any]) -> Ended:
     assert found.read is not None
     folder = found.folder
+    if str(start["run"]) != folder.name or not _PROJECT.fullmatch(str(start["project"])):
+        raise ValueError(f"run {str(start['run'])[:100]!r} of project {str(start['project'])[:100]!r}")
     recorder = TrainingRecorder()
     started = _moment(start["started"])
     recorder._started = started
@@ -85,7 +89,7 @@ def _read(found: Spooled, start: Mapping[str, Any]) -> Ended:
         status="killed",
         recorder=recorder,
         started=started,
-        seen=int(start["seen"]),
+        seen=_size(start["seen"]),
         login=os_login(),  # the folder belongs to this login; what the line claims counts for nothing
         code=_no_code(),
         environment=_no_environment(start),
@@ -109,7 +113,7 @@ def _read(found: Spooled, start: Mapping[str, Any]) -> Ended:
             state.pins = tuple(BoundDataset.from_json(item) for item in line["pins"])
             state.ungoverned = str(line.get("ungoverned", ""))
         elif op == "version":
-            state.started_after = int(line["started_after"])
+            state.started_after = _size(line["started_after"])
         elif op == "gap":
             problems.append(f"{line['lost']} calls could not be written to the spool and are not in this record")
         elif op == "eval":
@@ -205,9 +209,16 @@ def _unpacked(folder: Path, value: Mapping[str, Any]) -> Any:
 
 def _moment(value: Any) -> datetime:
     seconds = float(value)
-    if not math.isfinite(seconds):
-        raise ValueError("a time that is no number")
+    if not math.isfinite(seconds) or not 0 <= seconds < LATEST:
+        raise ValueError(f"{value!r} is no time")
     return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def _size(value: Any) -> int:
+    """A size of the ledger. Sealing bounds it by what the ledger itself shows."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ValueError(f"{value!r} is no number of entries")
+    return value
 
 
 def _definition(value: Any) -> ModelRegistered | None:

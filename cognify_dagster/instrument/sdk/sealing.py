@@ -25,7 +25,7 @@ from cognify_dagster.records import Evaluation, ExperimentRun, GateResult, Train
 from cognify_dagster.training import TrainingError
 from cognify_dagster.training.experiments import seal_experiment
 from cognify_dagster.training.recording import record_failure, seal_training
-from cognify_dagster.workspace import Reading, Recorded, Workspace
+from cognify_dagster.workspace import Reading, Recorded, Workspace, size_at, started_of
 
 NO_EVALUATION = (
     "the version was not evaluated; report results with cognify.eval(results=…, benchmark_version=…) before complete()"
@@ -116,11 +116,12 @@ def _version(
         if opened is None:
             return _experiment(workspace, ended, ground, reason)
         return _failed(workspace, ended, opened[0], reason)
+    before = version_of(workspace.read(), ended.project, ended.run)
     version, size = claim_version(
         workspace, ended.project, ended.run, opened_by=attribution.launched_by, wanted=_free(workspace, ended, is_over),
         is_over=is_over,
     )  # fmt: skip
-    started_after = ended.started_after if ended.started_after is not None else min(ended.seen, size)
+    started_after = _started(workspace.read(), ended, size, opened_before=before is not None)
     if ended.evaluations and not gates_before(workspace.read(), ended.project, started_after):
         told = {item.label or f"evaluation {number}": item.plain for number, item in enumerate(ended.evaluations, 1)}
         ended.note("results_without_gates", told)
@@ -132,7 +133,7 @@ def _version(
             model=ended.project,
             version=version,
             run=ended.run,
-            datasets=[item.ref for item in ground.trained_on],
+            datasets=ground.recorded,
             model_path=ended.recorder.models[-1].path,
             code=ended.code,
             environment=ended.environment,
@@ -147,6 +148,21 @@ def _version(
     if training is None:
         return _failed(workspace, ended, version, "the version was sealed by another run meanwhile")
     return _finish(workspace, ended, training, progress)
+
+
+def _started(reading: Reading, ended: Ended, size: int, *, opened_before: bool) -> int:
+    """The ledger's size when the run began: never more than right after it opened its version (`size`).
+
+    What a journal says it saw counts only as far as the ledger had grown by the moment at which the journal says the run began.
+    """
+    if ended.started_after is not None and opened_before:
+        claimed, limit = ended.started_after, size
+    else:
+        claimed = ended.seen if ended.started_after is None else min(ended.started_after, ended.seen)
+        limit = min(size, size_at(reading, ended.started_us)) if ended.captured_by == "spool" else size
+    if claimed > limit:
+        ended.note("start_not_believed", {"claimed": claimed, "counted": limit})
+    return min(claimed, limit)
 
 
 def _free(workspace: Workspace, ended: Ended, is_over: Callable[[str], bool]) -> str | None:
@@ -168,10 +184,11 @@ def _finish(
     project, version = training.record.model, training.record.version
     if not ended.evaluations:
         return Sealed(NotPackaged(NO_EVALUATION, version, training.seq))
-    if not gates_before(workspace.read(), project, training.record.started_after_seq):
+    started = started_of(workspace.read(), training)
+    if not gates_before(workspace.read(), project, started):
         reason = (
-            f"no thresholds were adopted for {project} before this run began (entry {training.record.started_after_seq}), so its results "
-            "are kept as told and judge nothing; a person adopts them with `cognify gates adopt`, then train a new version"
+            f"no thresholds were adopted for {project} before this run began (entry {started}), so its results are "
+            "kept as told and judge nothing; a person adopts them with `cognify gates adopt`, then train a new version"
         )
         return Sealed(NotPackaged(reason, version, training.seq))
     progress("recording the evaluations")

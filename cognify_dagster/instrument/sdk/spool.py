@@ -8,6 +8,7 @@ one that died even where the process number was given to another program.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -32,6 +33,8 @@ except ImportError:  # pragma: no cover - Windows: the process number alone says
 VARIABLE = "COGNIFY_SPOOL"
 LOCK = "lock"
 SEEN = "seen.json"
+LATEST = 253_402_300_800
+"""The year 10000, in seconds since 1970: no time that a journal tells is later."""
 _RUN = re.compile(r"sdk-\d{8}T\d{6}-[0-9a-f]{12}")
 
 
@@ -62,7 +65,7 @@ def make_folder(place: Path, run: str) -> Path:
         SdkError: the spool is open to others.
     """
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    problem = _open_to_others(place)
+    problem = open_to_others(place)
     if problem:
         raise SdkError(problem)
     folder = place / run
@@ -70,8 +73,8 @@ def make_folder(place: Path, run: str) -> Path:
     return folder
 
 
-def _open_to_others(path: Path) -> str:
-    """Why a folder is not private, empty if it is."""
+def open_to_others(path: Path) -> str:
+    """Return why a folder is not private, empty if it is."""
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         return f"{path}: not a folder"
@@ -171,7 +174,7 @@ class Spooled:
     def started(self) -> float:
         """When it began, in seconds since 1970; 0 where nothing says it."""
         value = self.start.get("started", 0)
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        return float(value) if type(value) in (int, float) and 0 <= value < LATEST and math.isfinite(value) else 0.0
 
     def last(self, op: str) -> dict[str, Any] | None:
         """Return the newest line of a kind."""
@@ -195,7 +198,7 @@ def _folders(place: Path) -> Iterator[Path]:
 
 def _look(folder: Path) -> Spooled:
     try:
-        problem = _open_to_others(folder)
+        problem = open_to_others(folder)
         if problem:
             return Spooled(folder, "refused", problem)
         lock = FolderLock(folder)
@@ -209,7 +212,21 @@ def _look(folder: Path) -> Spooled:
     except OSError as error:
         return Spooled(folder, "refused", f"{folder}: {error.strerror or error}")
     found = Spooled(folder, "live", "", read)
-    ends = {str(line.get("o")) for line in read.lines}
+    if found.start and found.start.get("run") != folder.name:
+        told = str(found.start.get("run"))[:100]
+        problem = (
+            f"{folder}: the journal says that it is run {told!r}, and its folder is named {folder.name}; it is kept as it is, and nothing "
+            "of it is recorded"
+        )
+        return Spooled(folder, "damaged", problem)
+    try:
+        return _state(found, free)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        return Spooled(folder, "damaged", f"{folder}: the journal does not tell of a run: {error!r}")
+
+
+def _state(found: Spooled, free: bool) -> Spooled:
+    ends = {str(line.get("o")) for line in found.read.lines} if found.read is not None else set()
     if free:
         found.state = "killed"
         if found.last("sealed") is not None:
@@ -266,7 +283,7 @@ def remember_seen(place: Path, origin: str, size: int) -> None:
         if seen.get(origin, -1) >= size:
             return
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _open_to_others(place):
+        if open_to_others(place):
             return
         temporary = place / f".{SEEN}.{os.getpid()}"
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
@@ -277,7 +294,7 @@ def remember_seen(place: Path, origin: str, size: int) -> None:
 def last_seen(place: Path, origin: str) -> int:
     """Return the size that was seen last, 0 if the ledger was never seen from here."""
     try:
-        if _open_to_others(place):
+        if open_to_others(place):
             return 0
     except OSError:
         return 0

@@ -24,18 +24,19 @@ from cognify_dagster.instrument.sdk.bindings import (
     find_snapshot,
 )
 from cognify_dagster.instrument.sdk.versions import claim_version
+from cognify_dagster.instrument.touching import attribution_of, require_refs
 from cognify_dagster.instrument.trackers.errors import TrackerError
 from cognify_dagster.instrument.trackers.tracked import TrackedRun, fitted, number, recorded_names
 from cognify_dagster.records import (
     DatasetRef,
-    DatasetSnapshot,
     ExperimentRun,
     TrainingFailed,
     TrainingRun,
 )
 from cognify_dagster.training import CodeState, Environment, TrainingRecorder, capture_code, clean_remote
 from cognify_dagster.training.environment import Gpu, Package, requirement_lines
-from cognify_dagster.workspace import Reading, Recorded, Workspace, os_login, unknown_model
+from cognify_dagster.training.recording import Attribution
+from cognify_dagster.workspace import Reading, Recorded, Workspace, os_login, size_at, unknown_model
 
 ROLES = ("train", "validation", "holdout", "evaluation", "other")
 EXTRA = "import"
@@ -116,20 +117,6 @@ def sealed_as(reading: Reading, model: str, tracked_key: str) -> Recorded[Traini
     return None
 
 
-def size_at(reading: Reading, time_us: int | None) -> int:
-    """Return how many entries there were at a moment; none where nobody knows the moment."""
-    if time_us is None:
-        return 0
-    low, high = 0, reading.size
-    while low < high:
-        middle = (low + high) // 2
-        if reading.view.entry(middle).entry.time_us <= time_us:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 def seal_tracked(
     workspace: Workspace,
     tracked: TrackedRun,
@@ -187,7 +174,7 @@ def seal_tracked(
             )
         refs, about_data = choose_datasets(reading, model, datasets, started, tracked.started_us)
         notes += about_data
-        _require_ready(reading, model, refs, f"sealing {tracked.key} as a version of {model}")
+        require_refs(reading, model, refs, f"sealing {tracked.key} as a version of {model}")
     recorder = TrainingRecorder()
     notes += fill(recorder, tracked, selection_note, architecture)
     for name, path, media_type in artefacts:
@@ -216,6 +203,7 @@ def seal_tracked(
         started_after_seq=started,
         observed={"imported_by": f"os:{os_login()}", "started_us": tracked.started_us},
         captured_by="import",
+        began_us=tracked.started_us or 0,
     )
     return _imported(workspace, model, chosen_version, seq, TrainingRun.kind, notes)
 
@@ -325,24 +313,9 @@ def told(tracked: TrackedRun) -> Environment:
     )
 
 
-def _attribution(reading: Reading, tracked: TrackedRun, state: CodeState) -> Any:
-    from cognify_dagster.governance import directory
-    from cognify_dagster.training.recording import Attribution
-
-    people = directory(reading)
+def _attribution(reading: Reading, tracked: TrackedRun, state: CodeState) -> Attribution:
     launcher = [f"{tracked.system}:{tracked.user}"] if tracked.user else []
-    mapped, unknown = people.resolve([*launcher, f"os:{os_login()}", *(f"git:{author}" for author in state.authors)])
-    launched, _ = people.resolve(launcher)
-    return Attribution(launched[0] if launched else "unattributed", tuple(mapped), tuple(sorted(unknown)))
-
-
-def _require_ready(reading: Reading, model: str, refs: Sequence[DatasetRef], purpose: str) -> None:
-    from cognify_dagster.governance import classification_of, directory, policy_in_force, require_ready
-
-    people, policy = directory(reading), policy_in_force(reading).policy
-    tier = classification_of(reading, people, policy, model).tier
-    items = [item for ref in refs if (item := reading.find(DatasetSnapshot, ref.seq)) is not None]
-    require_ready(reading, people, policy, items, tier, purpose)
+    return attribution_of(reading, launcher, (f"os:{os_login()}", *(f"git:{author}" for author in state.authors)))
 
 
 def _known(item: Recorded[TrainingRun], version: str | None, tracked: TrackedRun) -> Imported:

@@ -66,7 +66,8 @@ def test_one_line_on_a_stock_script_seals_a_version_with_everything_the_trainer_
     assert record.config["learning_rate"] == trainer.args.learning_rate
     assert record.config["resolved"]["effective_batch_size"] == 4
     assert record.seeds == {"python": 7, "numpy": 7, "torch": 7, "data": 7}
-    assert record.datasets[0].name == "loans_train"
+    assert [item.name for item in record.datasets if item.role == "train"] == ["loans_train"]
+    assert (record.extra["hf.rows_differ"]["trainer"], record.extra["hf.rows_differ"]["bound"]) == (32, 40)
     assert record.base_model["sha256"] == digest_files(base).sha256
     assert record.architecture["name"] == "BertForSequenceClassification"
     evidence = world.workspace.evidence

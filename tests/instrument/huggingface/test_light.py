@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ import pytest
 from cognify_dagster.instrument.huggingface import capture
 from cognify_dagster.instrument.huggingface.base_model import NO_LICENCE, find_base, licence_of
 from cognify_dagster.instrument.huggingface.checkpoints import Background
-from cognify_dagster.instrument.huggingface.ranks import RankStore, own_rows, rank_of_file, read_rows
-from cognify_dagster.training import TrainingError, digest_files
+from cognify_dagster.instrument.huggingface.ranks import RankStore, own_rows, rank_of_file, rank_wait, read_rows
+from cognify_dagster.instrument.huggingface.writing import Writer
+from cognify_dagster.instrument.sdk.bindings import BoundDataset
+from cognify_dagster.records import DatasetRef
+from cognify_dagster.training import TrainingError, TrainingRecorder, digest_files
 
 
 class Store:
@@ -74,6 +79,58 @@ def test_a_silent_process_is_waited_for_once_and_named() -> None:
     assert store.silent == {1, 2}
     assert store.collect("checkpoint-4", 3, wait_s=1e9, sleep=waits.append) == []  # not waited for again
     assert len(waits) < 3
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("", 60), ("2.5", 2.5), ("0", 0), ("soon", 60), ("-1", 60), ("nan", 60), ("inf", 60)]
+)
+def test_a_waiting_time_that_is_none_stops_no_training_and_is_named(
+    value: str, seconds: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("COGNIFY_RANK_WAIT_S", value)
+    assert rank_wait() == seconds
+    assert ("COGNIFY_RANK_WAIT_S" in caplog.text) == (value in ("soon", "-1", "nan", "inf"))
+
+
+class Bound(TrainingRecorder):
+    """A run that knows its snapshots."""
+
+    def __init__(self, **records: int | None) -> None:
+        super().__init__()
+        self.datasets = {
+            label: BoundDataset(label, DatasetRef(name=label, root="ab" * 32, seq=7, role=role), records=count)
+            for label, count in records.items()
+            for role in (["train"] if label.startswith("train") else ["holdout"])
+        }
+
+
+def told(run: TrainingRecorder, rows: Any) -> Any:
+    trainer = SimpleNamespace(train_dataset=rows, eval_dataset=None)
+    Writer(run, Background(), trainer, None, strict=False)._datasets({})
+    return run.to_facts()["facts"]["extra"].get("hf.rows_differ")
+
+
+def test_other_rows_than_those_of_the_bound_snapshots_are_noted_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        note = told(Bound(train_a=30, train_b=10, holdout=5), range(32))
+    assert (note["trainer"], note["bound"]) == (32, 40)
+    assert "train_a (entry 7, 30), train_b (entry 7, 10)" in note["note"]
+    assert "the Trainer trains on 32 rows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("run", "rows"),
+    [
+        (Bound(train=32, holdout=5), range(32)),
+        (Bound(train=None), range(32)),
+        (Bound(holdout=5), range(32)),
+        (Bound(train=30), iter(range(32))),
+        (TrainingRecorder(), range(32)),
+    ],
+    ids=["as many", "not counted", "none bound", "a stream", "a recorder"],
+)
+def test_nothing_is_noted_where_the_numbers_agree_or_are_not_known(run: Any, rows: Any) -> None:
+    assert told(run, rows) is None
 
 
 @pytest.mark.parametrize(
