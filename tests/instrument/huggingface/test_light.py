@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,10 +37,11 @@ class Store:
         return all(key in self.kept for key in keys)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="transformers is installed here")
-def test_without_transformers_the_error_says_what_to_install() -> None:
+def test_without_transformers_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import cognify_dagster.instrument.huggingface as room
 
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not installed, wherever this runs
+    monkeypatch.delitem(sys.modules, f"{room.__name__}.callback", raising=False)
     with pytest.raises(ModuleNotFoundError, match="install them beside cognify_dagster"):
         _ = room.CognifyCallback
 
