@@ -2,6 +2,7 @@
 
 # Dagster reads the annotation of `context` when the module is loaded, so annotations are not postponed here.
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,9 +77,10 @@ def test_results_outlive_a_process_that_dies_right_after_sealing(
     copy = tmp_path / "copy"  # nobody retries the run: a person flushes
     shutil.copytree(ready.folder, copy)
     call = ["--workspace", str(copy), "spool", "flush", "--spool", str(tmp_path / "none")]
-    flushed = CliRunner().invoke(main, call)
+    flushed = CliRunner().invoke(main, [*call, "--json"])
     assert flushed.exit_code == 0, flushed.output
-    assert "what was measured of tiny v1 is recorded" in " ".join(flushed.output.split())
+    (told,) = json.loads(flushed.output)
+    assert told["done"] and told["text"].startswith("what was measured of tiny v1 is recorded")
     (found,) = Workspace.open(copy).read().all(Evaluation)
     assert "Nothing waits" in CliRunner().invoke(main, call).output
 
