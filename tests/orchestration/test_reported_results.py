@@ -80,7 +80,8 @@ def test_results_outlive_a_process_that_dies_right_after_sealing(
     flushed = CliRunner().invoke(main, [*call, "--json"])
     assert flushed.exit_code == 0, flushed.output
     (told,) = json.loads(flushed.output)
-    assert told["done"] and told["text"].startswith("what was measured of tiny v1 is recorded")
+    assert told["done"]
+    assert told["text"].startswith("what was measured of tiny v1 is recorded")
     (found,) = Workspace.open(copy).read().all(Evaluation)
     assert "Nothing waits" in CliRunner().invoke(main, call).output
 
