@@ -9,13 +9,15 @@ DEV    := $(VENV)/.installed
 VENV_A   := .venv-adapters
 ADAPTERS := $(VENV_A)/.installed
 WORKERS ?= auto
+# Compiled modules are kept: the tests start many processes, and each would compile the package anew.
+TESTING  := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1
 
 .NOTPARALLEL:
-.PHONY: help demo demo-reset up sms-demo test test-adapters lint types imports unit bench-ledger bench-governance bench-documents bench-datasets bench-instrument soak verifier-digest wheel clean
+.PHONY: help demo demo-reset up sms-demo test test-adapters lint types imports unit bench-ledger bench-governance bench-documents bench-datasets bench-instrument bench-review soak verifier-digest wheel clean
 
 help:
 	@echo "make demo        the whole story on real data: one to three minutes, and the installation the first time"
-	@echo "make up          the Dagster UI of the demo (Ctrl-C stops it)"
+	@echo "make up          the Dagster UI and the review site of the demo (Ctrl-C stops both)"
 	@echo "make demo-reset  forget the demo: removes its ledger, keys and Dagster home"
 	@echo "make sms-demo    fine-tuning a transformer on real messages, governed end to end; ten minutes, and 3 GB installed the first time"
 	@echo "make test        ruff, mypy, import-linter, pytest"
@@ -26,6 +28,7 @@ help:
 	@echo "make bench-documents  how fast coverage, PDF, HTML and seal are, beside baselines of the same run"
 	@echo "make bench-datasets  how fast snapshots, record digests, differences and overlap are, beside baselines of the same run"
 	@echo "make bench-instrument  how fast model files are hashed and runs sealed, and what the Hugging Face callback costs"
+	@echo "make bench-review  how fast pages of the review site are with fifty people on a ledger of a million entries"
 	@echo "make soak        a million honest entries must raise no alarm (SOAK_ENTRIES=100000: fewer)"
 	@echo "make verifier-digest  writes docs/verifier.sha256 and proof-verifier.sha256 after a change of an offline verifier"
 	@echo "make wheel       the installable package, in dist/"
@@ -87,11 +90,11 @@ imports: $(DEV)
 	$(VENV)/bin/lint-imports
 
 unit: $(DEV)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+	$(TESTING) $(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 # Where a library is missing these tests are not collected; with COGNIFY_ADAPTERS=1 that is an error.
 test-adapters: $(ADAPTERS)
-	COGNIFY_ADAPTERS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_A)/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/adapters
+	$(TESTING) COGNIFY_ADAPTERS=1 HF_HUB_OFFLINE=1 $(VENV_A)/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/adapters
 
 # Ratios to baselines of the same run; QUICK=1 only shows that it works.
 bench-ledger: $(DEV)
@@ -112,6 +115,10 @@ bench-datasets: $(DEV)
 # QUICK=1 as above. The rows of the callback need transformers, so all run in the adapters' environment.
 bench-instrument: $(ADAPTERS)
 	@HF_HUB_OFFLINE=1 $(VENV_A)/bin/python -m benchmarks.instrument $(if $(QUICK),--quick)
+
+# QUICK=1 as above. The ledger is made once and kept in .bench-cache.
+bench-review: $(DEV)
+	@$(PY) -m benchmarks.review $(if $(QUICK),--quick)
 
 SOAK_ENTRIES ?= 1000000
 

@@ -46,6 +46,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "model-signature": ("model_signature", "OpenSSF signatures over a version's files: sign, verify, export."),
     "document": ("document", "Documents from the record: model card, validation report, BOM and others."),
     "seal": ("seal", "Create the key that seals final copies; check a sealed PDF."),
+    "review": ("review", "The review site: set up, serve, invite people."),
+    "webhook": ("webhook", "Tell other systems what happens: add, test, replay endpoints."),
     "verify": ("verify", "Verify an exported bundle with a trust file."),
     "evidence": ("evidence", "Copy evidence out of the store, verified; collect garbage."),
     "erase": ("erase", "Erase payloads and evidence that hold personal data."),

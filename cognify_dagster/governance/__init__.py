@@ -96,6 +96,13 @@ from cognify_dagster.governance.oversight.section_acts import (
     write_sections,
 )
 from cognify_dagster.governance.oversight.sections import Approval, Section, Sections, sections_of
+from cognify_dagster.governance.people.auditors import (
+    AuditorGrant,
+    auditor_grant,
+    auditor_grants,
+    ending_record,
+    grant_record,
+)
 from cognify_dagster.governance.people.authority import Authority, Delegation
 from cognify_dagster.governance.people.delegation import (
     delegate,
@@ -119,6 +126,15 @@ from cognify_dagster.governance.people.enrol import (
     rotate_key,
     rotated,
 )
+from cognify_dagster.governance.people.groups import (
+    GroupMapping,
+    archive_keys,
+    claim_groups,
+    groups_mapping,
+    map_groups,
+    mapping_in_force,
+    read_mapping,
+)
 from cognify_dagster.governance.people.recovery import disregard_entry, disregarding, recover_person, recovery_record
 from cognify_dagster.governance.policy.default import DEFAULT_POLICY_YAML
 from cognify_dagster.governance.policy.document import ROLES, Policy, load_policy, parse_policy
@@ -131,6 +147,9 @@ from cognify_dagster.governance.release.in_use import LiveState, live_state
 from cognify_dagster.governance.signing.drafts import (
     ActDraft,
     ActForm,
+    add_signature,
+    check_signature,
+    draft_statement,
     merge_drafts,
     perform_act,
     propose_act,
@@ -139,6 +158,7 @@ from cognify_dagster.governance.signing.drafts import (
     sign_draft,
     submit_draft,
 )
+from cognify_dagster.governance.signing.eligibility import obstacles
 from cognify_dagster.governance.signing.keys import PersonalKey, create_key, public_key, read_public, unlock_key
 from cognify_dagster.governance.signing.proposing import Choice, propose
 from cognify_dagster.governance.signing.signoff import sign_off, submit
@@ -152,6 +172,22 @@ from cognify_dagster.governance.signing.statements import (
 )
 
 __all__ = [
+    "GroupMapping",
+    "archive_keys",
+    "claim_groups",
+    "groups_mapping",
+    "map_groups",
+    "mapping_in_force",
+    "read_mapping",
+    "draft_statement",
+    "check_signature",
+    "add_signature",
+    "obstacles",
+    "AuditorGrant",
+    "auditor_grant",
+    "auditor_grants",
+    "ending_record",
+    "grant_record",
     "Attestation",
     "State",
     "attest",

@@ -112,6 +112,10 @@ class VerifiedView:
         """Yield all entries of one kind in order."""
         return (item for item in self.entries if item.entry.kind == kind)
 
+    def seqs_of_kind(self, kind: str) -> Sequence[int]:
+        """Return the numbers of all entries of one kind in order, reading none of them where an index knows."""
+        return [item.entry.seq for item in self.of_kind(kind)]
+
     def find(self, idem: str, subject: str) -> VerifiedEntry | None:
         """Return the entry with an idempotency key among those about a subject, None if there is none."""
         return next((item for item in self.history(subject) if item.entry.idem == idem), None)
@@ -179,6 +183,10 @@ class IndexedView(VerifiedView):
     def of_kind(self, kind: str) -> Iterator[VerifiedEntry]:
         """Yield all entries of one kind in order; the list of them follows from verified bytes."""
         return (self.load(seq) for seq in self._index.of_kind(kind, self.size))
+
+    def seqs_of_kind(self, kind: str) -> Sequence[int]:
+        """Return the numbers of all entries of one kind in order, from verified bytes."""
+        return self._index.of_kind(kind, self.size)
 
     def consistent(self, size: int, root: bytes) -> bool:
         """Whether the first `size` entries have a root; O(log n), from verified leaves."""

@@ -33,6 +33,7 @@ from cognify_dagster.orchestration.metadata import (
     place,
     readable_copy,
     refusal_table,
+    review_link,
 )
 from cognify_dagster.orchestration.model import GovernedModel
 from cognify_dagster.orchestration.names import POOL
@@ -296,6 +297,7 @@ def deployment_result(
                 f"**{record.version} went live** on {record.target} on {moment(found.time_us)} (entry {seq})\n\n"
                 f"*What is live now: `{command(workspace, f'status {record.model}')}`*"
             ),
+            **review_link(workspace, record.model, record.version),
             f"{PREFIX}who_approved": dg.MetadataValue.md(_approvers(reading, record)),
             **(release_fields(people, grant.record) if grant is not None else {}),
             f"{PREFIX}final_copy": dg.MetadataValue.path(str(copy)) if copy else export,

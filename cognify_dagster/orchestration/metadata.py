@@ -22,7 +22,7 @@ from cognify_dagster.records import (
     ReleaseRefused,
     TrainingRun,
 )
-from cognify_dagster.workspace import Recorded, Workspace
+from cognify_dagster.workspace import Recorded, Workspace, review_page
 
 PREFIX = "cognify/"
 LEDGER = f"{PREFIX}ledger"
@@ -103,6 +103,12 @@ def dataset_links(
 def command(workspace: Workspace, arguments: str) -> str:
     """Return a command line that works from anywhere."""
     return f"cognify --workspace {shlex.quote(str(workspace.config.path.parent))} {arguments}"
+
+
+def review_link(workspace: Workspace, model: str, version: str) -> dict[str, dg.UrlMetadataValue]:
+    """Metadata that leads to the version's page on the review site; nothing where cognify.toml names no site."""
+    page = review_page(workspace.config, model, version)
+    return {f"{PREFIX}review_page": dg.MetadataValue.url(page)} if page else {}
 
 
 def place(location: str) -> dg.PathMetadataValue | dg.MarkdownMetadataValue:

@@ -19,6 +19,7 @@ from cognify_dagster.orchestration.metadata import (
     condition_table,
     reasons_markdown,
     refusal_table,
+    review_link,
 )
 from cognify_dagster.orchestration.standing import FAILED, LIVE, READY, SUPERSEDED, SUSPENDED, Board, Standing
 from cognify_dagster.orchestration.workflow import plan_field, released_fields, stage_table, workflow_fields
@@ -67,7 +68,10 @@ def refused_notice(
         launched_by: who launched the refused run and how that was told, where it is known.
     """
     entry = found.refusals[-1].seq
-    metadata: dict[str, Any] = {f"{PREFIX}state": dg.MetadataValue.md(found.markdown)}
+    metadata: dict[str, Any] = {
+        f"{PREFIX}state": dg.MetadataValue.md(found.markdown),
+        **review_link(board.workspace, found.model, found.version),
+    }
     if found.state not in RELEASED:
         metadata[f"{PREFIX}waiting_for"] = dg.MetadataValue.md(reasons_markdown(found.reasons))
         metadata |= plan_field(found.decision) if found.decision is not None else {}
@@ -114,6 +118,7 @@ def sign_off_now(workspace: Workspace, found: Standing) -> dict[str, Any]:
     """What the check shows of the present. The UI sorts these by name and folds Markdown away, so it is tables and text."""
     metadata: dict[str, Any] = {
         f"{PREFIX}state": checked(found),
+        **review_link(workspace, found.model, found.version),
         f"{PREFIX}signed_by": approval_table(found),
         f"{PREFIX}as_of": f"the first {found.size} ledger entries",
         f"{PREFIX}status_now": command(workspace, f"status {found.model} {found.version}"),

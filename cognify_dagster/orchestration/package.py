@@ -33,6 +33,7 @@ from cognify_dagster.orchestration.metadata import (
     entry_metadata,
     person,
     readable_copy,
+    review_link,
     table,
 )
 from cognify_dagster.orchestration.model import GovernedModel
@@ -137,6 +138,7 @@ def package_metadata(
             f"**Now: see Partitions → {version}**, the `{SIGN_OFF}` check, or "
             f"`{command(workspace, f'status {model} {version}')}`\n\nWhen it was built: {found.text}"
         ),
+        **review_link(workspace, model, version),
         f"{PREFIX}pdf": dg.MetadataValue.path(pdf),
         f"{PREFIX}how_to_sign": dg.MetadataValue.md(
             f"`{command(workspace, f'sign {model} {version} --key YOUR.key.json')}`"

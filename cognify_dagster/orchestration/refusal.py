@@ -60,4 +60,6 @@ def refusal(context: Any, error: Exception) -> dg.Failure:
             "cognify/refusal_entry": error.seq,
             "cognify/reasons": dg.MetadataValue.md("\n".join(f"- {reason.text}" for reason in error.reasons)),
         }
+        if error.page:
+            metadata["cognify/review_page"] = dg.MetadataValue.url(error.page)
     return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)

@@ -4,6 +4,7 @@
 `UnknownKind`, and a release decision that meets one refuses.
 """
 
+from cognify_dagster.records.access import AccessLogged, AuditorGranted, AuditorGrantEnded
 from cognify_dagster.records.attestations import AttestationMade, AttestationWithdrawn
 from cognify_dagster.records.base import (
     Record,
@@ -48,6 +49,7 @@ from cognify_dagster.records.evaluation import (
     SliceResult,
     worst_slice,
 )
+from cognify_dagster.records.external import ExternalDecision
 from cognify_dagster.records.governance import (
     AcceptedAdvisory,
     Assertion,
@@ -57,6 +59,8 @@ from cognify_dagster.records.governance import (
     GateSetAdopted,
     Genesis,
     KeyRevoked,
+    OidcIdentity,
+    OidcProof,
     Passkey,
     Person,
     PersonEnrolled,
@@ -127,6 +131,7 @@ from cognify_dagster.records.sections import (
     text_digest,
     text_problem,
 )
+from cognify_dagster.records.sso import GroupsClaimed, GroupsMapped, IssuerKey, IssuerKeysArchived, issuer_subject
 from cognify_dagster.records.strict_yaml import YamlError, load_yaml, read_small_text
 from cognify_dagster.records.training import (
     Binding,
@@ -143,6 +148,16 @@ from cognify_dagster.records.training import (
 )
 
 __all__ = [
+    "AccessLogged",
+    "AuditorGranted",
+    "AuditorGrantEnded",
+    "GroupsClaimed",
+    "GroupsMapped",
+    "IssuerKey",
+    "IssuerKeysArchived",
+    "OidcIdentity",
+    "OidcProof",
+    "issuer_subject",
     "BenchmarkResult",
     "Binding",
     "Compared",
@@ -210,6 +225,7 @@ __all__ = [
     "Evaluation",
     "EvidenceItem",
     "ExclusionCount",
+    "ExternalDecision",
     "FinalCopy",
     "GateOutcome",
     "GateResult",

@@ -41,35 +41,46 @@ class Passkey(Part):
     backed_up: bool = Field(False, description="synced to several devices")
 
 
+class OidcIdentity(Part):
+    """Whom a company's sign-in service (OpenID Connect issuer) must name in an ID token, and for which client."""
+
+    issuer: str = Field(pattern=r"^https?://[!-~]+$", max_length=500)
+    subject: str = Field(min_length=1, max_length=255, description="the issuer's `sub`, compared as it is")
+    client_id: str = Field(min_length=1, max_length=255, description="the review site as the issuer knows it")
+
+
 class PublicKey(Part):
-    """An enrolled public key: a personal Ed25519 key (S3) or a passkey (S4).
+    """An enrolled public key: a personal Ed25519 key (S3), a passkey (S4), or a person's identity at an issuer (S2).
 
     `key_id` is the first 16 hex digits of SHA-256 over the public bytes: the 32 bytes of an Ed25519 key, the COSE key of a
-    passkey (WebAuthn Level 3).
+    passkey (WebAuthn Level 3), the canonical JSON of the member `oidc`.
     """
 
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    algorithm: Literal["ed25519", "webauthn"] = "ed25519"
+    algorithm: Literal["ed25519", "webauthn", "oidc"] = "ed25519"
     public: str = Field(description="base64 of the public bytes", max_length=4096)
-    strength: Literal["S3", "S4"] = "S3"
+    strength: Literal["S2", "S3", "S4"] = "S3"
     passkey: Passkey | None = None
+    oidc: OidcIdentity | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> PublicKey:
-        passkey = self.algorithm == "webauthn"
+        passkey, oidc = self.algorithm == "webauthn", self.algorithm == "oidc"
         if passkey != (self.passkey is not None) or passkey != (self.strength == "S4"):
             raise ValueError(
                 "a passkey has algorithm webauthn, strength S4 and the member passkey; other keys have none"
+            )
+        if oidc != (self.oidc is not None) or oidc != (self.strength == "S2"):
+            raise ValueError(
+                "an identity for single sign-on has algorithm oidc, strength S2 and the member oidc; keys have none"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the member out where there is none: what was signed before passkeys existed stays as it was."""
+        """Leave a member out where there is none: what was signed before it existed stays as it was."""
         data: dict[str, Any] = handler(self)
-        if data.get("passkey") is None:
-            data.pop("passkey", None)
-        return data
+        return {name: value for name, value in data.items() if name not in ("passkey", "oidc") or value is not None}
 
 
 class Person(Part):
@@ -79,7 +90,9 @@ class Person(Part):
     name: str = Field(min_length=1, max_length=200)
     title: str = ""
     roles: tuple[str, ...]
-    aliases: tuple[str, ...] = Field(default=(), description="git e-mails (git:…) and run launchers (user:…)")
+    aliases: tuple[str, ...] = Field(
+        default=(), description="git e-mails (git:…), run launchers (user:…), identities (oidc:issuer|subject)"
+    )
     keys: tuple[PublicKey, ...]
 
 
@@ -98,20 +111,26 @@ class Assertion(Part):
     client_data_json: str
 
 
+class OidcProof(Part):
+    """The ID token in which an issuer says that a person signed in again for one statement, and which keys verify it."""
+
+    id_token: str = Field(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$", max_length=16_384)
+    keys: Digest = Field(description="digest of the issuer's key set, which an earlier entry archived")
+
+
 class EnvelopeSignature(Part):
-    """One DSSE signature; `sig` is base64. A passkey's signature comes with its assertion."""
+    """One DSSE signature; `sig` is base64. A passkey's comes with its assertion, one by single sign-on with its ID token."""
 
     keyid: str
     sig: str
     webauthn: Assertion | None = None
+    oidc: OidcProof | None = None
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A plain DSSE signature has no further members."""
         data: dict[str, Any] = handler(self)
-        if data.get("webauthn") is None:
-            data.pop("webauthn", None)
-        return data
+        return {name: value for name, value in data.items() if name not in ("webauthn", "oidc") or value is not None}
 
 
 class Envelope(Part):

@@ -1,7 +1,14 @@
 """Opens ledger and evidence from `cognify.toml`, appends records, reads them back verified. Knows nothing of policy."""
 
 from cognify_dagster.workspace.beginning import opened_at, openings_of, size_at, started_by, started_of
-from cognify_dagster.workspace.config import CONFIG_NAME, WorkspaceConfig, WorkspaceError, find_config, load_config
+from cognify_dagster.workspace.config import (
+    CONFIG_NAME,
+    WorkspaceConfig,
+    WorkspaceError,
+    find_config,
+    load_config,
+    review_page,
+)
 from cognify_dagster.workspace.founding import open_prepared, prepare, publish
 from cognify_dagster.workspace.known import unknown_model, unknown_version
 from cognify_dagster.workspace.login import os_login
@@ -34,6 +41,7 @@ __all__ = [
     "prepare",
     "publish",
     "resident",
+    "review_page",
     "size_at",
     "started_by",
     "started_of",

@@ -6,9 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,7 +21,7 @@ _KEYS = {
     "origin", "home", "ledger", "evidence", "evidence_keys", "trust", "policy", "workload", "archives", "witnessed", "signer",
     "signer_wait", "frameworks",
 }  # fmt: skip
-_TABLES = {"workspace", "anchor", "notify", "seal"}
+_TABLES = {"workspace", "anchor", "notify", "seal", "review"}
 _ANCHOR_KEYS: dict[str, dict[str, type]] = {
     "folder": {"path": str, "write_once": bool},
     "s3": {
@@ -71,6 +72,7 @@ class WorkspaceConfig:
     under another login: no log key is opened here, and an append that asks for a checkpoint waits `signer_wait` seconds
     for it). `anchors` are the places that remember heads. `frameworks` is the folder of the organisation's own framework files,
     None if it has none. `notify` are the `[[notify]]` tables as they stand in the file; see `cognify_dagster.workspace.notify`.
+    `review` is the `[review]` table as it stands there; the review site reads it.
     """
 
     path: Path
@@ -91,6 +93,7 @@ class WorkspaceConfig:
     notify: tuple[Mapping[str, Any], ...] = ()
     seal: SealConfig | None = None
     frameworks: Path | None = None
+    review: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def keys(self) -> Path:
@@ -101,6 +104,14 @@ class WorkspaceConfig:
     def people_keys(self) -> Path:
         """Folder for encrypted personal keys, where people share this machine (as in the demo)."""
         return self.home / "people"
+
+
+def review_page(config: WorkspaceConfig, model: str, version: str = "") -> str:
+    """Return the address of a model's or version's page on the review site; empty where `[review] url` names no site."""
+    url = config.review.get("url")
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        return ""
+    return "/".join((url.rstrip("/"), "models", *(quote(part, safe="") for part in (model, version) if part)))
 
 
 def find_config(start: str | os.PathLike[str]) -> Path:
@@ -165,6 +176,7 @@ def load_config(path: Path) -> WorkspaceConfig:
         notify=_tables(path, data.get("notify", [])),
         seal=_seal(path, data.get("seal")),
         frameworks=base / _text(path, table, "frameworks", None) if "frameworks" in table else None,
+        review=_review(path, data.get("review", {})),
     )
 
 
@@ -185,6 +197,12 @@ def _wait(path: Path, table: dict[str, Any]) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
         raise WorkspaceError(f"{path}: [workspace] signer_wait must be a number of seconds, at most 3600")
     return float(value)
+
+
+def _review(path: Path, table: Any) -> Mapping[str, Any]:
+    if not isinstance(table, dict):
+        raise WorkspaceError(f"{path}: [review] must be a table")
+    return table
 
 
 def _seal(path: Path, table: Any) -> SealConfig | None:

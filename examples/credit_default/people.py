@@ -27,6 +27,7 @@ from cognify_dagster.records import GateRule, GateSetAdopted, Person
 from cognify_dagster.training import capture_code
 from cognify_dagster.workspace import Workspace, WorkspaceError, os_login
 from examples.credit_default.reset import ORIGIN, SEAL_CERTIFICATE
+from examples.credit_default.review_site import SITE_PORT
 from examples.credit_default.story import Story
 
 MODEL = "credit_default"
@@ -121,12 +122,13 @@ def found(story: Story) -> Workspace:
 
 
 def _with_seal(workspace: Workspace) -> Workspace:
-    """Make the key that seals final copies, and name it in the settings."""
+    """Make the key that seals final copies; name it in the settings, and the review site that `make up` starts."""
     config = workspace.config.path
     key = workspace.home / "keys" / "seal.pem"
     key.parent.mkdir(mode=0o700, exist_ok=True)
     create_seal(key, config.parent / SEAL_CERTIFICATE, "Northbank, model documents (demonstration)")
     settings = f'\n[seal]\nkey = "{key.relative_to(config.parent)}"\ncertificate = "{SEAL_CERTIFICATE}"\n'
+    settings += f'\n[review]\nurl = "http://localhost:{SITE_PORT}"\n'
     with config.open("a", encoding="utf-8") as stream:
         stream.write(settings)
     return Workspace.open(config)

@@ -1,4 +1,4 @@
-"""`make up`: the Dagster UI of the example, until Ctrl-C."""
+"""`make up`: the Dagster UI and the review site of the example, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 from cognify_dagster.workspace import Workspace, WorkspaceError
 from examples.credit_default.instance import ROOT, InstanceError, interrupt_on_signals, prepare_home, start
 from examples.credit_default.lock import BusyError, exclusive
+from examples.credit_default.review_site import SITE_PORT, Site, start_site
 
 
 def main() -> int:
-    """Start `dagster dev` on a free port, print where it is, stop it on Ctrl-C; refuse while the demo runs."""
+    """Start `dagster dev` and the review site, print where they are, stop them on Ctrl-C; refuse while the demo runs."""
     interrupt_on_signals()
     try:
         with exclusive(ROOT, "make up"):
@@ -22,7 +23,7 @@ def main() -> int:
 
 
 def serve() -> int:
-    """Run the UI until Ctrl-C."""
+    """Run both until Ctrl-C."""
     try:
         workspace = Workspace.open(ROOT)
     except WorkspaceError as error:
@@ -36,15 +37,25 @@ def serve() -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+    site = None
+    try:
+        site = _site(workspace, instance.url)
+    except KeyboardInterrupt:
+        instance.stop()
+        return 0
     print(f"Dagster UI     {instance.url}")
     print(f"Lineage        {instance.url}/asset-groups")
     print(f"Package asset  {instance.url}/assets/credit_default_package")
     print(f"Ledger         {workspace.config.ledger}")
     print(f"Log            {instance.log}")
+    if site is not None:
+        _tell(workspace, site)
     print("Ctrl-C stops it.", flush=True)
     try:
         while True:
             instance.check_alive()
+            if site is not None:
+                site.check_alive()
             time.sleep(1)
     except KeyboardInterrupt:
         print("\nStopping …", flush=True)
@@ -52,9 +63,32 @@ def serve() -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     finally:
+        if site is not None:
+            site.stop()
         instance.stop()
     print("Stopped.")
     return 0
+
+
+def _site(workspace: Workspace, dagster_url: str) -> Site | None:
+    """Start the review site; without it Dagster is of use all the same."""
+    print("Starting the review site …", flush=True)
+    try:
+        return start_site(workspace, dagster_url)
+    except InstanceError as error:
+        print(f"The review site is not running: {error}", file=sys.stderr)
+        return None
+
+
+def _tell(workspace: Workspace, site: Site) -> None:
+    place = workspace.config.path.parent
+    print(f"Review site    {site.url}")
+    print(f"               {site.url}/models/credit_default")
+    print("First sign-in  one-time links for the two admins, and for others who read and sign:")
+    print(f"               .venv/bin/cognify --workspace {place} review setup")
+    print(f"               .venv/bin/cognify --workspace {place} review invite person/vera")
+    if site.url != f"http://localhost:{SITE_PORT}":
+        print(f"               (port {SITE_PORT} was taken: in links, put {site.url} for http://localhost:{SITE_PORT})")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ from cognify_dagster.governance.signing.statements import read_sign_off, sign_ac
 from cognify_dagster.records import (
     AttestationMade,
     AttestationWithdrawn,
+    AuditorGranted,
+    AuditorGrantEnded,
     BlockLifted,
     BreakGlassOpened,
     ChangePlanAdopted,
@@ -65,6 +67,7 @@ from cognify_dagster.records import (
     FindingOpened,
     FindingResolved,
     GateRule,
+    GroupsMapped,
     ModelAdopted,
     ModelClassified,
     ModelEvent,
@@ -128,6 +131,9 @@ def staffed(founded_template: World, tmp_path_factory: pytest.TempPathFactory) -
     SEQ["section"] = write_sections(
         world.workspace, MODEL, "fresh", [SectionText("limitations", DRAFTED, ai_drafted=True)]
     )[0].seq
+    SEQ["grant"] = perform_act(
+        world.workspace, lambda _: opened("person/ada", "person/finn")[0], [world.key("ada"), world.key("finn")]
+    ).seq
     SEQ["attestation"] = attest(
         world.workspace,
         world.key("carl"),
@@ -379,6 +385,24 @@ def judged(who: str, decision: str) -> tuple[Record, list[str]]:
     ), [who]
 
 
+def opened(*who: str) -> tuple[Record, list[str]]:
+    facts = {"name": "Iva", "organisation": "Audit AG", "until": later(30), "reason": "x"}
+    signers = sorted(set(who))
+    return AuditorGranted.model_validate({**facts, "granted_by": signers, "envelopes": ()}), signers
+
+
+def shut(who: str) -> tuple[Record, list[str]]:
+    return AuditorGrantEnded(grant_seq=SEQ["grant"], reason="x", ended_by=who, envelope=UNSIGNED), [who]
+
+
+def mapped_groups(actor: str, *others: str) -> tuple[Record, list[str]]:
+    """Which groups of a sign-in service stand for which roles."""
+    signers = [actor, *others]
+    groups = {"Risk": (VALIDATOR,)}
+    facts = {"issuer": "https://login.bank.example", "claim": "groups", "groups": groups, "reason": "x"}
+    return GroupsMapped.model_validate({**facts, "signers": tuple(sorted(signers))}), signers
+
+
 VERA, CARL, OLGA = "person/vera", "person/carl", "person/olga"
 MATRIX: dict[str, tuple[Make, set[str]]] = {
     "classify in the tier that applies": (lambda a: classified(a, tier="high"), {COMPLIANCE, VALIDATOR, BUSINESS}),
@@ -411,7 +435,13 @@ MATRIX: dict[str, tuple[Make, set[str]]] = {
     "say why a dataset changed": (explained, ACTING),
     "approve a dataset's change": (lambda a: judged(a, "approve"), ACTING),
     "reject a dataset's change": (lambda a: judged(a, "reject"), ACTING),
+    "let somebody from outside read, alone": (opened, set()),
+    "let somebody from outside read, beside an admin": (lambda a: opened(a, "person/ada"), ACTING),
+    "let somebody from outside read, beside a validator": (lambda a: opened(a, VERA), {ADMIN}),
+    "end what others let somebody read": (shut, {ADMIN}),
     "withdraw what another attested": (unsaid, {COMPLIANCE, ADMIN}),
+    "map groups of single sign-on, alone": (mapped_groups, set()),
+    "map groups of single sign-on, beside an admin": (lambda a: mapped_groups(a, "person/ada"), {ADMIN}),
 }
 
 

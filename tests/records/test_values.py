@@ -27,15 +27,16 @@ from cognify_dagster.records.base import _KINDS, _UPCASTS
 MODEL: dict[str, Any] = {"model": "credit", "owner": "team:x", "risk_tier": "high"}
 TIMES = {
     "created", "signed_at", "decided_at", "starts", "expires", "due", "accepted_until", "live_since", "next_due",
+    "ends", "until",
 }  # fmt: skip
 ATTRIBUTED = {"launched_by", "opened_by", "built_by", "touched_by"}
 
 
 def one_kind_of_key(key: dict[str, Any]) -> dict[str, Any]:
-    """What a JSON schema cannot say: a key is a passkey in all its members or in none."""
-    passkey = key["passkey"] is not None
-    algorithm, strength = ("webauthn", "S4") if passkey else ("ed25519", "S3")
-    return {**key, "algorithm": algorithm, "strength": strength}
+    """What a JSON schema cannot say: a key is a passkey, or an identity at an issuer, in all its members or in none."""
+    passkey, oidc = key["passkey"] is not None, key["passkey"] is None and key["oidc"] is not None
+    algorithm, strength = ("webauthn", "S4") if passkey else ("oidc", "S2") if oidc else ("ed25519", "S3")
+    return {**key, "algorithm": algorithm, "strength": strength, "oidc": key["oidc"] if oidc else None}
 
 
 def fitting(schema: dict[str, Any], defs: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:

@@ -16,6 +16,7 @@ from cognify_dagster.ledger.verification.scan import Depth, scan
 
 if TYPE_CHECKING:
     from cognify_dagster.governance import Directory
+    from cognify_dagster.governance.signing.sso import IssuerKeys
     from cognify_dagster.ledger import Store
     from cognify_dagster.records import Envelope, Record
 
@@ -37,13 +38,14 @@ class Signatures:
 def check_signatures(store: Store, size: int, progress: Callable[[int, int], None] | None = None) -> Signatures:
     """Check the signatures of all writers and people in the first `size` entries, which were verified before.
 
-    The entries are streamed twice, first for who is who; only those about people and policy stay in memory.
+    The entries are streamed twice, first for who is who; only those about people, policy and issuers' keys stay in memory.
 
     Raises:
         RecordError: if the ledger does not begin with a genesis entry.
         Tampered: if an entry was changed since.
     """
     from cognify_dagster.governance import directory, policy_in_force
+    from cognify_dagster.governance.people.groups import archived_keys
     from cognify_dagster.records import kinds
     from cognify_dagster.workspace import Reading
 
@@ -51,7 +53,7 @@ def check_signatures(store: Store, size: int, progress: Callable[[int, int], Non
     kept: dict[int, VerifiedEntry] = {}
     heads: dict[str, int] = {}
     for item in _stream(store, size):
-        about = _ABOUT & set(item.entry.subjects)
+        about = {name for name in item.entry.subjects if name in _ABOUT or name.startswith("issuer/")}
         heads.update(dict.fromkeys(about, item.entry.seq))
         if item.entry.seq == 0 or about:
             kept[item.entry.seq] = item
@@ -72,7 +74,7 @@ def check_signatures(store: Store, size: int, progress: Callable[[int, int], Non
             (result.broken if _BROKEN in problem else result.ineffective).append((entry.seq, problem))
         for envelope in _envelopes(item) if entry.kind in signed else ():
             result.people += 1
-            wrong = _wrong(people, envelope)
+            wrong = _wrong(people, envelope, archived_keys(reading, people, entry.seq))
             if wrong:
                 result.broken.append((entry.seq, wrong))
         if progress is not None and entry.seq % 1_000 == 0:
@@ -111,7 +113,7 @@ def envelopes_of(record: Record) -> list[Envelope]:
     return [item for item in (one, *(several or ())) if item is not None]
 
 
-def _wrong(people: Directory, envelope: Envelope) -> str | None:
+def _wrong(people: Directory, envelope: Envelope, issuer_keys: IssuerKeys) -> str | None:
     """Say why an envelope's signature is none of a known key, or None. Whether the key counted then is judged elsewhere."""
     from cognify_dagster.governance import SignatureError
     from cognify_dagster.governance.signing.statements import open_envelope
@@ -123,7 +125,7 @@ def _wrong(people: Directory, envelope: Envelope) -> str | None:
     problem = ""
     for key in keys:
         try:
-            open_envelope(envelope, key)
+            open_envelope(envelope, key, issuer_keys)
             return None
         except SignatureError as error:
             problem = str(error)

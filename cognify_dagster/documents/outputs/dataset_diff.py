@@ -59,6 +59,18 @@ def render_dataset_diff(
     Raises:
         DocumentError: if the template fails.
     """
+    page, charts = dataset_diff_view(diff, digest, summary=summary, values=values)
+    return render_template(TEMPLATE, template_folder, page=page, charts=charts)
+
+
+def dataset_diff_view(
+    diff: Mapping[str, Any], digest: str, *, summary: str = "", values: Sequence[Mapping[str, Any]] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the page of a difference shows: title, lead and sections with their tables, and the charts (SVG) by name.
+
+    Args:
+        diff, digest, summary, values: see `render_dataset_diff`.
+    """
     charts: dict[str, str] = {}
     sections = [
         _section("What was compared", [_versions(diff)]),
@@ -80,7 +92,7 @@ def render_dataset_diff(
         ],
         "sections": [item for item in sections if item["parts"]],
     }
-    return render_template(TEMPLATE, template_folder, page=_clean(page), charts=charts)
+    return _clean(page), charts
 
 
 def _clean(value: Any) -> Any:

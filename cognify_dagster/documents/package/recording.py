@@ -67,7 +67,11 @@ _MAKES_STALE = (
     AttestationWithdrawn,
 )
 
-_METHODS = {"S3": "personal software key (Ed25519)", "S4": "passkey (WebAuthn)"}
+_METHODS = {
+    "S2": "signed in again at the company's sign-in service (OpenID Connect)",
+    "S3": "personal software key (Ed25519)",
+    "S4": "passkey (WebAuthn)",
+}
 
 
 #: The bill of materials that lies beside a package, made from it alone.

@@ -34,6 +34,8 @@ ERASABLE_KINDS = frozenset(
         "evaluation",
         "sign_off_refused",
         "deployment_failed",
+        "access_logged",
+        "groups_claimed",
     }
 )
 """Kinds whose payload or evidence may hold personal data (names in sources, error texts, examples). A kind defined later says
@@ -51,6 +53,8 @@ PROTECTED_KINDS = frozenset(
         "change_plan_ended", "break_glass_opened", "rollback_ordered", "model_adopted", "review_completed", "model_event",
         "release_suspended", "finding", "section_written", "section_approved", "attestation_made", "attestation_withdrawn",
         "dataset_reason_given", "dataset_change_decided", "datasets_bound", "model_signature",
+        "auditor_granted", "auditor_grant_ended",
+        "issuer_keys_archived", "groups_mapped",
     }
 )  # fmt: skip
 """Kinds that decisions or the ledger itself depend on. Nothing makes them erasable."""

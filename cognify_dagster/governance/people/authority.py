@@ -129,7 +129,8 @@ class Directory:
     """People and workloads as of the end of a reading. `problems` lists entries that had no effect, with the reason.
 
     `recertified` gives each person the entries and times (microseconds since 1970 UTC) of their recertifications; `disregarded` gives each entry
-    that decisions go on without the entry that says so; `policies` are those that came into force, with entry and digest.
+    that decisions go on without the entry that says so; `policies` are those that came into force, with entry and digest; `newest` is
+    the newest entry that had a say.
     """
 
     standings: dict[str, list[Standing]] = field(default_factory=dict)
@@ -146,6 +147,7 @@ class Directory:
     trial: bool = False
     recovery_keys: tuple[PublicKey, ...] = ()
     recovery_threshold: int = 2
+    newest: int = 0
 
     def copy(self) -> Directory:
         """Return a copy that can be changed without changing this one."""

@@ -69,14 +69,32 @@ __all__ = [
     "signed_about_people",
 ]
 _ENDS_KEYS = frozenset({"person_enrolled", "workload_enrolled", "key_revoked", PersonRecovered.kind})
+_SPEAKING = frozenset({*(kind.kind for kind in RULES), PolicyAdopted.kind, EntryDisregarded.kind, *_ENDS_KEYS})
+"""Kinds of entry from which a directory follows; others (a release relies on people and policy) only name these subjects."""
 _built: weakref.WeakKeyDictionary[Reading, Directory] = weakref.WeakKeyDictionary()
 
 
 def directory(reading: Reading) -> Directory:
-    """Return the directory at the end of a reading. It is built once a reading and must not be changed: see `Directory.copy`."""
+    """Return the directory at the end of a reading. It is built once, must not be changed (see `Directory.copy`), and is used by later
+    readings of the workspace as long as no entry from which it follows was added or erased."""
     found = _built.get(reading)
     if found is None:
-        found = _built[reading] = _build(reading)
+        found = _built[reading] = _kept(reading)
+    return found
+
+
+def _kept(reading: Reading) -> Directory:
+    heads = reading.view.heads
+    people, policy, erasures = (heads.get(name, -1) for name in ("people", "policy", "erasures"))
+    before: tuple[int, int, int, Directory] | None = reading.memo.get("directory")
+    if before is None or erasures != before[2] or people < before[0] or policy < before[1]:
+        found = _build(reading)
+        if before is None or (people >= before[0] and policy >= before[1] and erasures >= before[2]):
+            reading.memo["directory"] = (people, policy, erasures, found)
+        return found
+    added = [*reading.view.since("people", before[0]), *reading.view.since("policy", before[1])]
+    found = before[3] if all(item.entry.kind not in _SPEAKING for item in added) else _build(reading)
+    reading.memo["directory"] = (people, policy, erasures, found)
     return found
 
 
@@ -85,6 +103,9 @@ def _build(reading: Reading) -> Directory:
     _found(result, reading.genesis, reading.origin)
     entries = {item.entry.seq: item.entry for name in ("people", "policy") for item in reading.view.history(name)}
     for seq in sorted(entries):
+        if entries[seq].kind not in _SPEAKING:
+            continue
+        result.newest = seq
         item = reading.at(seq)
         if item is None:
             _forget(result, entries[seq], erased=reading.view.entries[seq].payload is None)

@@ -17,6 +17,7 @@ from typing import Any
 
 from cognify_dagster.governance.errors import SignatureError
 from cognify_dagster.governance.people.authority import ADMIN, RECOVERY, Delegation, Directory, KeySpan, Standing
+from cognify_dagster.governance.signing.sso import identity_problem
 from cognify_dagster.records import (
     Delegated,
     DelegationEnded,
@@ -57,7 +58,7 @@ def key_problem(key: PublicKey) -> str | None:
     wrong_size = key.algorithm == "ed25519" and len(public) != 32
     if wrong_size or hashlib.sha256(public).hexdigest()[:16] != key.key_id:
         return f"key {key.key_id}: the id is not that of the key"
-    return None
+    return identity_problem(key) if key.algorithm == "oidc" else None
 
 
 # --- enrolment, workloads, revocation ------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ stages:
     meaning: I validated this model version independently of its developers and found it fit for its intended use.
     # quorum: 1                    # how many people of the role
     # further_roles: {}            # people of other roles beside them, such as {auditor: 1}
-    # min_strength: S3             # S3 personal key, S4 passkey
+    # min_strength: S3             # S2 single sign-on, S3 personal key, S4 passkey
   compliance:
     kind: sign_off
     title: Compliance and legal review

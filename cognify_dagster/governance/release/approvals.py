@@ -16,6 +16,7 @@ from cognify_dagster.governance.oversight.conditions import expired_by_condition
 from cognify_dagster.governance.oversight.exceptions import lifted_blocks
 from cognify_dagster.governance.oversight.voids import Void
 from cognify_dagster.governance.people.directory import Directory
+from cognify_dagster.governance.people.groups import archived_keys, sso_problem
 from cognify_dagster.governance.release.case import Case, Reason, Signed
 from cognify_dagster.governance.release.involvement import excluded_from
 from cognify_dagster.governance.signing.statements import SignOffPredicate, open_envelope, read_sign_off
@@ -170,12 +171,16 @@ def check_sign_off(item: Recorded[SignOff], reading: Reading, people: Directory)
     if key is None:
         return f"{people.name(record.person)} had no valid key {record.key_id} then"
     try:
-        statement = open_envelope(record.envelope, key)
+        statement = open_envelope(record.envelope, key, archived_keys(reading, people, item.seq))
         predicate = read_sign_off(statement)
     except (SignatureError, RecordError) as error:
         return str(error)
     if record.strength != key.strength:
         return f"the entry claims strength {record.strength}, the key has {key.strength}"
+    if key.algorithm == "oidc":
+        problem = sso_problem(reading, people, item, predicate)
+        if problem:
+            return problem
     if hashlib.sha256(statement).hexdigest() != record.statement_digest:
         return "the entry's statement digest is not that of the statement"
     seen = predicate.checkpoint

@@ -26,26 +26,27 @@ from cognify_dagster.records import (
     ReleaseRefused,
     utc,
 )
-from cognify_dagster.workspace import Reading, Workspace, idempotency_key
+from cognify_dagster.workspace import Reading, Workspace, idempotency_key, review_page
 
 _RETRIES = 10
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
 
 
 class ReleaseBlocked(GovernanceError):
-    """The gate refused; `decision` says why and `seq` is the refusal's entry."""
+    """The gate refused; `decision` says why, `seq` is the refusal's entry, `page` the version's page on the review site (or empty)."""
 
-    def __init__(self, decision: Decision, reasons: tuple[Reason, ...], seq: int) -> None:
+    def __init__(self, decision: Decision, reasons: tuple[Reason, ...], seq: int, page: str = "") -> None:
         lines = "\n".join(
             f"- {reason.text}" + (f" (→ {reason.resolved_by})" if reason.resolved_by else "") for reason in reasons
         )
         super().__init__(
             f"{decision.model} {decision.version} may not be deployed to {decision.target}; "
-            f"the refusal is ledger entry {seq}. Reasons:\n{lines}{_outside(decision)}{_approve(decision)}"
+            f"the refusal is ledger entry {seq}. Reasons:\n{lines}{_outside(decision)}{_approve(decision, page)}"
         )
         self.decision = decision
         self.reasons = reasons
         self.seq = seq
+        self.page = page
 
 
 def _outside(decision: Decision) -> str:
@@ -57,13 +58,14 @@ def _outside(decision: Decision) -> str:
     return f"\nThe change plan {plan.item.record.plan} (entry {plan.item.seq}) does not cover it:\n{lines}"
 
 
-def _approve(decision: Decision) -> str:
-    """Say where those who are waited for sign; nothing if nobody is."""
+def _approve(decision: Decision, page: str) -> str:
+    """Say where those who are waited for read and sign."""
     stage = decision.next_stage
+    read = f"\nThe package and where it stands: {page}" if page else ""
     if stage is None or not stage.waiting_for:
-        return ""
+        return read
     about = f"{decision.model} {decision.version}"
-    return f"\nWho is waited for signs with: cognify sign {about} (stage by stage: cognify status {about})"
+    return f"{read}\nWho is waited for signs with: cognify sign {about} (stage by stage: cognify status {about})"
 
 
 @dataclass(frozen=True)
@@ -232,13 +234,14 @@ def _refuse(
         requested_by=requested_by,
     )
     idem = idempotency_key("release_refused", run, decision.model, decision.version, decision.target)
+    page = review_page(workspace.config, decision.model, decision.version)
     try:
         receipt = workspace.append(record, idem=idem, checkpoint=True)
     except IdempotencyConflict:  # this run was refused before, on an earlier state of the ledger
         first = workspace.read().view.find(idem, f"model/{decision.model}@{decision.version}")
         assert first is not None  # the store's answer is about this very key
-        return ReleaseBlocked(decision, reasons, first.entry.seq)
-    return ReleaseBlocked(decision, reasons, receipt.seq)
+        return ReleaseBlocked(decision, reasons, first.entry.seq, page)
+    return ReleaseBlocked(decision, reasons, receipt.seq, page)
 
 
 def complete(workspace: Workspace, grant: Grant, *, location: str, detail: dict[str, object]) -> int:

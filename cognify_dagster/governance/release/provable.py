@@ -2,8 +2,9 @@
 
 Invariants: every entry of the subject's verified history is judged by the directory at the end of the reading, but for those that
 only name the subject (an evaluation says nothing about the thresholds it used, nor a training run about its data): they are
-judged where they say something, in the history of their own version; what was judged once is not judged again only while neither `people` nor `policy` has a new entry, so that the directory is the same, and only by
-readings of one workspace, whose history can grow but not change.
+judged where they say something, in the history of their own version; what was judged once is not judged again only while the directory
+is the same (no entry was added or erased from which it follows), and only by readings of one workspace, whose history can grow but not
+change.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def unproven(reading: Reading, people: Directory, subject: str) -> list[Unproven
     heads = reading.view.heads
     if people is not directory(reading):
         return _judge(reading, people, subject, -1)
-    key = ("unproven", subject, heads.get("people", -1), heads.get("policy", -1))
+    key = ("unproven", subject, people.newest, heads.get("erasures", -1))
     upto, known = reading.memo.get(key, (-1, ()))
     head = heads.get(subject, -1)
     if head > upto:

@@ -25,11 +25,12 @@ from cognify_dagster.governance.signing.statements import (
     act_content_digest,
     act_predicate,
     act_statement,
+    read_act,
     seal,
     statement_digest,
 )
 from cognify_dagster.ledger import Checkpoint, Receipt, merkle_root
-from cognify_dagster.records import Envelope, Record, RecordError, build, kinds, parse_utc, read_record, utc
+from cognify_dagster.records import Envelope, PublicKey, Record, RecordError, build, kinds, parse_utc, read_record, utc
 from cognify_dagster.records.base import Hex64, Json, Part, Utc
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
 
@@ -219,20 +220,57 @@ def sign_draft(draft: ActDraft, key: PersonalKey) -> ActDraft:
     Raises:
         GovernanceError: if the key is none of a person who has to sign, or they signed already.
     """
-    who = signatory_for(draft, key.person, key.key_id)
+    return add_signature(draft, seal(draft_statement(draft, key.person, key.key_id), key.key_id, key.sign))
+
+
+def draft_statement(draft: ActDraft, person: str, key_id: str) -> bytes:
+    """Return the statement that a person signs of a draft with a key, dated now; its signature goes to `add_signature`.
+
+    Raises:
+        GovernanceError: if the key is none of a person who has to sign, or they signed already.
+    """
+    who = signatory_for(draft, person, key_id)
     if str(who) in draft.envelopes:
         raise GovernanceError(f"{who} signed this already")
-    statement = act_statement(
+    return act_statement(
         draft.record(),
         ledger=draft.ledger,
         person=who.person,
-        key_id=key.key_id,
+        key_id=key_id,
         role=who.role,
         meaning=draft.meaning,
         head=Checkpoint(draft.ledger, draft.size, bytes.fromhex(draft.root)),
     )
-    envelope = seal(statement, key.key_id, key.sign)
+
+
+def add_signature(draft: ActDraft, envelope: Envelope) -> ActDraft:
+    """Return the draft with one more signature, which is not verified here: see `check_signature`.
+
+    Raises:
+        GovernanceError: if it is nobody's who has to sign, or they signed already.
+    """
+    predicate = act_predicate(envelope)
+    who = signatory_for(draft, str(predicate.get("person")), str(predicate.get("key_id")))
+    if str(who) in draft.envelopes:
+        raise GovernanceError(f"{who} signed this already")
     return draft.model_copy(update={"envelopes": {**draft.envelopes, str(who): envelope}})
+
+
+def check_signature(reading: Reading, draft: ActDraft, envelope: Envelope) -> None:
+    """See that one signature of a draft would hold if it were submitted now, the others aside.
+
+    Raises:
+        GovernanceError: saying why it would not.
+    """
+    record, people = draft.record(), directory(reading)
+    keys = {key.key_id: key for key in people.recovery_keys}
+
+    def find(person: str, key_id: str) -> PublicKey | None:
+        return keys.get(key_id) if person == RECOVERY else people.signing_key(person, key_id, reading.size)
+
+    predicate = read_act(next_entry(reading, record), envelope, reading.origin, find)
+    who = signatory_for(draft, str(predicate["person"]), str(predicate["key_id"]))
+    _check_signed(reading, draft.model_copy(update={"envelopes": {str(who): envelope}}), record)
 
 
 def signatory_for(draft: ActDraft, person: str, key_id: str) -> Signatory:

@@ -20,6 +20,7 @@ from cognify_dagster.governance.errors import SignatureError
 from cognify_dagster.governance.signing.keys import PersonalKey
 from cognify_dagster.governance.signing.passkeys import verify_passkey
 from cognify_dagster.governance.signing.signatures import verifies
+from cognify_dagster.governance.signing.sso import IssuerKeys, verify_sso
 from cognify_dagster.ledger import CanonicalJsonError, Checkpoint, canonical_json, pae, parse_canonical
 from cognify_dagster.records import Envelope, EnvelopeSignature, PublicKey, Record, RecordError, build, utc
 from cognify_dagster.records.base import Digest, Hex64, Json, ModelKey, Part, PersonId, Utc, VersionId, parse_utc
@@ -229,6 +230,8 @@ def read_act(
     key = find(person, key_id)
     if key is None:
         raise SignatureError(f"{person} has no valid key {key_id} at this point")
+    if key.algorithm == "oidc":
+        raise SignatureError("single sign-on signs sign-offs only; this needs a personal key or a passkey")
     value = _read_statement(open_envelope(envelope, key), ACT)
     predicate = value["predicate"]
     if not isinstance(predicate, dict) or predicate.get("ledger") != ledger:
@@ -274,8 +277,13 @@ def seal(statement: bytes, key_id: str, sign: Callable[[bytes], bytes]) -> Envel
     )
 
 
-def open_envelope(envelope: Envelope, key: PublicKey) -> bytes:
+def open_envelope(envelope: Envelope, key: PublicKey, issuer_keys: IssuerKeys | None = None) -> bytes:
     """Verify an envelope with one key and return the statement bytes.
+
+    Args:
+        envelope: the signed statement.
+        key: the enrolled key that has to have signed it.
+        issuer_keys: finds the archived keys of an issuer; without it no signature by single sign-on verifies.
 
     Raises:
         SignatureError: if it has another payload type, not exactly one signature, or the signature fails.
@@ -287,7 +295,7 @@ def open_envelope(envelope: Envelope, key: PublicKey) -> bytes:
     statement = _payload(envelope)
     try:
         signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
-        _verify_signature(key, envelope.signatures[0], signature, pae(PAYLOAD_TYPE, statement))
+        _verify_signature(key, envelope.signatures[0], signature, pae(PAYLOAD_TYPE, statement), issuer_keys)
     except (InvalidSignature, ValueError) as error:
         if isinstance(error, SignatureError):
             raise
@@ -295,8 +303,15 @@ def open_envelope(envelope: Envelope, key: PublicKey) -> bytes:
     return statement
 
 
-def _verify_signature(key: PublicKey, member: EnvelopeSignature, signature: bytes, message: bytes) -> None:
+def _verify_signature(
+    key: PublicKey, member: EnvelopeSignature, signature: bytes, message: bytes, issuer_keys: IssuerKeys | None
+) -> None:
     """The enrolled key says what kind of signature counts, never the envelope."""
+    if key.algorithm == "oidc":
+        verify_sso(key, member, signature, message, issuer_keys)
+        return
+    if member.oidc is not None:
+        raise SignatureError("the signature of a key has no ID token")
     if key.algorithm == "webauthn":
         verify_passkey(key, member.webauthn, signature, message)
         return

@@ -1,0 +1,3 @@
+"""Benchmarks of the review site under load. `python -m benchmarks.review` prints the table."""
+
+MODULES = ["load"]

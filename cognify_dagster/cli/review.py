@@ -1,0 +1,79 @@
+"""`cognify review`: the review site."""
+
+from __future__ import annotations
+
+import click
+
+from cognify_dagster.cli.app import Group
+from cognify_dagster.cli.exits import UNREADABLE, Failure
+from cognify_dagster.cli.inputs import open_workspace
+from cognify_dagster.cli.output import say
+
+
+@click.group("review", cls=Group, invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """The review site: where people read packages and sign, and the REST API.
+
+    Without a command it serves the site, as `cognify review serve` does.
+
+    \b
+    Example:
+      cognify review
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(serve)
+
+
+@command.command("serve")
+@click.option(
+    "--host", metavar="ADDRESS", help="Where to listen. Default: [review] host in cognify.toml, else 127.0.0.1."
+)
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Default: [review] port, else 3070.")
+@click.option("--url", metavar="URL", help="The address people use. Default: [review] url, else http://localhost:PORT.")
+@click.option(
+    "--dagster-url", metavar="URL", help="Where Dagster's UI is, for links to runs. Default: [review] dagster_url."
+)
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    host: str | None = None,
+    port: int | None = None,
+    url: str | None = None,
+    dagster_url: str | None = None,
+) -> None:
+    """Serve the site until Ctrl-C.
+
+    \b
+    Example:
+      cognify review serve --port 3070
+    """
+    try:
+        from cognify_dagster.review.config import review_config
+        from cognify_dagster.review.errors import ReviewError
+        from cognify_dagster.review.server import serve as serve_site
+    except ImportError as error:
+        raise Failure(
+            f"{error.name} is missing; install the extra: pip install 'cognify-dagster[review]'", UNREADABLE
+        ) from error
+    workspace = open_workspace(ctx)
+    config = review_config(workspace.config, host=host, port=port, url=url, dagster_url=dagster_url)
+    say(f"Review site of {workspace.origin}: {config.url} (Ctrl-C stops it)")
+    try:
+        serve_site(workspace, config)
+    except ReviewError as error:
+        raise Failure(str(error), UNREADABLE) from error
+    say("Stopped.")
+
+
+from cognify_dagster.cli import review_people as _review_people  # noqa: E402  (its commands belong to this group)
+
+_review_people.add_to(command)
+
+from cognify_dagster.cli import review_tokens as _review_tokens  # noqa: E402
+
+_review_tokens.add_to(command)
+
+from cognify_dagster.cli import review_sso as _review_sso  # noqa: E402
+
+_review_sso.add_to(command)

@@ -1,0 +1,1 @@
+"""Who visits: people of the ledger, auditors with a grant, nobody."""

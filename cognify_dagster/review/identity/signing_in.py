@@ -1,0 +1,89 @@
+"""Begins and ends sessions.
+
+Invariants: signing in always makes a new session and ends the one that the browser had, so a planted cookie gains nothing; after
+signing in a browser goes to a page of this site only.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from cognify_dagster.review.errors import Refused
+from cognify_dagster.review.identity.user import User, user_of
+from cognify_dagster.review.store.accounts import Account
+from cognify_dagster.review.store.sessions import end_session, find_session, hash_token, open_session
+from cognify_dagster.review.visit import Visit, cookie_name
+
+FRESH_S = 600
+
+
+def require_open(visit: Visit, account: Account) -> User:
+    """Return who an account belongs to now.
+
+    Raises:
+        Refused: 403 if it may see nothing now: disabled, not in the ledger any more, or the grant is over.
+    """
+    visit.subject = account.person or f"account/{account.login}"
+    user = user_of(visit.reading, account, visit.now)
+    if user is None:
+        text = "This account is closed: its holder has no valid key in the ledger, or the time of the grant is over."
+        raise Refused(403, f"{text} Ask a workspace admin.", "closed")
+    return user
+
+
+def sign_in(visit: Visit, account: Account, method: str) -> None:
+    """Begin a session for the holder of an account, who has just proved to be it.
+
+    Raises:
+        Refused: as `require_open`.
+    """
+    user = require_open(visit, account)
+    config, now = visit.site.config, int(visit.now.timestamp())
+    old = visit.request.cookies.get(cookie_name(visit.site))
+    with visit.site.store.begin() as connection:
+        if old:
+            end_session(connection, hash_token(old))
+        token = open_session(
+            connection, account.id, method, now, config.session_hours, visit.address, visit.agent, user.roles
+        )
+        visit.session = find_session(connection, token, now, config.session_minutes * 60)
+    visit.user = user
+    visit.new_cookie = token
+    visit.detail = method
+
+
+def sign_out(visit: Visit) -> None:
+    """End the session of a request, and its cookie."""
+    if visit.session is not None:
+        with visit.site.store.begin() as connection:
+            end_session(connection, visit.session.token_hash)
+    visit.new_cookie = ""
+
+
+def fresh(visit: Visit) -> bool:
+    """Whether the visitor signed in within the last ten minutes."""
+    return visit.session is not None and visit.now.timestamp() - visit.session.created <= FRESH_S
+
+
+def require_fresh(visit: Visit) -> None:
+    """Refuse to change credentials in a session that is older: somebody else may sit at the desk.
+
+    Raises:
+        Refused: 403.
+    """
+    if not fresh(visit):
+        raise Refused(403, "Sign in again first: changing how you sign in asks for that.", "sign-in-again")
+
+
+def safe_next(text: str) -> str:
+    """Return a path of this site that a visitor may be sent to, `/` if the text is anything else."""
+    plain = text.isprintable() and "\\" not in text and text.isascii() and len(text) <= 2000
+    if not plain or not text.startswith("/") or text.startswith("//"):
+        return "/"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "/"
+    if parts.scheme or parts.netloc or parts.path.split("/")[1] in ("login", "logout", "invite"):
+        return "/"
+    return text

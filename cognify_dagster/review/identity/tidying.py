@@ -1,0 +1,27 @@
+"""Removes what is over from the site's database, every hour: sessions, invitations, ceremonies, counters."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete
+
+from cognify_dagster.review.background import JOBS, Job
+from cognify_dagster.review.site import Site
+from cognify_dagster.review.store.invitations import invitations
+from cognify_dagster.review.store.passkeys import ceremonies
+from cognify_dagster.review.store.sessions import purge_sessions
+from cognify_dagster.review.store.throttles import throttles
+
+KEEP_INVITATIONS_S = 30 * 86_400
+
+
+def tidy(site: Site) -> None:
+    """Remove what is over; used invitations stay for a month, so that one can ask who invited whom."""
+    now = int(site.now().timestamp())
+    with site.store.begin() as connection:
+        purge_sessions(connection, now)
+        connection.execute(delete(ceremonies).where(ceremonies.c.expires <= now))
+        connection.execute(delete(throttles).where(throttles.c.expires <= now))
+        connection.execute(delete(invitations).where(invitations.c.expires <= now - KEEP_INVITATIONS_S))
+
+
+JOBS.append(Job("tidy", 3600.0, tidy))

@@ -1,0 +1,1 @@
+"""What guards every request: headers, size and time limits, where a form came from."""

@@ -1,0 +1,28 @@
+"""The site's own database (SQLAlchemy Core): credentials, sessions, queues. What counts for a decision is in the ledger, not here."""
+
+import importlib
+
+from cognify_dagster.review.store.database import Store, metadata
+
+_TABLES = (
+    "oidc",
+    "accounts",
+    "sessions",
+    "pending",
+    "webhooks",
+    "passkeys",
+    "invitations",
+    "throttles",
+    "access",
+    "tokens",
+)
+"""Modules of this package that declare tables."""
+
+
+def declare_all() -> None:
+    """Import every module that declares tables."""
+    for name in _TABLES:
+        importlib.import_module(f"cognify_dagster.review.store.{name}")
+
+
+__all__ = ["Store", "declare_all", "metadata"]
