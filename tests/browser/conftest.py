@@ -37,8 +37,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """A running Chromium. It ends with the last test of this folder, because its event loop would disturb others."""
+def browser(prepared: stock.Stock) -> Iterator[Browser]:
+    """A running Chromium. Its event loop would disturb others: it ends with this folder, and Dagster prepares what is read before it."""
     if chromium_program() is None:
         pytest.skip("no Chromium is installed (Debian: apt install chromium)")
     with started() as found:

@@ -234,6 +234,8 @@ def test_the_final_copy_shows_the_signatures_and_leaves_open_boxes_open(package:
 def test_the_stamp_follows_the_last_word_of_each_person(package: dict[str, Any]) -> None:
     rejected = [*ALL, signature("compliance", "Carl J", "reject", seq=50)]
     assert "NOT APPROVED" in view_of(package, "final", rejected)
+    noted = [*ALL, signature("business", "Bea D", "acknowledge", seq=50)]
+    assert "APPROVED BY ALL STAGES" in view_of(package, "final", noted)  # who takes note takes nothing back
     withdrawn = [*ALL, signature("business", "Bea D", "withdraw", seq=51)]
     assert "SIGNATURES INCOMPLETE" in view_of(package, "final", withdrawn)
     condition = {"text": "Recheck small groups", "due": "2027-03-31T00:00:00Z"}

@@ -95,8 +95,9 @@ def sign_offs(package: Json, copy: Copy, signatures: Sequence[Signature]) -> Sig
 
 
 def standing_signatures(signatures: Sequence[Signature]) -> list[Signature]:
-    """Return each person's last word at each stage, in order of entry."""
-    last = {(s["person"], s["stage"]): s for s in sorted(signatures, key=lambda s: int(s["entry_seq"]))}
+    """Return each person's last word at each stage, in order of entry. Taking note of something replaces no approval or objection."""
+    ordered = sorted(signatures, key=lambda s: int(s["entry_seq"]))
+    last = {(s["person"], s["stage"], s["decision"] == "acknowledge"): s for s in ordered}
     return sorted(last.values(), key=lambda s: int(s["entry_seq"]))
 
 
