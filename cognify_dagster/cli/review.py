@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import click
 
 from cognify_dagster.cli.app import Group
 from cognify_dagster.cli.exits import UNREADABLE, Failure
 from cognify_dagster.cli.inputs import open_workspace
 from cognify_dagster.cli.output import say
+
+if TYPE_CHECKING:
+    from cognify_dagster.workspace import Workspace
+
+_PROGRESS_S = 2.0
 
 
 @click.group("review", cls=Group, invoke_without_command=True)
@@ -58,12 +66,26 @@ def serve(
         ) from error
     workspace = open_workspace(ctx)
     config = review_config(workspace.config, host=host, port=port, url=url, dagster_url=dagster_url)
+    _verify_first(workspace)
     say(f"Review site of {workspace.origin}: {config.url} (Ctrl-C stops it)")
     try:
         serve_site(workspace, config)
     except ReviewError as error:
         raise Failure(str(error), UNREADABLE) from error
     say("Stopped.")
+
+
+def _verify_first(workspace: Workspace) -> None:
+    """Verify what is new in the ledger before the port opens, so that no visitor waits for it; a damaged one is not served."""
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if done < total and time.monotonic() - told >= _PROGRESS_S:
+            told = time.monotonic()
+            say(f"Verifying the ledger: {done} of {total} new entries …")
+
+    workspace.catch_up(progress=progress)
 
 
 from cognify_dagster.cli import review_people as _review_people  # noqa: E402  (its commands belong to this group)

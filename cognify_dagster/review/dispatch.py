@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from cognify_dagster.governance import GovernanceError
+from cognify_dagster.ledger import LedgerError
 from cognify_dagster.review.access.log import write_line
 from cognify_dagster.review.errors import Refused, ReviewError, SignedOut
 from cognify_dagster.review.routing import Need, PageRoute, require
@@ -57,6 +58,10 @@ def handle(route: PageRoute, visit: Visit) -> Response:
         response = _refuse(visit, Refused(400, str(error)))
     except GovernanceError as error:
         response = _refuse(visit, Refused(409, str(error), "governance"))
+    except LedgerError as error:
+        _log.error("%s %s: the ledger cannot be relied on: %s", visit.request.method, route.path, error)
+        visit.detail = type(error).__name__
+        response = _unreliable(visit, error)
     except Exception as error:
         _log.exception("%s %s failed", visit.request.method, route.path)
         visit.detail = type(error).__name__
@@ -101,6 +106,18 @@ def _refuse(visit: Visit, refused: Refused) -> Response:
         problem = {"type": f"urn:cognify:problem:{refused.code}", "title": str(refused), "status": refused.status}
         return JSONResponse(problem, refused.status, media_type="application/problem+json")
     return visit.render("refused.html.j2", status=refused.status, refused=refused)
+
+
+def _unreliable(visit: Visit, error: LedgerError) -> Response:
+    """The ledger does not verify, or is out of reach: no page shows anything of it, and nobody signs."""
+    if not _wants_page(visit):
+        problem = {
+            "type": "urn:cognify:problem:ledger",
+            "title": f"The ledger cannot be relied on: {error}",
+            "status": 503,
+        }
+        return JSONResponse(problem, 503, media_type="application/problem+json")
+    return HTMLResponse(visit.site.templates.render("unreliable.html.j2", site=visit.site, problem=str(error)), 503)
 
 
 def _failed(visit: Visit) -> Response:

@@ -73,7 +73,7 @@ def render_html(
         TEMPLATE,
         template_folder,
         view=view,
-        sections=_sections(view["blocks"]),
+        sections=sections_in(view["blocks"]),
         charts=charts,
         qr=_qr(digest),
     )
@@ -109,7 +109,7 @@ def style_hash(style: object) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(str(style).encode()).digest()).decode()
 
 
-def _sections(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+def sections_in(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Group blocks under their first-level headings; each table has a caption and each heading an id."""
     found: list[dict[str, Any]] = []
     title = ""

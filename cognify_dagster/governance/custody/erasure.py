@@ -35,6 +35,7 @@ ERASABLE_KINDS = frozenset(
         "sign_off_refused",
         "deployment_failed",
         "access_logged",
+        "external_decision",
         "groups_claimed",
     }
 )

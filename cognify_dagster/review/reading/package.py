@@ -20,7 +20,7 @@ from markupsafe import Markup
 from cognify_dagster.documents.coverage.blocking import held_back
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.html.recorded import signatures_of
-from cognify_dagster.documents.html.rendering import _sections as sections_in
+from cognify_dagster.documents.html.rendering import sections_in
 from cognify_dagster.documents.labels import words
 from cognify_dagster.documents.package.recording import refusal_rows, waived_stages
 from cognify_dagster.documents.view.whole import build_view
