@@ -169,6 +169,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     (ground / "loans.csv").write_text("a,b\n1,2\n3,4\n5,6\n7,8\n")
     workspace = make_world(ground / "world").workspace
     (repository / "train.py").write_text(SCRIPT.replace("ORIGIN", repr(workspace.origin)))
+    (repository / ".gitignore").write_text("__pycache__/\n")
     git(repository, "init", "-q")
     git(repository, "add", ".")
     git(repository, "commit", "-q", "-m", "pipeline")

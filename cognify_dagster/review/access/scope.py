@@ -1,8 +1,9 @@
 """What a visitor may see of entries, datasets and evidence.
 
 Invariants: encrypted evidence (confidential, personal) is for people who hold a role that counts now, and for an auditor from outside
-only where their grant names the class; an auditor of certain models sees no entry about other models, nor about data that theirs
-do not use; what may not be seen is answered as if it were not there.
+only where their grant names the class; the lines of the access log are for those who may see the log, whichever page leads to them;
+an auditor of certain models sees no entry about other models, nor about data that theirs do not use, nor one that may name other
+models (holds, other auditors' grants); what may not be seen is answered as if it were not there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from cognify_dagster.ledger import Entry
-from cognify_dagster.records import Evaluation, EvidenceItem, TrainingRun
+from cognify_dagster.records import AccessLogged, Evaluation, EvidenceItem, TrainingRun
 from cognify_dagster.review.errors import Refused, not_found
 from cognify_dagster.review.identity.grants import grant_of
 from cognify_dagster.review.identity.user import User
@@ -21,7 +22,9 @@ from cognify_dagster.workspace import Reading
 
 SEALED = frozenset({"confidential", "personal"})
 LOG_ROLES = frozenset({"workspace_admin", "compliance_officer", "auditor"})
-_OF_MODEL = ("model/", "oversight/", "release/", "experiment/")
+_OF_MODEL = ("model/", "oversight/", "release/", "experiment/", "external/")
+_NAMING_MODELS = frozenset({"holds", "auditors"})
+"""Subjects of entries that are about no model and may name any."""
 
 
 def may_read(visit: Visit, sensitivity: str) -> bool:
@@ -62,6 +65,24 @@ def may_see_log(visit: Visit) -> bool:
     return user.models is None and may_read(visit, "personal")
 
 
+def may_open(visit: Visit, record: object, item: EvidenceItem) -> bool:
+    """Whether the visitor may read evidence that a record names: by its class, and lines of the access log only as the log itself."""
+    if isinstance(record, AccessLogged) and not may_see_log(visit):
+        return False
+    return may_read(visit, item.sensitivity)
+
+
+def require_open(visit: Visit, record: object, item: EvidenceItem) -> None:
+    """Refuse evidence that the visitor may not open.
+
+    Raises:
+        Refused: 403, saying why.
+    """
+    if not may_open(visit, record, item):
+        require_readable(visit, [item])
+        raise Refused(403, "The lines of the access log are for those who may see all of the log.", "sensitivity")
+
+
 def sees_entry(reading: Reading, user: User, entry: Entry) -> bool:
     """Whether a visitor may know of an entry."""
     if user.models is None:
@@ -69,6 +90,8 @@ def sees_entry(reading: Reading, user: User, entry: Entry) -> bool:
     models = {name for subject in entry.subjects if (name := _model_of(subject))}
     if models:
         return all(user.sees(name) for name in models)
+    if _NAMING_MODELS & set(entry.subjects):
+        return entry.seq == user.account.grant_seq
     data = {
         subject.removeprefix("dataset/").partition("@")[0] for subject in entry.subjects if subject[:8] == "dataset/"
     }

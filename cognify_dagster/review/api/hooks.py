@@ -30,7 +30,7 @@ def list_webhooks(call: Called) -> Response:
     items = [
         HookOut(
             name=item.endpoint.name,
-            url=item.endpoint.url,
+            url=item.endpoint.shown_url,
             events=list(item.endpoint.events),
             models=list(item.endpoint.models),
             off_because=item.endpoint.off_because if item.endpoint.off is not None else None,

@@ -1,7 +1,8 @@
 """Invitations: how somebody gets their first credential, and a new one after they lost it.
 
 Invariants: there is no default password; a link is shown once, works once and for 24 hours; whoever has a credential gets a new
-one only when two different admins say so, and then the older ones end with the new one's first use.
+one only when two different admins say so, and then the older ones end with the new one's first use; a link made while there was none
+opens nothing once there is one.
 """
 
 from __future__ import annotations
@@ -96,16 +97,22 @@ def invited(connection: Connection, token: str, now: int) -> tuple[Invitation, A
         return None
     found = find_invitation(connection, now, token_hash=hash_token(token))
     account = find_account(connection, id=found.account) if found is not None else None
-    return None if found is None or account is None or account.disabled is not None else (found, account)
+    if found is None or account is None or account.disabled is not None:
+        return None
+    if not found.reset and has_credential(connection, account):  # got meanwhile in another way: now it would be a reset
+        return None
+    return found, account
 
 
 def use(connection: Connection, invitation: Invitation, now: int) -> None:
     """Use an invitation up, before the new credential is kept; a reset ends the older credentials and all sessions.
 
     Raises:
-        Refused: if it was used meanwhile.
+        Refused: if it was used meanwhile, or is no reset and the account got a credential in another way.
     """
-    if not use_invitation(connection, invitation.id, now):
+    account = find_account(connection, id=invitation.account)
+    outdated = not invitation.reset and account is not None and has_credential(connection, account)
+    if outdated or not use_invitation(connection, invitation.id, now):
         raise Refused(410, "This invitation was used or is over. Ask for a new one.", "invitation")
     if invitation.reset:
         set_password_hash(connection, invitation.account, None)

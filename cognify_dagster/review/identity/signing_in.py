@@ -15,6 +15,8 @@ from cognify_dagster.review.store.sessions import end_session, find_session, has
 from cognify_dagster.review.visit import Visit, cookie_name
 
 FRESH_S = 600
+STRONG = ("passkey", "oidc")
+"""How somebody signed in who may do more than read; a password alone, or a one-time link that set one, reads."""
 
 
 def require_open(visit: Visit, account: Account) -> User:

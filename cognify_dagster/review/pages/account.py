@@ -82,7 +82,7 @@ def change_password(visit: Visit) -> Response:
 def passkey_options(visit: Visit) -> Response:
     """Begin the registration of a further passkey."""
     mine, session = _mine(visit)
-    require_fresh(visit)
+    _require_strong(visit)
     assert visit.user is not None
     with visit.site.store.begin() as connection:
         now = int(visit.now.timestamp())
@@ -94,7 +94,7 @@ def passkey_options(visit: Visit) -> Response:
 def passkey_add(visit: Visit) -> Response:
     """Register a further passkey. It signs nothing off until others vouched for it."""
     mine, session = _mine(visit)
-    require_fresh(visit)
+    _require_strong(visit)
     now = int(visit.now.timestamp())
     new = check_registration(visit.site.store, visit.site.config, visit.json, session.token_hash, now)
     with visit.site.store.begin() as connection:
@@ -107,7 +107,7 @@ def passkey_add(visit: Visit) -> Response:
 def passkey_remove(visit: Visit) -> Response:
     """Let a passkey sign in no more. What the ledger says of it stays; `cognify people revoke` ends that."""
     mine, _ = _mine(visit)
-    require_fresh(visit)
+    _require_strong(visit)
     with visit.site.store.begin() as connection:
         left = [key for key in passkeys_of(connection, mine.id) if key.key_id != visit.param("key")]
         if not left and mine.password_hash is None:
@@ -155,6 +155,23 @@ def _mine(visit: Visit) -> tuple[Account, Session]:
     assert visit.user is not None
     assert visit.session is not None
     return visit.user.account, visit.session
+
+
+def _require_strong(visit: Visit) -> None:
+    """Refuse to change passkeys in a session that is old, or that rests on a password where there is a passkey.
+
+    Else who knows a password would add a passkey of their own and be more than a reader.
+
+    Raises:
+        Refused: 403.
+    """
+    require_fresh(visit)
+    mine, session = _mine(visit)
+    with visit.site.store.begin() as connection:
+        held = passkeys_of(connection, mine.id)
+    if held and session.method == "password":
+        text = "Sign in with a passkey to change your passkeys. Who lost theirs asks an admin for a reset."
+        raise Refused(403, text, "stronger-login")
 
 
 def _idle(visit: Visit) -> int:

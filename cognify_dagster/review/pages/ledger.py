@@ -23,7 +23,7 @@ from cognify_dagster.ledger import (
 )
 from cognify_dagster.records import kinds
 from cognify_dagster.review.access.browsing import Filters, browse
-from cognify_dagster.review.access.scope import evidence_items, may_read, require_readable, sees_entry
+from cognify_dagster.review.access.scope import evidence_items, may_open, require_open, sees_entry
 from cognify_dagster.review.access.verification import checkpoint_of, checkpoints, standing
 from cognify_dagster.review.errors import Refused, not_found
 from cognify_dagster.review.routing import Need, page
@@ -68,7 +68,8 @@ def entry(visit: Visit) -> Response:
     reading, seq = visit.reading, item.entry.seq
     recorded = reading.at(seq)
     state = standing(visit.site, reading)
-    items = evidence_items(recorded.record) if recorded is not None else []
+    record = recorded.record if recorded is not None else None
+    items = evidence_items(record)
     payload = json.dumps(item.payload, indent=2, ensure_ascii=False) if item.payload is not None else ""
     heads = [(subject, before) for subject, before in sorted(item.entry.heads.items())]
     return visit.render(
@@ -79,7 +80,7 @@ def entry(visit: Visit) -> Response:
         payload=payload,
         unread=reading.problem(item),
         heads=heads,
-        evidence=[(one, may_read(visit, one.sensitivity)) for one in items if one.digest in item.entry.evidence],
+        evidence=[(one, may_open(visit, record, one)) for one in items if one.digest in item.entry.evidence],
         unnamed=[digest for digest in item.entry.evidence if digest not in {one.digest for one in items}],
         covered=seq < state.covered,
         standing=state,
@@ -109,11 +110,12 @@ def entry_evidence(visit: Visit) -> Response:
     """Give a blob that an entry names, verified against its digest."""
     item, digest = _entry(visit), visit.param("digest")
     recorded = visit.reading.at(item.entry.seq)
-    items = evidence_items(recorded.record) if recorded is not None else []
+    record = recorded.record if recorded is not None else None
+    items = evidence_items(record)
     found = next((one for one in items if one.digest == digest and digest in item.entry.evidence), None)
     if found is None:
         raise not_found("This evidence")
-    require_readable(visit, [found])
+    require_open(visit, record, found)
     if found.size > MAX_EVIDENCE:
         raise Refused(413, f"{found.name} has {found.size} bytes; copy it with: cognify evidence get {digest}")
     data = read_evidence(visit, digest)
@@ -222,14 +224,17 @@ def day_us(text: str, *, end: bool = False) -> int | None:
     """Return a day (`2026-11-22`) or minute (`2026-11-22T09:30`) in UTC as microseconds; with `end` that of its end.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is neither, or no day follows it.
     """
     if not text:
         return None
     day = re.fullmatch(r"\d{4}-\d\d-\d\d", text)
     moment = datetime.strptime(text, "%Y-%m-%d" if day else "%Y-%m-%dT%H:%M").replace(tzinfo=timezone.utc)
     if end:
-        moment += timedelta(days=1) if day else timedelta(minutes=1)
+        try:
+            moment += timedelta(days=1) if day else timedelta(minutes=1)
+        except OverflowError as error:
+            raise ValueError(text) from error
     return int(moment.timestamp()) * 1_000_000
 
 

@@ -9,6 +9,7 @@ from cognify_dagster.review.identity.oidc.flow import come_back, finish_login, g
 from cognify_dagster.review.identity.oidc.http import IssuerError
 from cognify_dagster.review.identity.oidc.signing import finish_signature
 from cognify_dagster.review.identity.signing_in import safe_next
+from cognify_dagster.review.identity.throttle import attempt
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
 
@@ -16,6 +17,7 @@ from cognify_dagster.review.visit import Visit
 @page("/oidc/login", Need.PUBLIC)
 def oidc_login(visit: Visit) -> Response:
     """Send the browser to the sign-in service. A link, not a form: a form's answer may not lead away from this site."""
+    attempt(visit.site, visit.address)  # one address must not use up the sign-ins that may be open at a time
     try:
         return go_sign_in(visit, safe_next(visit.query("next", "/")))
     except IssuerError as error:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from cognify_dagster.documents.labels import section_title
 from cognify_dagster.governance.oversight.news import CONDITION_NOTICE, REVIEW_NOTICE
 from cognify_dagster.records import parse_utc, utc
+from cognify_dagster.review.access.scope import datasets_of
+from cognify_dagster.review.identity.user import User
 from cognify_dagster.review.reading.board import Snapshot
 from cognify_dagster.review.reading.briefs import (
     BLOCKED,
@@ -54,6 +56,7 @@ class Item:
         since_us: since when, microseconds since 1970 UTC.
         due: until when, UTC, None without a date.
         note: more, in a sentence.
+        dataset: the dataset it is about, if it is about one.
     """
 
     kind: str
@@ -68,6 +71,7 @@ class Item:
     since_us: int = 0
     due: str | None = None
     note: str = ""
+    dataset: str = ""
 
     def overdue(self, now: datetime) -> bool:
         """Whether it should have been done."""
@@ -99,7 +103,7 @@ def inbox_of(visit: Visit, snapshot: Snapshot) -> Inbox:
     """Return what waits, for the visitor and for others, of what they may see."""
     user = visit.user
     me = user.person if user is not None else None
-    items = [item for item in board_items(visit, snapshot) if user is None or not item.model or user.sees(item.model)]
+    items = [item for item in board_items(visit, snapshot) if user is None or _sees(visit, user, item)]
     if me is not None:
         for source in SOURCES:
             items += source(visit)
@@ -107,6 +111,12 @@ def inbox_of(visit: Visit, snapshot: Snapshot) -> Inbox:
     grouped = [(kind, tuple(sorted((i for i in mine if i.kind == kind), key=_urgency))) for kind in KINDS]
     others = sorted((item for item in items if me is None or me not in item.people), key=_urgency)
     return Inbox(tuple((kind, found) for kind, found in grouped if found), tuple(others))
+
+
+def _sees(visit: Visit, user: User, item: Item) -> bool:
+    if item.dataset and user.models is not None:
+        return item.dataset.partition("@")[0] in datasets_of(visit.reading, user.models)
+    return not item.model or user.sees(item.model)
 
 
 def _urgency(item: Item) -> tuple[str, int]:
@@ -136,6 +146,7 @@ def board_items(visit: Visit, snapshot: Snapshot) -> list[Item]:
             Item(
                 "dataset", text, make_path("datasets", data.name), data.people, who,
                 asked_by=name(data.author), since_us=data.since_us, note="; ".join(data.texts),
+                dataset=data.name,
             )
         )  # fmt: skip
     visit.site.state[key] = (snapshot, now.date().isoformat(), found)

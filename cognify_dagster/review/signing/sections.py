@@ -1,7 +1,7 @@
 """Texts that people write about a version, for the pages: what stands, what there was, in which package, who answers for it.
 
 Invariants: a text typed here is recorded by the site's workload, with who typed it as its source; whose text it is, is shown by
-signatures alone. Nobody overwrites a text that they did not see.
+signatures alone. Nobody overwrites a text that they did not see, or writes one with a password alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cognify_dagster.governance import (
 from cognify_dagster.governance.oversight.sections import Sections, Written
 from cognify_dagster.records import Package, RecordError, text_problem
 from cognify_dagster.review.errors import Refused, ReviewError
+from cognify_dagster.review.identity.signing_in import STRONG
 from cognify_dagster.review.signing import acts
 from cognify_dagster.review.visit import Visit
 from cognify_dagster.workspace import Reading, Recorded
@@ -96,9 +97,13 @@ def older_package(reading: Reading, model: str, version: str, section: Section) 
 
 
 def may_write(visit: Visit) -> bool:
-    """Whether the visitor holds a role that acts (an auditor's only looks on)."""
+    """Whether the visitor holds a role that acts (an auditor's only looks on), and signed in with more than a password."""
     acting = set(policy_in_force(visit.reading).policy.acting_roles)
-    return visit.user is not None and bool(visit.user.roles & acting)
+    return _strong(visit) and visit.user is not None and bool(visit.user.roles & acting)
+
+
+def _strong(visit: Visit) -> bool:
+    return visit.session is not None and visit.session.method in STRONG
 
 
 def write(visit: Visit, model: str, version: str, text: SectionText, *, after: int | None) -> SectionChange:
@@ -112,9 +117,11 @@ def write(visit: Visit, model: str, version: str, text: SectionText, *, after: i
         after: the entry of the text that the form showed, None where there was none.
 
     Raises:
-        Refused: 403 without a role that acts.
+        Refused: 403 without a role that acts, or with a password alone.
         ReviewError: if somebody wrote another text meanwhile, or it cannot be recorded.
     """
+    if not _strong(visit):
+        raise Refused(403, "A password alone reads. Sign in with a passkey to write.", "stronger-login")
     if not may_write(visit):
         raise Refused(403, "Texts are written by people with a role that acts.", "wrong-role")
     stands = found_sections(visit.refresh(), model, version).items.get(text.section)

@@ -1,6 +1,7 @@
 """Opens the site's database and makes its tables. Each module of `store` adds its own tables to `metadata`.
 
-Invariants: the database belongs to the site alone (SQLite: a file that only its owner reads); secrets are stored as hashes.
+Invariants: the database belongs to the site alone (SQLite: a file that only its owner reads); secrets are stored as hashes; the
+values of a statement that failed stand in no log.
 Times are whole seconds since 1970 UTC unless a column's name ends in `_us`.
 """
 
@@ -65,13 +66,15 @@ class Store:
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=10)
+        return create_engine(
+            parsed, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=10, hide_parameters=True
+        )
     if parsed.database and parsed.database != ":memory:":
         path = Path(parsed.database)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    engine = create_engine(parsed, connect_args={"timeout": 10})
+    engine = create_engine(parsed, connect_args={"timeout": 10}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection, _record) -> None:  # type: ignore[no-untyped-def]

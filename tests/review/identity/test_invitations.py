@@ -189,3 +189,13 @@ def test_a_disabled_account_is_invited_only_after_it_was_enabled(founded_site: S
     assert "disabled since" in ada.get("/people/vera").text
     assert ada.submit("/people/vera/enable").status_code == 303
     assert founded_site.client().submit("/login", login="vera", password=PASSWORD["password"]).status_code == 303
+
+
+def test_a_link_of_before_opens_nothing_once_there_is_a_credential(founded_site: SiteWorld) -> None:
+    """Else the admin who kept it could replace the credential alone, although a reset takes two."""
+    path = path_of(founded_site)
+    give_password(founded_site)
+    assert founded_site.client().get(path).status_code == 410
+    new = {"password": "eight owls in a barn", "again": "eight owls in a barn"}
+    assert founded_site.client().submit(path, **new).status_code == 410
+    assert founded_site.client().submit("/login", login="vera", password=new["password"]).status_code == 403

@@ -249,3 +249,12 @@ def test_the_fixture_of_all_other_tests_makes_keys_that_sign(founded_site: SiteW
     account_id = founded_site.account("olga").id
     with founded_site.site.store.begin() as connection:
         assert remove_passkeys(connection, account_id) == 1
+
+
+def test_who_knows_only_the_password_gets_no_passkey_where_there_is_one(founded_site: SiteWorld) -> None:
+    held = founded_site.passkey("vera", vouched=False)
+    thief = founded_site.client_for("vera", "password")
+    assert thief.call("/account/passkeys/options").status_code == 403
+    assert thief.submit(f"/account/passkeys/{held.public.key_id}/remove").status_code == 403
+    assert founded_site.client_for("vera").call("/account/passkeys/options").status_code == 200
+    assert founded_site.client_for("ben", "password").call("/account/passkeys/options").status_code == 200, "the first"

@@ -351,3 +351,9 @@ def test_with_tls_the_cookie_of_a_sign_in_is_bound_to_the_host(hostile: Hostile)
     assert cookie.startswith("__Host-cognify-oidc=")
     assert "secure" in cookie.lower()
     assert "domain" not in cookie.lower()
+
+
+def test_one_address_cannot_use_up_the_sign_ins_that_may_be_open(sso: SsoWorld) -> None:
+    client = sso.site.client()
+    answers = [client.get("/oidc/login").status_code for _ in range(101)]
+    assert answers == [303] * 100 + [429]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from cognify_dagster.governance import Choice, Condition, open_finding, recertification, sign_off
 from cognify_dagster.records import ModelRegistered
 from cognify_dagster.review.identity.user import User
+from cognify_dagster.review.reading.briefs import DatasetBrief
 from cognify_dagster.review.reading.inbox import Item, board_items, inbox_of
 from cognify_dagster.review.signing.acts import start
 from tests.governance.world import MODEL
@@ -138,3 +140,12 @@ def test_long_lists_are_shown_page_by_page(site_world: SiteWorld) -> None:
     assert text.count("Finding number") == 23
     assert "page 1 of 1" in text
     assert "Waiting for you" in site_world.client_for("carl").get("/?kind=evil&page=0").text
+
+
+def test_a_visitor_from_outside_sees_no_dataset_that_granted_models_do_not_use(site_world: SiteWorld) -> None:
+    auditor = User(site_world.account("vera"), None, "Auditor", frozenset(), models=(MODEL,))
+    brief = DatasetBrief("payroll", 1, ("nobody approved it",), (), 0, "person/ben")
+    data = {"payroll": brief, "loans_train": replace(brief, name="loans_train")}
+    snapshot = replace(look(site_world).snapshot, datasets=data)
+    found = inbox_of(visit_of(site_world, auditor), snapshot)
+    assert {item.dataset for item in found.others if item.dataset} == {"loans_train"}

@@ -375,3 +375,15 @@ def test_jobs_run_in_the_background_of_the_app(site_world: SiteWorld) -> None:
 
     make_app(site_world.site, jobs=False)
     assert {"access-log", "anchors"} <= {job.name for job in JOBS}
+
+
+def test_the_lines_of_a_batch_are_no_evidence_for_who_may_not_see_the_log(site_world: SiteWorld) -> None:
+    use(site_world, 2)
+    seq = anchoring.anchor(site_world.site)
+    batch = site_world.site.read().find(AccessLogged, seq or 0)
+    assert batch is not None
+    path = f"/ledger/entries/{seq}/evidence/{batch.record.lines.digest}"
+    assert site_world.client_for("carl").get(path).status_code == 200
+    olga = site_world.client_for("olga")
+    assert olga.get(path).status_code == 403
+    assert path not in olga.get(f"/ledger/entries/{seq}").text

@@ -24,13 +24,15 @@ from cognify_dagster.governance import (
     submit_draft,
 )
 from cognify_dagster.governance.signing.statements import sign_act
-from cognify_dagster.records import Evaluation, Record, RecordError, utc
+from cognify_dagster.records import AccessLogged, Evaluation, ExternalDecision, Record, RecordError, build, utc
 from cognify_dagster.review.access import log
+from cognify_dagster.review.access.anchoring import anchor
 from cognify_dagster.review.app import load_routes
 from cognify_dagster.review.identity.accounts import add_account
 from cognify_dagster.review.identity.grants import auditor_of
 from cognify_dagster.review.routing import ROUTES, Need, PageRoute
 from cognify_dagster.review.store import access as table
+from cognify_dagster.review.store.access import Line
 from cognify_dagster.review.store.accounts import find_account
 from cognify_dagster.review.store.sessions import open_session
 from tests.governance.world import MODEL, World, clone
@@ -357,3 +359,28 @@ def test_a_draft_of_a_grant_says_what_it_gives(tmp_path: Path) -> None:
 
     meaning = form_of(record.kind).meaning(record)
     assert meaning == "Iva of Audit AG may read about the models m, with personal evidence until 2026-12-31T23:59:59Z."
+
+
+def test_a_grant_for_one_model_shows_no_entry_that_names_others(shared: SiteWorld) -> None:
+    world = shared.world
+    facts = {"system": "grc", "reference": "R-1", "decision": "approved", "decided_at": day(-1)}
+    elsewhere = world.write(build(ExternalDecision, {**facts, "model": "secret_model"}))
+    here = world.write(build(ExternalDecision, {**facts, "reference": "R-2", "model": MODEL}))
+    foreign, own = grant(world, models=[]), grant(world, models=[MODEL])
+    mine = visitor(shared, own)
+    seen = {seq: mine.get(f"/ledger/entries/{seq}").status_code for seq in (elsewhere, here, foreign, own)}
+    assert seen == {elsewhere: 404, here: 200, foreign: 404, own: 200}
+
+
+def test_a_grant_for_one_model_opens_no_lines_of_the_access_log(site_world: SiteWorld) -> None:
+    log.write(
+        site_world.site, Line(1_700_000_000_000_000, who="person/vera", action="package", subject="model/secret@1")
+    )
+    assert log.flush(site_world.site)
+    seq = anchor(site_world.site)
+    batch = site_world.site.read().find(AccessLogged, seq or 0)
+    assert batch is not None
+    path = f"/ledger/entries/{seq}/evidence/{batch.record.lines.digest}"
+    limited = visitor(site_world, grant(site_world.world, classes=["personal"], models=[MODEL]))
+    whole = visitor(site_world, grant(site_world.world, classes=["personal"]))
+    assert (limited.get(path).status_code, whole.get(path).status_code) == (403, 200)

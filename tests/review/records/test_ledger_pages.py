@@ -87,6 +87,7 @@ def test_filters_by_time(site: SiteWorld) -> None:
         ("kind=nonsense", "no kind of entry"),
         ("subject=a%20b", "A subject looks like"),
         ("since=tomorrow", "A day looks like"),
+        ("until=9999-12-31", "A day looks like"),
         ("person=vera&subject=people", "either a subject or a person"),
     ],
 )
