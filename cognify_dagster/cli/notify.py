@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,6 +36,7 @@ def command(ctx: click.Context, dry_run: bool, models: tuple[str, ...], targets:
     from cognify_dagster.governance.oversight.news import EVENTS
     from cognify_dagster.governance.oversight.notifier import due_news, read_memory, tell
     from cognify_dagster.records import ModelRegistered
+    from cognify_dagster.workspace import review_page
     from cognify_dagster.workspace.notify import channels
 
     workspace = open_workspace(ctx)
@@ -48,11 +50,12 @@ def command(ctx: click.Context, dry_run: bool, models: tuple[str, ...], targets:
         raise click.ClickException(
             "cognify.toml has no [[notify]] table, so there is no way to tell anybody; see docs/cli.md"
         )
+    page = partial(review_page, workspace.config)
     if dry_run:
         shown = _Shown()
-        told = tell(reading, items, [shown], memory, now)
+        told = tell(reading, items, [shown], memory, now, page=page)
     else:
-        told = tell(reading, items, ways, memory, now)
+        told = tell(reading, items, ways, memory, now, page=page)
         _write(place, memory.to_json())
     if json_:
         messages = [

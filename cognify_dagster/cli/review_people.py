@@ -55,6 +55,7 @@ def opened(ctx: click.Context) -> Iterator[tuple[Workspace, ReviewConfig, Store]
         from cognify_dagster.review.config import review_config
         from cognify_dagster.review.errors import Refused, ReviewError
         from cognify_dagster.review.store import Store
+        from cognify_dagster.review.store.belonging import claim
     except ImportError as error:
         extra = "pip install 'cognify-dagster[review]'"
         raise Failure(f"{error.name} is missing; install the extra: {extra}", UNREADABLE) from error
@@ -65,6 +66,7 @@ def opened(ctx: click.Context) -> Iterator[tuple[Workspace, ReviewConfig, Store]
     except ReviewError as error:
         raise Failure(str(error), UNREADABLE) from error
     try:
+        claim(store, workspace.origin)
         yield workspace, config, store
     except (Refused, ReviewError) as error:
         raise Failure(str(error), BLOCKED) from error

@@ -6,6 +6,7 @@ It is a sensor of its own, so that a slow mail server delays no release. Nothing
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 
 import dagster as dg
 
@@ -17,7 +18,7 @@ from cognify_dagster.orchestration.names import NOTIFICATION, SENSOR_ROLE, senso
 from cognify_dagster.orchestration.sensors import read_cursor
 from cognify_dagster.orchestration.spaces import ledger_of
 from cognify_dagster.orchestration.watching import catching_up
-from cognify_dagster.workspace import Workspace
+from cognify_dagster.workspace import Workspace, review_page
 from cognify_dagster.workspace.notify import channels
 
 
@@ -51,7 +52,8 @@ def _evaluate(
         return behind
     now, memory = datetime.now(timezone.utc), read_memory(json.dumps(read_cursor(context.cursor, workspace.origin)))
     reading = workspace.read()
-    told = tell(reading, due_news(reading, {model: targets}, memory, now), ways, memory, now)
+    items, page = due_news(reading, {model: targets}, memory, now), partial(review_page, workspace.config)
+    told = tell(reading, items, ways, memory, now, page=page)
     context.update_cursor(json.dumps({"ledger": workspace.origin, **json.loads(memory.to_json())}))
     for problem in told.failed:
         context.log.error(f"not told, and tried again later: {problem}")

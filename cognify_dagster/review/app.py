@@ -18,6 +18,7 @@ from cognify_dagster.review.access.log import stop as stop_access_log
 from cognify_dagster.review.background import Worker
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.dispatch import endpoint_of
+from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.review.identity.oidc.config import oidc_config
 from cognify_dagster.review.rendering import STATIC, Templates
 from cognify_dagster.review.routing import ROUTES, Need, PageRoute
@@ -25,6 +26,7 @@ from cognify_dagster.review.security.headers import SecurityHeaders
 from cognify_dagster.review.security.limits import BodyLimits
 from cognify_dagster.review.site import Site
 from cognify_dagster.review.store import Store
+from cognify_dagster.review.store.belonging import claim
 from cognify_dagster.review.visit import Visit
 from cognify_dagster.workspace import Workspace
 
@@ -52,10 +54,16 @@ def open_site(workspace: Workspace, config: ReviewConfig) -> Site:
     """Open the site's database and templates.
 
     Raises:
-        ReviewError: if the database cannot be opened.
+        ReviewError: if the database cannot be opened, or belongs to another ledger.
     """
     oidc_config(config)  # a mistake in [review.oidc] is said at the start, not at the first sign-in
-    return Site(config, workspace, Store(config.database), Templates(config.templates))
+    store = Store(config.database)
+    try:
+        claim(store, workspace.origin)
+    except ReviewError:
+        store.close()
+        raise
+    return Site(config, workspace, store, Templates(config.templates))
 
 
 def make_app(site: Site, *, jobs: bool = True) -> Starlette:

@@ -24,6 +24,8 @@ from cognify_dagster.review.visit import Visit, cookie_name
 
 _log = logging.getLogger("cognify.review")
 _MAX_FIELDS = 400
+_ALWAYS_LOGGED = (403, 429)
+"""Refusals that the access log keeps of every route."""
 
 
 def endpoint_of(route: PageRoute, site: Site) -> Callable[[Request], Awaitable[Response]]:
@@ -34,7 +36,7 @@ def endpoint_of(route: PageRoute, site: Site) -> Callable[[Request], Awaitable[R
         try:
             await _read_body(visit)
         except Refused as refused:
-            return await run_in_threadpool(_refuse, visit, refused)
+            return await run_in_threadpool(_refuse_body, route, visit, refused)
         return await run_in_threadpool(handle, route, visit)
 
     return endpoint
@@ -68,6 +70,18 @@ def handle(route: PageRoute, visit: Visit) -> Response:
         response = _failed(visit)
     if visit.new_cookie is not None:
         _set_cookie(visit, response)
+    if route.logged or response.status_code in _ALWAYS_LOGGED:
+        write_line(visit, route.name, response.status_code)
+    return response
+
+
+def _refuse_body(route: PageRoute, visit: Visit, refused: Refused) -> Response:
+    """Refuse a body that cannot be read; it is in the access log as any other refusal, with who sent it."""
+    try:
+        visit.identify()
+        response = _refuse(visit, refused)
+    except LedgerError as error:
+        response = _unreliable(visit, error)
     if route.logged:
         write_line(visit, route.name, response.status_code)
     return response

@@ -56,6 +56,7 @@ def run(stock: Stock, *assets: str, definitions: dg.Definitions | None = None) -
         return pool.submit(work).result()
 
 
+@pytest.mark.timeout(600)  # many processes, one after the other
 def test_from_the_first_set_up_to_a_release_and_its_withdrawal(journey: Served, stock: Stock) -> None:
     # The founders' accounts: two links that work once, no default password.
     links = re.findall(r"http://localhost:\d+/invite/\S+", journey.cognify("review", "setup"))

@@ -44,3 +44,10 @@ def test_what_is_not_taken_is_code_3_and_tried_again(ready: World, cognify: Cogn
     assert result.code == 3
     assert "ended with status 1" in result.err
     assert cognify("notify", at=ready).code == 0  # not at once
+
+
+def test_with_a_review_site_each_message_has_the_address_of_the_page(ready: World, cognify: Cognify) -> None:
+    path = ready.workspace.config.path
+    path.write_text(path.read_text() + '\n[review]\nurl = "https://review.bank.example"\n')
+    result = cognify("notify", "--dry-run", at=ready)
+    assert f"https://review.bank.example/models/{MODEL}/1" in result.out

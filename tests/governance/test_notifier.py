@@ -413,3 +413,22 @@ def test_a_wrong_table_is_named_with_its_field(tmp_path: Path, table: str, said:
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"since": "x", "told": 3}', '{"failures": {"a": 1}}'])
 def test_a_broken_memory_is_an_empty_one(text: str):
     assert read_memory(text).told == set()
+
+
+def test_a_message_leads_to_the_page_where_it_is_read_and_signed(world: World):
+    from dataclasses import replace
+    from functools import partial
+
+    from cognify_dagster.governance.oversight.notifier import digest
+    from cognify_dagster.workspace import review_page
+
+    reading = world.workspace.read()
+    items = news(reading, MODEL, TARGETS[MODEL], now(), 10_000)
+    config = replace(world.workspace.config, review={"url": "https://review.bank.example"})
+    told = digest(reading, "person/vera", [*items, *items], partial(review_page, config))
+    link = f"https://review.bank.example/models/{MODEL}/1"
+    assert told.lines.count(link) == 1, "once, below the last news about that page"
+    assert [item["url"] for item in told.items] == [link] * len(told.items)
+    silent = digest(reading, "person/vera", items, partial(review_page, world.workspace.config))
+    assert "https://" not in silent.text
+    assert all("url" not in item for item in silent.items)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from cognify_dagster.governance.people.directory import directory
 from cognify_dagster.workspace import Reading
 from cognify_dagster.workspace.notify import Channel, DeliveryError, Message
 
+Page = Callable[[str, str], str]
 BUDGET_S = 20.0
 FAILURES_A_TIME = 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
@@ -71,19 +72,28 @@ def due_news(
     return [item for model, targets in models.items() for item in news(reading, model, targets, now, since)]
 
 
-def digest(reading: Reading, recipient: str, items: Sequence[News]) -> Message:
-    """Return the one message that tells a recipient some news."""
+def digest(reading: Reading, recipient: str, items: Sequence[News], page: Page | None = None) -> Message:
+    """Return the one message that tells a recipient some news; `page` gives the address to read and sign at."""
     people = directory(reading)
-    lines = [item.text for item in items]
+    links = [page(item.model, item.version or "") if page is not None else "" for item in items]
     subject = items[0].text if len(items) == 1 else f"{len(items)} news about {_models(items)}"
     return Message(
         person=recipient,
         name=people.name(recipient),
         address=address_of(people, recipient),
         subject=f"[{reading.origin}] {subject}",
-        lines=(*(f"- {line}" for line in lines), "", f"Ledger {reading.origin}, {reading.size} entries."),
-        items=tuple(item.as_json() for item in items),
+        lines=(*_lines(items, links), "", f"Ledger {reading.origin}, {reading.size} entries."),
+        items=tuple(
+            {**item.as_json(), **({"url": link} if link else {})} for item, link in zip(items, links, strict=True)
+        ),
     )
+
+
+def _lines(items: Sequence[News], links: Sequence[str]) -> Iterator[str]:
+    for number, item in enumerate(items):
+        yield f"- {item.text}"
+        if links[number] and links[number] not in links[number + 1 :]:  # below the last news about the same page
+            yield links[number]
 
 
 def _models(items: Sequence[News]) -> str:
@@ -97,6 +107,7 @@ def tell(
     memory: Memory,
     now: datetime,
     clock: Callable[[], float] = time.monotonic,
+    page: Page | None = None,
 ) -> Told:
     """Hand over what was not handed over yet, and note it in the memory, which is changed.
 
@@ -107,6 +118,7 @@ def tell(
         memory: what was told before.
         now: the time, for waiting after failures.
         clock: seconds, for the time that all of it may take (`BUDGET_S`).
+        page: gives the address of a model's or version's page (model, version or ""); empty where there is none.
     """
     begun, sent, failed, unreachable = clock(), [], [], set()
     open_marks: set[str] = set()
@@ -119,7 +131,7 @@ def tell(
             open_marks |= set(marks)
             if not fresh:
                 continue
-            message = digest(reading, recipient, list(fresh.values()))
+            message = digest(reading, recipient, list(fresh.values()), page)
             if not channel.reaches(message):
                 unreachable.add(recipient)
                 continue

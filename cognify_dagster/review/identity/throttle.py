@@ -1,6 +1,6 @@
 """Bounds attempts to sign in, per account and per address.
 
-Invariants: an attempt is counted before it is judged, so that many at once gain nothing; a locked account is not told from one that
+Invariants: a lock is an alarm, told once; an attempt is counted before it is judged, so that many at once gain nothing; a locked account is not told from one that
 does not exist; the processes of one site count together, in its database.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import time
 
 from limits import RateLimitItemPerMinute
@@ -20,7 +21,10 @@ from cognify_dagster.review.site import Site
 from cognify_dagster.review.store import Store
 from cognify_dagster.review.store import throttles as table
 
+_log = logging.getLogger("cognify.review")
 MINUTES = 15
+_LOCKS_TOLD = 20
+"""Locks that a process tells of in an hour."""
 PER_ACCOUNT = RateLimitItemPerMinute(10, MINUTES)
 PER_ADDRESS = RateLimitItemPerMinute(100, MINUTES)
 
@@ -92,9 +96,9 @@ def attempt(site: Site, address: str, login: str | None = None) -> None:
     """
     limiter = _limiter(site)
     if not limiter.hit(PER_ADDRESS, "address", _network(address)):
-        _refuse(limiter, "locked-address", PER_ADDRESS, "address", _network(address))
+        _refuse(site, limiter, "locked-address", PER_ADDRESS, "address", _network(address))
     if login is not None and not limiter.hit(PER_ACCOUNT, "account", login.lower()):
-        _refuse(limiter, "locked-account", PER_ACCOUNT, "account", login.lower())
+        _refuse(site, limiter, "locked-account", PER_ACCOUNT, "account", login.lower())
 
 
 def succeeded(site: Site, login: str) -> None:
@@ -109,7 +113,8 @@ def _limiter(site: Site) -> FixedWindowRateLimiter:
     return found
 
 
-def _refuse(limiter: FixedWindowRateLimiter, code: str, limit: RateLimitItemPerMinute, *names: str) -> None:
+def _refuse(site: Site, limiter: FixedWindowRateLimiter, code: str, limit: RateLimitItemPerMinute, *names: str) -> None:
+    _alarm(site, code, _short(" ".join(names)))
     left = limiter.get_window_stats(limit, *names).reset_time - time.time()
     minutes = max(1, -(-int(left) // 60))
     raise Refused(
@@ -117,6 +122,24 @@ def _refuse(limiter: FixedWindowRateLimiter, code: str, limit: RateLimitItemPerM
         f"Too many attempts. Try again in {minutes} {'minute' if minutes == 1 else 'minutes'}, or sign in with a passkey.",
         code,
     )
+
+
+def _alarm(site: Site, code: str, what: str) -> None:
+    """Tell once of each lock: in the process's log, and to the webhooks that want to know."""
+    from cognify_dagster.review.webhooks.feeding import tell_lock
+
+    hour = int(site.now().timestamp()) // 3600
+    with site.lock:
+        told: dict[str, int] = site.remember("locks told", dict)
+        if told.get(what) == hour:
+            return
+        for old in [name for name, when in told.items() if when != hour]:
+            del told[old]
+        if len(told) >= _LOCKS_TOLD:  # one alarm more says no more
+            return
+        told[what] = hour
+    _log.warning("signing in was locked (%s): too many attempts; see the access log", code)
+    tell_lock(site, code, what)
 
 
 def _network(address: str) -> str:

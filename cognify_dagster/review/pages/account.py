@@ -73,8 +73,11 @@ def change_password(visit: Visit) -> Response:
     hashed = hash_password(visit.field("password"))
     with visit.site.store.begin() as connection:
         set_password_hash(connection, mine.id, hashed)
-        end_sessions_of(connection, mine.id)
-    sign_in(visit, mine, session.method)
+        end_sessions_of(connection, mine.id, but=session.token_hash if session.method == "oidc" else "")
+    if (
+        session.method != "oidc"
+    ):  # a session by single sign-on rests on the issuer's answer, which no new one would have
+        sign_in(visit, mine, session.method)
     return visit.redirect("/account?done=password")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 from pydantic import ValidationError
@@ -184,11 +186,20 @@ def _act(visit: Visit, found: PendingAct, problem: str) -> Response:
         people=people,
         facts=fact_rows(found.draft.facts),
         about=_about(visit, found),
+        signed_at={who: _signed_at(envelope.payload) for who, envelope in found.draft.envelopes.items()},
         signs=signs and found.state == "open",
         keys=keys_here(visit) if signs else [],
         problem=problem,
         file=f"{found.kind}-{found.id[:8]}.act.json",
     )
+
+
+def _signed_at(payload: str) -> str:
+    """When a signature of the act was given, as its statement says."""
+    try:
+        return str(json.loads(base64.b64decode(payload))["predicate"]["signed_at"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _about(visit: Visit, found: PendingAct) -> list[tuple[str, str]]:

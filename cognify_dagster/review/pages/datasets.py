@@ -110,6 +110,11 @@ def dataset_decide(visit: Visit) -> Response:
         return _show(visit, ["Choose whether you approve or reject the change."])
     try:
         change = find_change(visit.reading, name, root)
+        deciding = deciding_roles(policy_in_force(visit.reading).policy, change.name)
+        if visit.user is None or not visit.user.roles & set(
+            deciding
+        ):  # before anything is computed or recorded for them
+            return _show(visit, [f"Changes of {change.name} are decided by {' or '.join(deciding)}."])
         if change.diff is None:  # computed from the two snapshots, so that what is signed names it
             record_diff(visit.workspace, change.name, change.item.seq)
             visit.refresh()

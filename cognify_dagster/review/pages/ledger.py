@@ -21,11 +21,12 @@ from cognify_dagster.ledger import (
     parse_note,
     verify_consistency,
 )
-from cognify_dagster.records import kinds
+from cognify_dagster.records import SignOff, kinds
 from cognify_dagster.review.access.browsing import Filters, browse
 from cognify_dagster.review.access.scope import evidence_items, may_open, require_open, sees_entry
 from cognify_dagster.review.access.verification import checkpoint_of, checkpoints, standing
 from cognify_dagster.review.errors import Refused, not_found
+from cognify_dagster.review.rendering import make_path
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
 
@@ -85,6 +86,9 @@ def entry(visit: Visit) -> Response:
         covered=seq < state.covered,
         standing=state,
         words=words,
+        receipt=make_path("models", record.model, record.version, "receipt", seq)
+        if isinstance(record, SignOff)
+        else "",
     )
 
 

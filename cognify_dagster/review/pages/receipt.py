@@ -8,7 +8,7 @@ import json
 from starlette.responses import Response
 
 from cognify_dagster.governance import GovernanceError, check_sign_off, directory
-from cognify_dagster.records import SignOff
+from cognify_dagster.records import Package, SignOff
 from cognify_dagster.review.errors import not_found
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.signing import flow
@@ -32,6 +32,8 @@ def receipt(visit: Visit) -> Response:
     except GovernanceError:
         decision = None
     statement = base64.b64decode(record.envelope.payload)
+    packages = visit.reading.all(Package, f"model/{model}@{version}")
+    package = next((one for one in packages if one.record.package.digest == record.package_digest), None)
     return visit.render(
         "receipt.html.j2",
         model=model,
@@ -43,6 +45,8 @@ def receipt(visit: Visit) -> Response:
         problem=checked if isinstance(checked, str) else "",
         statement=shown(statement, people, strength=record.strength),
         decision=decision,
+        package=package,
+        newest=package is not None and package.seq == packages[-1].seq,
         link=visit.site.url(visit.request.url.path),
     )
 

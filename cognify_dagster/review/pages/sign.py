@@ -121,6 +121,7 @@ def _form(visit: Visit, model: str, version: str, form: dict[str, str], wrong: l
         package=package,
         decision=decision,
         stages=stages,
+        names=people.name,
         stage=form.get("stage") or default,
         keys=keys,
         elsewhere=_elsewhere(people.valid_keys(visit.person, visit.reading.size), {item.key.key_id for item in keys}),

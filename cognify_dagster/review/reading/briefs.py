@@ -63,6 +63,7 @@ class VersionBrief:
     approved: tuple[tuple[str, int, int], ...] = ()
     unwritten: tuple[str, ...] = ()
     opened_us: int = 0
+    pdf: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class SignedRow:
     comments: str
     conditions: int
     stage: str
+    meaning: str = ""
+    behalf: str = ""
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,7 @@ def _signed(item: dict[str, Any]) -> SignedRow:
         item["entry_seq"], item["name"], words(str(item["role"])), words(decision),
         "good" if decision in _APPROVING else "plain" if decision == "acknowledge" else "bad", item["signed_at"], item["level"],
         item.get("comments") or "", len(item.get("conditions") or ()), item["stage"],
+        str(item["meaning"]), str((item.get("on_behalf_of") or {}).get("name", "")),
     )  # fmt: skip
 
 

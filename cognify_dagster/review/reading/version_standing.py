@@ -92,6 +92,7 @@ def version_brief(
         package_us=package.time_us if package else 0,
         revision=package.record.revision if package else 0,
         asked_by=package.record.built_by if package else "",
+        pdf=package is not None and package.record.review_copy is not None,
         approved=approved,
     )
     newest = max([item.seq for item in (package, *signed[-1:]) if item is not None], default=-1)

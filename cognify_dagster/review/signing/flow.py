@@ -18,10 +18,12 @@ from starlette.responses import Response
 from cognify_dagster.governance import (
     Choice,
     Decision,
+    Directory,
     GovernanceError,
     SignOffDenied,
     StageState,
     decide,
+    directory,
     draft_statement,
     obstacles,
     propose,
@@ -59,12 +61,14 @@ Make = Callable[[PendingStatement], EnvelopeSignature]
 class StageView:
     """A sign-off stage as the sign-off page shows it. `obstacles`: why the visitor cannot approve it now; empty if they can.
 
-    `strength`: none of the visitor's keys on this site is strong enough, though one elsewhere may be.
+    `strength`: none of the visitor's keys on this site is strong enough, though one elsewhere may be. `behalf`: whose role they would
+    sign in, where it was delegated to them.
     """
 
     state: StageState
     obstacles: tuple[str, ...]
     strength: bool
+    behalf: str = ""
 
     @property
     def name(self) -> str:
@@ -106,7 +110,7 @@ def decision_of(visit: Visit, model: str, version: str, target: str = "productio
 
 def stage_views(visit: Visit, decision: Decision) -> list[StageView]:
     """Return the sign-off stages with what keeps the visitor from approving each."""
-    found = []
+    found, people = [], directory(visit.reading)
     for state in decision.stages:
         if state.stage.kind != "sign_off":
             continue
@@ -118,8 +122,20 @@ def stage_views(visit: Visit, decision: Decision) -> list[StageView]:
         except GovernanceError as error:
             why = [str(error)]
         strongest = max((STRENGTHS.index(item.key.strength) for item in keys_here(visit, state.name)), default=-1)
-        found.append(StageView(state, tuple(why), strongest < STRENGTHS.index(state.stage.min_strength)))
+        weak = strongest < STRENGTHS.index(state.stage.min_strength)
+        found.append(StageView(state, tuple(why), weak, "" if why else _behalf(visit, people, decision, state)))
     return found
+
+
+def _behalf(visit: Visit, people: Directory, decision: Decision, state: StageState) -> str:
+    """Whose role a visitor would sign in; empty for their own."""
+    found = [
+        people.may_sign_as(visit.person, role, decision.model, state.name, visit.reading.size, decision.at)
+        for role in state.stage.wanted
+    ]
+    if any(item is not None and item.on_behalf_of is None for item in found):
+        return ""
+    return next((people.name(item.on_behalf_of) for item in found if item is not None and item.on_behalf_of), "")
 
 
 # --- preparing -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import importlib
 from cognify_dagster.review.store.database import Store, metadata
 
 _TABLES = (
+    "belonging",
     "oidc",
     "accounts",
     "sessions",

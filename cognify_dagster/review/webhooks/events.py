@@ -36,6 +36,7 @@ from cognify_dagster.workspace import Reading, Recorded
 
 TEST = "webhook.test"
 VERIFICATION = "verification.failed"
+LOCKED = "signin.locked"
 EVENTS: Mapping[str, str] = {
     "version.opened": "a model version began to exist",
     "package.built": "a package was frozen and can be signed",
@@ -52,6 +53,7 @@ EVENTS: Mapping[str, str] = {
     "incident": "an incident with a model was reported",
     "model.event": "data change, base model change, breach of a drift limit or framework change was reported",
     VERIFICATION: "the ledger did not verify",
+    LOCKED: "too many attempts to sign in to the review site locked an account's password or an address",
     TEST: "somebody tests the endpoint",
 }
 """Every event there is, with what it says."""
@@ -139,6 +141,20 @@ def verification_failed(origin: str, outcome: str, text: str, now: datetime, lin
     key = hashlib.sha256("\0".join((origin, outcome, text, now.strftime("%Y-%m-%d"))).encode()).hexdigest()
     data = {"workspace": origin, "outcome": outcome, "reason": " ".join(text.split())[:500], "url": link}
     return Event(VERIFICATION, key, utc(now), data)
+
+
+def sign_in_locked(origin: str, code: str, what: str, now: datetime, link: str) -> Event:
+    """Return the event that signing in was locked; the same lock makes the same event for an hour.
+
+    Args:
+        origin: the ledger.
+        code: locked-account or locked-address.
+        what: digest of which account or address; only to tell locks apart, it is not told.
+        now: when.
+        link: where to look.
+    """
+    key = hashlib.sha256("\0".join((origin, code, what, now.strftime("%Y-%m-%dT%H"))).encode()).hexdigest()
+    return Event(LOCKED, key, utc(now), {"workspace": origin, "outcome": code, "url": link})
 
 
 def trial_event(origin: str, link: str) -> Event:

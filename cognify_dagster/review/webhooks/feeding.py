@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cognify_dagster.ledger import RolledBack, Tampered
 from cognify_dagster.review.site import Site
 from cognify_dagster.review.webhooks.endpoints import Endpoint, list_endpoints
-from cognify_dagster.review.webhooks.events import KINDS, Event, events_of, verification_failed
+from cognify_dagster.review.webhooks.events import KINDS, Event, events_of, sign_in_locked, verification_failed
 from cognify_dagster.review.webhooks.outbox import put, read_mark, write_mark
 from cognify_dagster.workspace import Reading
 
@@ -38,7 +38,16 @@ def feed(site: Site) -> bool:
 
 def tell_failure(site: Site, outcome: str, text: str) -> None:
     """Tell every endpoint that wants to know that the ledger did not verify; once a day for the same failure."""
-    event = verification_failed(site.workspace.origin, outcome, text, site.now(), site.url("/ledger"))
+    _tell_now(site, verification_failed(site.workspace.origin, outcome, text, site.now(), site.url("/ledger")))
+
+
+def tell_lock(site: Site, code: str, what: str) -> None:
+    """Tell every endpoint that wants to know that attempts to sign in were locked; once an hour for the same account or address."""
+    link = site.url("/access?outcome=refused")
+    _tell_now(site, sign_in_locked(site.workspace.origin, code, what, site.now(), link))
+
+
+def _tell_now(site: Site, event: Event) -> None:
     now = int(site.now().timestamp())
     with site.store.begin() as connection:
         for endpoint in list_endpoints(connection):

@@ -10,6 +10,8 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
 
 from cognify_dagster.governance import enrol_person, revoke_key
 from cognify_dagster.records import Person
@@ -418,3 +420,13 @@ def test_what_is_over_is_removed_and_what_runs_stays(vera: SiteWorld) -> None:
     tidy(vera.site)
     with vera.site.store.begin() as connection:
         assert [row.token_hash for row in connection.execute(sessions.select())] == [stays]
+
+
+def test_a_statement_that_failed_tells_no_log_its_values(founded_site: SiteWorld) -> None:
+    vera = founded_site.client_for("vera")
+    digest = hash_token(vera.token)
+    with pytest.raises(IntegrityError) as failed, founded_site.site.store.begin() as connection:
+        connection.execute(
+            insert(sessions).values(token_hash=digest, account="x", csrf="x", method="x", created=0, seen=0, ends=0)
+        )
+    assert digest not in str(failed.value)

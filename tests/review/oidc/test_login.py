@@ -357,3 +357,13 @@ def test_one_address_cannot_use_up_the_sign_ins_that_may_be_open(sso: SsoWorld) 
     client = sso.site.client()
     answers = [client.get("/oidc/login").status_code for _ in range(101)]
     assert answers == [303] * 100 + [429]
+
+
+def test_setting_a_password_leaves_the_session_that_the_issuer_vouched_for(sso: SsoWorld) -> None:
+    sso.enrol("vera")
+    client, other = sso.site.client(), sso.site.client_for("vera")
+    sso.sign_in(client, "vera-at-idp")
+    words = "seven owls in a barn"
+    assert client.submit("/account/password", password=words, again=words).status_code == 303
+    assert signed_in(client)
+    assert not signed_in(other)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
-from cognify_dagster.records import Package, TrainingRun, VersionOpened
+from cognify_dagster.records import Package, SignOff, TrainingRun, VersionOpened
 from cognify_dagster.review.reading.comparison import shown_value
 from tests.governance.world import MODEL
 from tests.review.reading.conftest import look
@@ -132,6 +133,12 @@ def test_an_earlier_revision_keeps_its_address_and_says_that_it_is_replaced(site
     text = page(site_world, "vera", f"/models/{MODEL}/1?entry={first.seq}")
     assert "earlier revision" in text
     assert "Decide and sign" not in text
+    links = re.findall(r'/download/(\S+?)"', text)
+    assert links
+    assert all(link.endswith("?revision=1") for link in links), "what is downloaded is what is shown"
+    assert not any(link.startswith(("bundle.zip", "bom.json")) for link in links), "these are of the newest alone"
+    old = site_world.client_for("vera").get(f"/models/{MODEL}/1/download/package.json?revision=1")
+    assert "sha256:" + hashlib.sha256(old.content).hexdigest() == first.record.package.digest
     assert "earlier revision" not in page(site_world, "vera", f"/models/{MODEL}/1")
     assert page(site_world, "vera", f"/models/{MODEL}/1?entry=3", 404)
 
@@ -271,3 +278,42 @@ def test_what_waits_is_rendered_before_it_is_opened(told_site: SiteWorld, monkey
     monkeypatch.setattr(package, "build_view", lambda *_, **__: pytest.fail("it was rendered again"))
     assert "FOR REVIEW" in page(told_site, "vera", "/models/credit_default/2")
     assert "the stored bytes have this digest" in page(told_site, "vera", "/models/credit_default/1")
+
+
+# --- signatures and files, wherever they are shown ------------------------------------------------------------------------
+
+
+def test_a_signature_is_shown_with_name_time_and_meaning(site_world: SiteWorld) -> None:
+    """21 CFR 11.50: the printed name, when it was signed, and what it means, on each display."""
+    seq = site_world.world.approve("vera")
+    item = site_world.site.read().find(SignOff, seq)
+    assert item is not None
+    signed = item.record.signed_at.replace("T", " ").removesuffix("Z")
+    for path in (f"/models/{MODEL}/1", f"/models/{MODEL}/1/sign", f"/models/{MODEL}/1/receipt/{seq}"):
+        text = page(site_world, "carl", path)
+        assert "Vera" in text
+        assert signed in text.replace("T", " "), path
+        meaning = re.search(r"“(I [^”]+|[^”]*independent[^”]*)”", text)
+        assert meaning is not None, path
+
+
+FILES = ("package.json", "proof.txt", "bundle.zip")
+
+
+def test_files_are_at_hand_wherever_a_package_is_shown(told_site: SiteWorld, approved_site: SiteWorld) -> None:
+    base = f"/models/{MODEL}"
+    for site, names in ((told_site, FILES), (approved_site, ("review.pdf", *FILES))):
+        look(site)
+        seq = next(item.seq for item in site.site.read().all(SignOff, f"model/{MODEL}@1"))
+        for path in (base, f"{base}/1", f"{base}/1/sign", f"{base}/1/receipt/{seq}"):
+            text = page(site, "vera", path)
+            for name in names:
+                assert f"{base}/1/download/{name}" in text, (path, name)
+    assert f"{base}/1/download/bundle.zip" in page(told_site, "vera", f"{base}/2/compare?with=1")
+    assert "review.pdf" not in page(told_site, "vera", base), "no link to a file that was not made"
+
+
+def test_the_entry_of_a_sign_off_leads_to_its_receipt(site_world: SiteWorld) -> None:
+    seq = site_world.world.approve("vera")
+    assert f'href="/models/{MODEL}/1/receipt/{seq}"' in page(site_world, "carl", f"/ledger/entries/{seq}")
+    assert "Read this sign-off" not in page(site_world, "carl", "/ledger/entries/0")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from limits import RateLimitItemPerMinute
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import DataError, OperationalError
 
@@ -387,3 +388,17 @@ def test_the_lines_of_a_batch_are_no_evidence_for_who_may_not_see_the_log(site_w
     olga = site_world.client_for("olga")
     assert olga.get(path).status_code == 403
     assert path not in olga.get(f"/ledger/entries/{seq}").text
+
+
+def test_what_cannot_be_read_and_attempts_that_are_stopped_leave_lines(
+    site_world: SiteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Origin": "http://localhost:3070", "Content-Type": "application/json"}
+    answer = site_world.client_for("vera").post("/login/passkey", content="{", headers=headers)
+    assert answer.status_code == 400
+    line = lines(site_world)[0]
+    assert (line.action, line.who, line.status) == ("login_passkey", "person/vera", 400)
+    monkeypatch.setattr("cognify_dagster.review.identity.throttle.PER_ADDRESS", RateLimitItemPerMinute(1, 15))
+    statuses = [site_world.client().call("/login/passkey/options").status_code for _ in range(3)]
+    assert statuses == [200, 429, 429], "what begins a sign-in is not logged, what is stopped is"
+    assert [one.status for one in lines(site_world) if one.action == "login_passkey_options"] == [429, 429]

@@ -153,3 +153,14 @@ def test_who_has_no_role_that_decides_is_offered_no_form(site: SiteWorld) -> Non
     assert "Approve or reject" in site.client_for("vera").get("/datasets/claims").text
     answer = site.client_for("nils").submit("/datasets/claims/decide", root=held(site)[-1].root, decision="approve")
     assert answer.status_code == 400
+
+
+def test_who_may_not_decide_has_nothing_recorded(founded_template: World, tmp_path: Path) -> None:
+    site = make_site_world(clone(founded_template, tmp_path / "world"))
+    snapshot(site.world, OLD, "one")
+    snapshot(site.world, NEW, "two", reason="the quarter ended")
+    site.world.enrol("nils")
+    before, root = site.site.read().size, held(site)[-1].root
+    answer = site.client_for("nils").submit("/datasets/claims/decide", root=root, decision="approve")
+    assert (answer.status_code, "are decided by" in answer.text) == (400, True)
+    assert site.site.read().size == before

@@ -150,3 +150,12 @@ def test_what_is_not_there(site_world: SiteWorld) -> None:
     assert vera.get(f"/models/{MODEL}/77/sections").status_code == 404
     assert "is no name of a section" in html.unescape(vera.get(f"{PAGE}?new=Bad-Name").text)
     assert vera.get(f"{PAGE}?new=data_quality").headers["location"] == f"{PAGE}/data_quality"
+
+
+def test_who_signed_in_with_a_password_writes_nothing(site_world: SiteWorld) -> None:
+    reader = site_world.client_for("vera", "password")
+    assert "<textarea" not in reader.get(f"{PAGE}/limitations").text
+    answer = reader.submit(f"{PAGE}/limitations", text="Not by hers.", after="", mine="1")
+    assert answer.status_code == 403
+    assert "A password alone reads" in answer.text
+    assert texts(site_world) == []

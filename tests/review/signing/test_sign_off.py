@@ -7,12 +7,12 @@ import hashlib
 import html
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from cognify_dagster.governance import SignOffPredicate, read_sign_off, revoke_key
+from cognify_dagster.governance import SignOffPredicate, delegate, read_sign_off, revoke_key
 from cognify_dagster.ledger import ProofFile
 from cognify_dagster.records import Package, SignOff, SignOffRefused
 from cognify_dagster.review.signing.flow import MAX_PREPARED, SECONDS
@@ -405,3 +405,17 @@ def test_unknown_versions_and_versions_without_package(site_world: SiteWorld, ve
 
 def test_a_word_code_is_a_proquint() -> None:
     assert word_code("7f000001" + "3f54dcc1" + "0" * 48) == "lusab-babad-gutih-tugad"
+
+
+def test_a_delegate_is_told_and_signs_on_behalf_of_the_delegator(site_world: SiteWorld) -> None:
+    world = site_world.world
+    world.enrol("dana", "auditor")
+    until = datetime.now(timezone.utc) + timedelta(days=5)
+    delegate(world.workspace, "person/dana", "model_validator", world.key("vera"), expires=until, reason="holiday")
+    key, dana = site_world.passkey("dana"), site_world.client_for("dana")
+    assert "on behalf of Vera, who delegated the role to you" in dana.get(SIGN).text
+    address = prepared(dana, decision="approve", stage="validation")
+    assert "<dt>On behalf of</dt><dd>Vera (person/vera)" in dana.get(address).text
+    assert signed(dana, key, address).status_code == 303
+    for path in (SIGN, f"/models/{MODEL}/1"):
+        assert "Dana, on behalf of Vera" in site_world.client_for("carl").get(path).text

@@ -18,7 +18,7 @@ from cognify_dagster.records import (
     VersionOpened,
     kinds,
 )
-from cognify_dagster.review.webhooks.events import _TELL, EVENTS, TEST, VERIFICATION
+from cognify_dagster.review.webhooks.events import _TELL, EVENTS, LOCKED, TEST, VERIFICATION
 from cognify_dagster.review.webhooks.feeding import entry_events, feed
 from tests.governance.world import MODEL
 from tests.review.site_world import SiteWorld
@@ -121,7 +121,7 @@ def test_a_deployment_past_the_gate_is_not_told_as_one(approved_site: SiteWorld)
 
 def test_every_event_is_told_by_some_kind_of_entry_or_by_the_site() -> None:
     assert {kind.kind for kind in _TELL} <= set(kinds())
-    assert {TEST, VERIFICATION} < set(EVENTS)
+    assert {TEST, VERIFICATION, LOCKED} < set(EVENTS)
 
 
 def test_each_entry_is_told_once_to_each_endpoint_and_only_from_its_addition_on(
@@ -227,3 +227,17 @@ def test_time_of_the_event_is_that_of_the_entry(site_world: SiteWorld, receiver:
     assert receiver.got[0].json["timestamp"][:19] == when.strftime("%Y-%m-%dT%H:%M:%S")
     sent = int(receiver.got[0].headers["webhook-timestamp"])
     assert timedelta(hours=2.9) < timedelta(seconds=sent - when.timestamp()) < timedelta(hours=3.1)
+
+
+def test_a_lock_of_signing_in_is_an_alarm_told_once(site_world: SiteWorld, receiver: Receiver) -> None:
+    add(site_world.site, receiver)
+    run(site_world.site)
+    browser = site_world.client()
+    answers = [browser.submit("/login", login="vera", password=f"guess {n} of many").status_code for n in range(13)]
+    assert answers == [403] * 10 + [429] * 3
+    run(site_world.site)
+    assert receiver.types == ["signin.locked"]
+    told = receiver.got[0].json["data"]
+    assert told["outcome"] == "locked-account"
+    assert told["url"].endswith("/access?outcome=refused")
+    assert "vera" not in str(told), "whose it is stands in the access log"
