@@ -16,7 +16,7 @@ from cognify_dagster.governance import GovernanceError
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.review.access.log import write_line
 from cognify_dagster.review.errors import Refused, ReviewError, SignedOut
-from cognify_dagster.review.identity.signing_in import STRONG
+from cognify_dagster.review.identity.signing_in import require_strong
 from cognify_dagster.review.routing import Need, PageRoute, require
 from cognify_dagster.review.security.origin import FIELD, HEADER, SAFE, require_same_origin, require_token
 from cognify_dagster.review.site import Site
@@ -51,8 +51,8 @@ def handle(route: PageRoute, visit: Visit) -> Response:
             require_same_origin(visit.request.headers, visit.site.config.url)
             if visit.session is not None and route.need is not Need.PUBLIC:
                 require_token(visit.form.get(FIELD) or visit.request.headers.get(HEADER, ""), visit.session.csrf)
-            if route.need is Need.ADMIN and visit.session is not None and visit.session.method not in STRONG:
-                raise Refused(403, "A password alone reads. Sign in with a passkey to change this.", "stronger-login")
+            if route.need is Need.ADMIN and visit.session is not None:
+                require_strong(visit)
         response = route.handler(visit)
     except Refused as refused:
         response = _refuse(visit, refused)

@@ -64,6 +64,15 @@ def prepare(built: Stock, folder: Path) -> Stock:
     return stock
 
 
+# The processes with which Dagster copies a run's output hang beside a browser, a minute and more for each run.
+QUIET = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+
+
 class at_desk:
     """Sit down at a stock itself, not at a copy, with the instance of its home."""
 
@@ -73,7 +82,7 @@ class at_desk:
 
     def __enter__(self) -> Desk:
         self.patch.setenv("COGNIFY_WORKSPACE", str(self.stock.folder))
-        self.opened = dg.instance_for_test(temp_dir=str(self.stock.home), set_dagster_home=False)
+        self.opened = dg.instance_for_test(QUIET, temp_dir=str(self.stock.home), set_dagster_home=False)
         return Desk(self.stock.folder, self.stock.keys, self.opened.__enter__())
 
     def __exit__(self, *error: object) -> None:

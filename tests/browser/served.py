@@ -33,6 +33,7 @@ from cognify_dagster.workspace import Workspace
 from tests.browser.chromium import Someone, someone
 from tests.governance.world import PASSPHRASE
 from tests.review.authenticator import Authenticator
+from tests.review.site_world import vouched_key
 
 ROOT = Path(__file__).resolve().parents[2]
 REVIEW = """
@@ -92,8 +93,11 @@ class Served:
 
     def sign_in(self, window: Someone, account: Account) -> None:
         """Give a window the cookie of a new session."""
+        key = vouched_key(self.site, account)
         with self.site.store.begin() as connection:
-            token = open_session(connection, account.id, "passkey", int(time.time()), 12, "127.0.0.1", "tests")
+            token = open_session(
+                connection, account.id, "passkey", int(time.time()), 12, "127.0.0.1", "tests", credential=key
+            )
         cookie = {"name": cookie_name(self.site), "value": token, "url": self.url, "httpOnly": True, "sameSite": "Lax"}
         window.context.add_cookies([cookie])  # type: ignore[list-item]
 

@@ -29,13 +29,13 @@ from cognify_dagster.review.app import load_routes, make_app
 from cognify_dagster.review.dispatch import endpoint_of
 from cognify_dagster.review.identity.accounts import add_account
 from cognify_dagster.review.routing import ROUTES, Need, PageRoute
-from cognify_dagster.review.store.accounts import accounts
+from cognify_dagster.review.store.accounts import accounts, find_account
 from cognify_dagster.review.store.sessions import open_session
 from cognify_dagster.review.visit import Visit
 from tests.governance.conftest import founded_template, ready_template
 from tests.governance.world import World, clone
 from tests.review.api.conftest import make_token
-from tests.review.site_world import Client, SiteWorld, make_site_world
+from tests.review.site_world import Client, SiteWorld, make_site_world, vouched_key
 
 __all__ = ["founded_template", "ready_template"]
 load_routes()
@@ -113,7 +113,11 @@ def crowd(ready_template: World, tmp_path_factory: pytest.TempPathFactory) -> It
 def _signed_in(world: SiteWorld, account: str, days: int = 0) -> str:
     now = int(time.time()) + days * 86_400
     with world.site.store.begin() as connection:
-        return open_session(connection, account, "passkey", now, 12, "testclient", "tests")
+        found = find_account(connection, id=account)
+    assert found is not None
+    key = vouched_key(world.site, found)
+    with world.site.store.begin() as connection:
+        return open_session(connection, account, "passkey", now, 12, "testclient", "tests", credential=key)
 
 
 @pytest.fixture(scope="module")

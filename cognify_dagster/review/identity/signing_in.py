@@ -15,8 +15,31 @@ from cognify_dagster.review.store.sessions import end_session, find_session, has
 from cognify_dagster.review.visit import Visit, cookie_name
 
 FRESH_S = 600
-STRONG = ("passkey", "oidc")
-"""How somebody signed in who may do more than read; a password alone, or a one-time link that set one, reads."""
+
+
+def strong(visit: Visit) -> bool:
+    """Whether the visitor signed in so that they may do more than read: with a company account, or with a passkey that two people
+    vouched for in the ledger. A password alone, a one-time link, or a passkey that nobody vouched for yet, reads: whoever got hold
+    of somebody's password or link gains no more."""
+    from cognify_dagster.review.identity.passkeys import in_ledger
+
+    session, user = visit.session, visit.user
+    if session is None or user is None or user.person is None:
+        return False
+    if session.method == "oidc":
+        return True
+    return session.method == "passkey" and in_ledger(visit.reading, user.person, session.credential).signs
+
+
+def require_strong(visit: Visit) -> None:
+    """Refuse a visitor whose sign-in only reads.
+
+    Raises:
+        Refused: 403.
+    """
+    if not strong(visit):
+        text = "The way you signed in only reads. To change this, sign in with a passkey that was vouched for."
+        raise Refused(403, text, "stronger-login")
 
 
 def require_open(visit: Visit, account: Account) -> User:
@@ -33,8 +56,8 @@ def require_open(visit: Visit, account: Account) -> User:
     return user
 
 
-def sign_in(visit: Visit, account: Account, method: str) -> None:
-    """Begin a session for the holder of an account, who has just proved to be it.
+def sign_in(visit: Visit, account: Account, method: str, credential: str = "") -> None:
+    """Begin a session for the holder of an account, who has just proved to be it, by the passkey `credential` where it was one.
 
     Raises:
         Refused: as `require_open`.
@@ -46,7 +69,15 @@ def sign_in(visit: Visit, account: Account, method: str) -> None:
         if old:
             end_session(connection, hash_token(old))
         token = open_session(
-            connection, account.id, method, now, config.session_hours, visit.address, visit.agent, user.roles
+            connection,
+            account.id,
+            method,
+            now,
+            config.session_hours,
+            visit.address,
+            visit.agent,
+            user.roles,
+            credential,
         )
         visit.session = find_session(connection, token, now, config.session_minutes * 60)
     visit.user = user

@@ -77,7 +77,7 @@ def change_password(visit: Visit) -> Response:
     if (
         session.method != "oidc"
     ):  # a session by single sign-on rests on the issuer's answer, which no new one would have
-        sign_in(visit, mine, session.method)
+        sign_in(visit, mine, session.method, session.credential)
     return visit.redirect("/account?done=password")
 
 

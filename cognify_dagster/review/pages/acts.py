@@ -12,6 +12,7 @@ from starlette.responses import Response
 from cognify_dagster.governance import GovernanceError, directory
 from cognify_dagster.records import FindingOpened, RecordError, SectionWritten
 from cognify_dagster.review.errors import Refused, ReviewError, not_found
+from cognify_dagster.review.identity.signing_in import require_strong
 from cognify_dagster.review.pages.sign import Blank, confirm_page
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.signing import acts, flow
@@ -66,6 +67,7 @@ def act_upload(visit: Visit) -> Response:
 @page("/acts/{act}/decline", Need.PERSON, methods=("POST",))
 def act_decline(visit: Visit) -> Response:
     """End an act that somebody will not sign."""
+    require_strong(visit)
     found = _find(visit)
     try:
         acts.decline(visit, found.id, visit.field("reason"))

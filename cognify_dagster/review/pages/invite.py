@@ -64,7 +64,7 @@ def invitation_passkey(visit: Visit) -> Response:
     with visit.site.store.begin() as connection:
         use(connection, found, now)
         keep_passkey(connection, account.id, new.public, new.name, now, new.count)
-    sign_in(visit, account, "passkey")
+    sign_in(visit, account, "passkey", new.public.key_id)
     visit.detail = f"registered passkey {new.public.key_id}"
     return JSONResponse({"target": "/account?done=passkey"})
 

@@ -66,7 +66,7 @@ def login_passkey(visit: Visit) -> Response:
         known = in_ledger(visit.reading, account.person, passkey.key_id)
         if known.ended:
             raise Refused(403, f"This passkey was ended by entry {known.until} of the ledger.", "revoked")
-    sign_in(visit, account, "passkey")
+    sign_in(visit, account, "passkey", passkey.key_id)
     target = visit.json.get("next") if isinstance(visit.json, dict) else None
     return JSONResponse({"target": safe_next(target if isinstance(target, str) else "/")})
 

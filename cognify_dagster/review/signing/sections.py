@@ -28,7 +28,7 @@ from cognify_dagster.governance import (
 from cognify_dagster.governance.oversight.sections import Sections, Written
 from cognify_dagster.records import Package, RecordError, text_problem
 from cognify_dagster.review.errors import Refused, ReviewError
-from cognify_dagster.review.identity.signing_in import STRONG
+from cognify_dagster.review.identity.signing_in import strong
 from cognify_dagster.review.signing import acts
 from cognify_dagster.review.visit import Visit
 from cognify_dagster.workspace import Reading, Recorded
@@ -99,11 +99,7 @@ def older_package(reading: Reading, model: str, version: str, section: Section) 
 def may_write(visit: Visit) -> bool:
     """Whether the visitor holds a role that acts (an auditor's only looks on), and signed in with more than a password."""
     acting = set(policy_in_force(visit.reading).policy.acting_roles)
-    return _strong(visit) and visit.user is not None and bool(visit.user.roles & acting)
-
-
-def _strong(visit: Visit) -> bool:
-    return visit.session is not None and visit.session.method in STRONG
+    return strong(visit) and visit.user is not None and bool(visit.user.roles & acting)
 
 
 def write(visit: Visit, model: str, version: str, text: SectionText, *, after: int | None) -> SectionChange:
@@ -120,7 +116,7 @@ def write(visit: Visit, model: str, version: str, text: SectionText, *, after: i
         Refused: 403 without a role that acts, or with a password alone.
         ReviewError: if somebody wrote another text meanwhile, or it cannot be recorded.
     """
-    if not _strong(visit):
+    if not strong(visit):
         raise Refused(403, "A password alone reads. Sign in with a passkey to write.", "stronger-login")
     if not may_write(visit):
         raise Refused(403, "Texts are written by people with a role that acts.", "wrong-role")

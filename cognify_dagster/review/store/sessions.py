@@ -28,6 +28,7 @@ sessions = Table(
     Column("address", String(64), nullable=False, default=""),
     Column("agent", String(300), nullable=False, default=""),
     Column("roles", String(2000)),
+    Column("credential", String(64), nullable=False, default=""),
 )
 SEEN_EVERY_S = 60
 
@@ -37,7 +38,8 @@ class Session:
     """A session.
 
     `method` says how its holder signed in: password, passkey, oidc or invitation. `roles` are those its holder had then, as
-    `role_text` writes them; the session ends when they have others. None: that is not watched.
+    `role_text` writes them; the session ends when they have others. None: that is not watched. `credential` is the id of the passkey
+    that signed in, empty for other methods.
     """
 
     token_hash: str
@@ -50,6 +52,7 @@ class Session:
     address: str
     agent: str
     roles: str | None = None
+    credential: str = ""
 
 
 def role_text(roles: Iterable[str]) -> str:
@@ -71,6 +74,7 @@ def open_session(
     address: str = "",
     agent: str = "",
     roles: Iterable[str] | None = None,
+    credential: str = "",
 ) -> str:
     """Begin a session and return its token, which is stored nowhere."""
     token = secrets.token_urlsafe(32)
@@ -78,7 +82,7 @@ def open_session(
         insert(sessions).values(
             token_hash=hash_token(token), account=account, csrf=secrets.token_urlsafe(24), method=method,
             created=now, seen=now, ends=now + hours * 3600, address=address[:64], agent=agent[:300],
-            roles=None if roles is None else role_text(roles),
+            roles=None if roles is None else role_text(roles), credential=credential,
         )
     )  # fmt: skip
     return token

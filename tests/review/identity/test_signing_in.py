@@ -88,7 +88,7 @@ def test_a_password_reads_and_changes_nothing_of_the_sites_settings(founded_site
     assert ada.get("/people/vera").status_code == 200
     refused = ada.submit("/people/vera/invite")
     assert refused.status_code == 403
-    assert "Sign in with a passkey" in refused.text
+    assert "sign in with a passkey" in refused.text
     assert founded_site.client_for("ada", "passkey").submit("/people/vera/invite").status_code == 200
 
 
