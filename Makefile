@@ -35,6 +35,7 @@ help:
 	@echo "make clean       removes .venv, dist and caches, not the demo"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.14) that .venv is made with"
 
+# setuptools is for jsonpath-rw (through mlcroissant): it is published as source only.
 # $(1): the extra of pyproject.toml, $(2): the environment, $(3): the constraints
 define install
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || \
@@ -42,7 +43,7 @@ define install
 @test -x $(2)/bin/python || $(PYTHON) -m venv $(2)
 @echo "Installing into $(2) ($(1)) …"
 @$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) pip
-@$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) hatchling editables
+@$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) hatchling editables setuptools
 @$(2)/bin/python -m pip install -q --disable-pip-version-check -c $(3) --no-build-isolation -e '.[$(1)]'
 endef
 
