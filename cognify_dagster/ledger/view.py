@@ -169,7 +169,8 @@ class IndexedView(VerifiedView):
         """Return the newest entries about a subject, reading no older ones; see `VerifiedView.since`."""
         if subject in self._histories or after < 0:
             return super().since(subject, after)
-        self._traced(subject)
+        if self.head(subject) <= after:
+            return []
         return list(reversed(list(takewhile(lambda item: item.entry.seq > after, self._walk(subject)))))
 
     def head(self, subject: str) -> int:

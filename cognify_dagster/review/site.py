@@ -11,6 +11,7 @@ from typing import Any
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.rendering import Templates
 from cognify_dagster.review.store import Store
+from cognify_dagster.review.traffic import Traffic
 from cognify_dagster.workspace import Reading, Workspace
 
 
@@ -24,6 +25,7 @@ class Site:
     templates: Templates
     state: dict[Hashable, Any] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    traffic: Traffic = field(default_factory=Traffic)
 
     def read(self) -> Reading:
         """Return the ledger as it is now, verified."""

@@ -86,11 +86,14 @@ class Reading:
         Raises:
             RecordError: if the ledger does not begin with a genesis record.
         """
-        first = self.find(Genesis, 0)
+        known: Recorded[Genesis] | None = self.memo.get("genesis") if self.size else None
+        first = known or self.find(Genesis, 0)
         if first is None:
             raise RecordError(
                 "the ledger does not begin with a genesis entry; run `cognify init` to create a workspace"
             )
+        if known is None:  # later readings of the workspace are of the same log, which begins with the same entry
+            self.memo["genesis"] = first
         return first
 
     @property

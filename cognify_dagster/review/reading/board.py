@@ -13,7 +13,7 @@ import gc
 import heapq
 import threading
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -105,15 +105,28 @@ class Board:
             self.look(reading, now, _ALONE_LOOK_S if alone else _INLINE_S, wait=alone)
         return self.snapshot
 
-    def work(self, reading: Reading, now: datetime) -> int:
+    def work(self, reading: Reading, now: datetime, give_way: Callable[[], None] | None = None) -> int:
         """Look, as the background does; return how much is left."""
         self._worked = time.monotonic()
-        return self.look(reading, now, LOOK_S)
+        return self.look(reading, now, LOOK_S, give_way=give_way)
 
-    def look(self, reading: Reading, now: datetime, seconds: float, *, wait: bool = True) -> int:
+    def look(
+        self,
+        reading: Reading,
+        now: datetime,
+        seconds: float,
+        *,
+        wait: bool = True,
+        give_way: Callable[[], None] | None = None,
+    ) -> int:
         """Take in new entries and look at what changed, for so many seconds; return how much is left to look at.
 
-        Without `wait` nothing is done while another thread looks.
+        Args:
+            reading: the ledger.
+            now: the time.
+            seconds: how long.
+            wait: for another thread that looks; else nothing is done then.
+            give_way: called before each version, model or dataset.
         """
         if not self._lock.acquire(blocking=wait):
             return self.snapshot.left
@@ -121,7 +134,7 @@ class Board:
             if reading.size < self._size:
                 return self.snapshot.left
             self._take_in(reading, now)
-            self._work_off(reading, now, time.monotonic() + seconds)
+            self._work_off(reading, now, time.monotonic() + seconds, give_way)
             left = len(self._hot) + len(self._cold) + (reading.size - self._size)
             self._publish(now, left)
             return left
@@ -224,13 +237,15 @@ class Board:
 
     # --- looking ---------------------------------------------------------------------------------------------------------
 
-    def _work_off(self, reading: Reading, now: datetime, until: float) -> None:
+    def _work_off(self, reading: Reading, now: datetime, until: float, give_way: Callable[[], None] | None) -> None:
         with_data = bool(policy_in_force(reading).policy.datasets)
         for queue in (self._hot, self._cold):
             while queue:
                 key = next(iter(queue))
                 del queue[key]
                 self._cold.pop(key, None)
+                if give_way is not None:
+                    give_way()
                 self._look_at(reading, key, now, with_data=with_data)
                 if time.monotonic() > until:
                     return
@@ -329,12 +344,12 @@ def _keep_up(site: Site) -> float | None:
         return 0.05
     board = board_of(site)
     before = board.snapshot.left if board.snapshot.size else MANY
-    left = board.work(site.read(), datetime.now(timezone.utc))
+    left = board.work(site.read(), datetime.now(timezone.utc), site.traffic.give_way)
     if not left and before >= MANY:
         # what is kept stays: the collector need not walk it again and again, which takes longer than a page
         gc.collect()
         gc.freeze()
-    return REST_S if left else IDLE_S
+    return site.traffic.rest(REST_S) if left else IDLE_S
 
 
 JOBS.append(Job("board", IDLE_S, _keep_up, alone=False))

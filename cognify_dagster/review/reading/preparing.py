@@ -40,7 +40,8 @@ def prepare(site: Site, seconds: float = WORK_S) -> float | None:
         if done.get(name) == mark or item.package_seq is None:
             continue
         if reading is not None and time.monotonic() > until:
-            return REST_S
+            return site.traffic.rest(REST_S)
+        site.traffic.give_way()
         reading = reading or site.read()
         package = reading.find(Package, item.package_seq)
         done[name] = mark
