@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import sys
 
+from cognify_dagster.review.access.ends import connection_refused
 from cognify_dagster.review.app import make_app, open_site
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.workspace import Workspace
 
-MAX_CONNECTIONS = 512
+_SWITCH_S = 0.001
+"""A page waits for the database twenty times, and each time for the interpreter behind whatever computes: a fifth of Python's usual."""
 
 
 def serve(workspace: Workspace, config: ReviewConfig) -> None:
@@ -20,18 +23,19 @@ def serve(workspace: Workspace, config: ReviewConfig) -> None:
     """
     import uvicorn
 
-    from cognify_dagster.review.security.slow import GuardedProtocol
+    from cognify_dagster.review.security.slow import GuardedConfig, GuardedProtocol
 
     listening = listen(config.host, config.port)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         site = open_site(workspace, config)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                make_app(site), log_level="warning", access_log=False, server_header=False, date_header=True,
-                limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=15, timeout_graceful_shutdown=10, proxy_headers=False,
-                h11_max_incomplete_event_size=32_768, http=GuardedProtocol, ws="none", lifespan="on",
-            )
+        settings = GuardedConfig(
+            make_app(site), log_level="warning", access_log=False, server_header=False, date_header=True,
+            timeout_keep_alive=15, timeout_graceful_shutdown=10, proxy_headers=False,
+            h11_max_incomplete_event_size=32_768, http=GuardedProtocol, ws="none", lifespan="on",
         )  # fmt: skip
+        settings.refused = connection_refused(site)
+        server = uvicorn.Server(settings)
         server.run(sockets=[listening])
     finally:
         listening.close()

@@ -23,6 +23,7 @@ from typing import Any
 from cognify_dagster.documents.errors import DocumentError
 from cognify_dagster.documents.facts.version import VersionFacts, collect
 from cognify_dagster.evidence import EvidenceError
+from cognify_dagster.governance import directory
 from cognify_dagster.ledger import Checkpoint, ProofFile, VerifiedEntry, canonical_json, parse_note
 from cognify_dagster.records import (
     AttestationMade,
@@ -31,6 +32,8 @@ from cognify_dagster.records import (
     EvidenceItem,
     Package,
     Record,
+    SignOff,
+    issuer_subject,
     utc,
 )
 from cognify_dagster.workspace import Reading, Recorded, Workspace, idempotency_key
@@ -114,27 +117,62 @@ def export_bundle(
     _check_target(out, as_zip)
     if ws.ledger.signer is None:
         raise DocumentError("this workspace has no log key, so the bundle could not be proven; export where the key is")
+    seq = record_export(ws, model, version, exported_by=exported_by)
+    return write_bundle(ws, seq, out, as_zip=as_zip)
+
+
+def record_export(ws: Workspace, model: str, version: str, *, exported_by: str = "unattributed") -> int:
+    """Record that a bundle of the present state leaves the house; return the entry, from which `write_bundle` makes it.
+
+    Raises:
+        DocumentError: if there is no package.
+        LedgerError: if the ledger cannot be read or signed; the entry may be kept then.
+    """
     facts = collect(ws.read(), model, version)
     if facts.package is None:
         raise DocumentError(f"{model} {version} has no package; build it before exporting")
-    digest = facts.package.record.package.digest
     record = BundleExported(
         model=model,
         version=version,
-        package_digest=digest,
+        package_digest=facts.package.record.package.digest,
         relied_on=relied_on(ws.read(facts.size), facts),
         exported_by=exported_by,
     )
-    receipt = ws.append(record, idem=idempotency_key("bundle_exported", model, version, facts.size), checkpoint=True)
-    note = ws.ledger.latest_checkpoint()
+    key = idempotency_key("bundle_exported", model, version, facts.size)
+    return ws.append(record, idem=key, checkpoint=True).seq
+
+
+def covering_note(ws: Workspace, seq: int) -> str | None:
+    """Return the newest kept checkpoint that covers an entry, of one size the one with the most signatures; None if there is none."""
+    covering = [kept for kept in ws.ledger.store.checkpoints(seq) if kept[0] > seq]
+    return max(covering, key=lambda kept: (kept[0], kept[1].count("\n\u2014 ")))[1] if covering else None
+
+
+def write_bundle(ws: Workspace, seq: int, out: Path, *, as_zip: bool = False) -> Path:
+    """Make the bundle of an export that is recorded. The ledger is read, and nothing is written to it.
+
+    Raises:
+        DocumentError: if the target exists and is not empty, no checkpoint covers the entry, or something in it is missing.
+        LedgerError: if the ledger cannot be read.
+    """
+    _check_target(out, as_zip)
+    note = covering_note(ws, seq)
     if note is None:
-        raise DocumentError("no checkpoint could be signed; run `cognify ledger verify`")
+        raise DocumentError(f"no checkpoint covers the export in entry {seq}; run `cognify ledger checkpoint`")
     checkpoint = Checkpoint.parse(parse_note(note).text)
     reading = ws.read(checkpoint.size)
-    if reading.view.root != checkpoint.root or checkpoint.size <= receipt.seq:
-        raise DocumentError("the newest checkpoint does not cover this export; run `cognify ledger verify`")
-    files = _files(ws, reading, model, version, receipt.seq, note, facts.package)
-    return _write(files, _manifest(reading, model, version, digest, receipt.seq, files), out, as_zip)
+    if reading.view.root != checkpoint.root:
+        raise DocumentError("the newest checkpoint is not that of these entries; run `cognify ledger verify`")
+    export = reading.find(BundleExported, seq)
+    if export is None:
+        raise DocumentError(f"entry {seq} is no export of a bundle")
+    model, version, digest = export.record.model, export.record.version, export.record.package_digest
+    packages = reading.all(Package, f"model/{model}@{version}")
+    package = next((item for item in reversed(packages) if item.record.package.digest == digest), None)
+    if package is None:
+        raise DocumentError(f"entry {seq} exports the package {digest}, which is not in the ledger")
+    files = _files(ws, reading, model, version, seq, note, package)
+    return _write(files, _manifest(reading, model, version, digest, seq, files), out, as_zip)
 
 
 def relied_on(reading: Reading, facts: VersionFacts) -> tuple[str, ...]:
@@ -152,10 +190,24 @@ def relied_on(reading: Reading, facts: VersionFacts) -> tuple[str, ...]:
         if item.entry.kind not in _RELYING:  # those of other versions
             found |= {s for s in item.entry.subjects if s.startswith("person/")}
     found |= {name for name in ("findings", "erasures", whole) if name in reading.view.heads}
+    found |= _issuers(reading, facts.subject)
     wanted = tuple(sorted(found - {facts.subject, f"model/{facts.model}"}))
     if len(wanted) > MAX_RELIED_ON:
         raise DocumentError(f"the version relies on {len(wanted)} subjects; one export can name {MAX_RELIED_ON}")
     return wanted
+
+
+def _issuers(reading: Reading, subject: str) -> set[str]:
+    """The subjects of the issuers at which people signed in to sign this version: their archived keys, and what groups stand for.
+
+    At which issuer somebody is known stands in their enrolment, which every bundle holds.
+    """
+    people, found = directory(reading), set[str]()
+    for item in reading.all(SignOff, subject):
+        key = people.key_at(item.record.person, item.record.key_id, item.seq)
+        if key is not None and key.oidc is not None:
+            found.add(issuer_subject(key.oidc.issuer))
+    return {name for name in found if name in reading.view.heads}
 
 
 def _check_target(out: Path, as_zip: bool) -> None:
@@ -174,7 +226,8 @@ def _files(
     chosen = closure(reading, anchor)
     facts = collect(reading, model, version)
     data = _data_seqs(reading, facts) | _attestation_seqs(reading, facts)
-    told = {subject, f"oversight/{model}"}
+    pinned = reading.view.entries[anchor].entry.subjects
+    told = {subject, f"oversight/{model}", *(name for name in pinned if name.startswith("issuer/"))}
     disclosed = [item for item in chosen if _disclosed(item, told, data)]
     files = [_File("ledger/checkpoint.txt", note.encode(), "checkpoint")]
     size = reading.size
@@ -227,14 +280,14 @@ def _attestation_seqs(reading: Reading, facts: VersionFacts) -> set[int]:
 
 
 def _disclosed(item: VerifiedEntry, told: set[str], data: set[int]) -> bool:
-    """Whether a payload may leave: about the version or the model's oversight, about people and policy, or its data.
+    """Whether a payload may leave: about the version, the model's oversight or an issuer, about people and policy, or its data.
 
-    A release or export of another version has the model's oversight as a subject only because it relied on it.
+    A release or export of another version has the model's oversight, or an issuer, as a subject only because it relied on it.
     """
     entry = item.entry
     about = told & set(entry.subjects)
     if entry.kind in _RELYING:
-        about -= {name for name in about if name.startswith("oversight/")}
+        about -= {name for name in about if name.startswith(("oversight/", "issuer/"))}
     return bool(about) or entry.kind in GOVERNANCE_KINDS | {"model_registered"} or entry.seq in data
 
 

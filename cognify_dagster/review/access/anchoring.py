@@ -55,6 +55,10 @@ def anchor_if_due(site: Site) -> float | None:
         return None
     try:
         anchor(site)
+    except RecordError as error:
+        site.state[PROBLEM] = str(error)
+        _log.error("the access log cannot be put into the ledger: %s", error)
+        return 600.0
     except WriterRefused as error:
         _log.error("the access log cannot be put into the ledger: %s", error)
         return 600.0

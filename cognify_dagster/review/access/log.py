@@ -2,6 +2,7 @@
 
 Invariants: a line is in the queue before the response leaves; a queue that is full makes requests wait, it drops nothing; a clean stop
 writes what is queued. What a killed process had queued (a few milliseconds' worth) is lost, and so is nothing that was written.
+Requests of who is not signed in get lines of their own up to a bound, beyond it they are counted (`access.strangers`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
+from cognify_dagster.review.access.strangers import Strangers
+from cognify_dagster.review.background import JOBS, Job
 from cognify_dagster.review.site import Site
 from cognify_dagster.review.store import Store
 from cognify_dagster.review.store.access import Line, add_lines
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cognify.review")
 _KEY = "access-writer"
+_STRANGERS = "access-strangers"
 _QUEUED = 10_000
 _AT_ONCE = 500
 _STOP_S = 10.0
@@ -37,11 +41,16 @@ def write_line(visit: Visit, action: str, status: int) -> None:
         action: the route's name.
         status: the response's status.
     """
+    write(visit.site, line_of(visit, action, status))
+
+
+def line_of(visit: Visit, action: str, status: int) -> Line:
+    """Return the line of a visit, see `write_line`."""
     user, session = visit.user, visit.session
     who = ""
     if user is not None:
         who = user.person or f"auditor/{user.account.grant_seq}"
-    line = Line(
+    return Line(
         time_us=int(visit.now.timestamp() * 1_000_000),
         account=user.account.id if user is not None else "",
         who=who,
@@ -53,12 +62,29 @@ def write_line(visit: Visit, action: str, status: int) -> None:
         address=visit.address,
         agent=visit.agent,
     )
-    write(visit.site, line)
 
 
 def write(site: Site, line: Line) -> None:
-    """Write a line of something that is no page: a call with a token."""
-    _writer(site).add(line)
+    """Write a line, also of something that is no page; one of a stranger may be counted instead. Waits while the queue is full."""
+    writer = _writer(site)
+    if not line.who and not line.account:
+        for item in _strangers(site).over(line.time_us):
+            writer.add(item)
+        if not _strangers(site).admit(line):
+            return
+    writer.add(line)
+
+
+def note(site: Site, line: Line) -> None:
+    """Write a line of a stranger without ever waiting, from the event loop: while the queue is full it is counted."""
+    if _strangers(site).admit(line) and not _writer(site).offer(line):
+        _strangers(site).count(line)
+
+
+def write_counts(site: Site) -> None:
+    """Write the counts of the minute that is over (a job does so, for when nobody comes any more)."""
+    for line in _strangers(site).over(int(site.now().timestamp() * 1_000_000)):
+        _writer(site).add(line)
 
 
 def flush(site: Site, timeout_s: float = _STOP_S) -> bool:
@@ -67,11 +93,19 @@ def flush(site: Site, timeout_s: float = _STOP_S) -> bool:
 
 
 def stop(site: Site) -> None:
-    """Write what is queued and end the writer; a later line begins a new one."""
+    """Write what is queued and counted and end the writer; a later line begins a new one."""
+    for line in _strangers(site).all():
+        _writer(site).add(line)
     with site.lock:
         writer = site.state.pop(_KEY, None)
     if isinstance(writer, Writer):
         writer.stop()
+
+
+def _strangers(site: Site) -> Strangers:
+    found = site.remember(_STRANGERS, Strangers)
+    assert isinstance(found, Strangers)
+    return found
 
 
 def _writer(site: Site) -> Writer:
@@ -96,6 +130,16 @@ class Writer:
         with self._idle:
             self._added += 1
         self._queue.put(line)
+
+    def offer(self, line: Line) -> bool:
+        """Queue a line if there is room, without waiting; return whether there was."""
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            return False
+        with self._idle:
+            self._added += 1
+        return True
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every line that was added before is written; False if that takes longer."""
@@ -141,3 +185,6 @@ class Writer:
         with self._idle:
             self._written += len(lines)
             self._idle.notify_all()
+
+
+JOBS.append(Job("access-counts", 15.0, write_counts, alone=False))

@@ -2,8 +2,9 @@
 
 Invariants: encrypted evidence (confidential, personal) is for people who hold a role that counts now, and for an auditor from outside
 only where their grant names the class; the lines of the access log are for those who may see the log, whichever page leads to them;
-an auditor of certain models sees no entry about other models, nor about data that theirs do not use, nor one that may name other
-models (holds, other auditors' grants); what may not be seen is answered as if it were not there.
+an auditor from outside sees entries of the kinds that somebody decided about (`access.kinds`) and of no other; one of certain models
+sees none about other models, nor about data that theirs do not use, nor of a kind that may name other models (holds, other
+auditors' grants); what may not be seen is answered as if it were not there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from cognify_dagster.ledger import Entry
 from cognify_dagster.records import AccessLogged, Evaluation, EvidenceItem, TrainingRun
+from cognify_dagster.review.access.kinds import KINDS, Shown
 from cognify_dagster.review.errors import Refused, not_found
 from cognify_dagster.review.identity.grants import grant_of
 from cognify_dagster.review.identity.user import User
@@ -23,8 +25,6 @@ from cognify_dagster.workspace import Reading
 SEALED = frozenset({"confidential", "personal"})
 LOG_ROLES = frozenset({"workspace_admin", "compliance_officer", "auditor"})
 _OF_MODEL = ("model/", "oversight/", "release/", "experiment/", "external/")
-_NAMING_MODELS = frozenset({"holds", "auditors"})
-"""Subjects of entries that are about no model and may name any."""
 
 
 def may_read(visit: Visit, sensitivity: str) -> bool:
@@ -84,18 +84,34 @@ def require_open(visit: Visit, record: object, item: EvidenceItem) -> None:
 
 
 def sees_entry(reading: Reading, user: User, entry: Entry) -> bool:
-    """Whether a visitor may know of an entry."""
-    if user.models is None:
+    """Whether a visitor may know of an entry: people of the workspace of each, auditors from outside by the list of kinds."""
+    if user.models is None and user.person is not None:
         return True
+    rule = KINDS.get(entry.kind)
+    if rule is None:
+        return False
+    return user.models is None or _shows(rule, reading, user, entry)
+
+
+def _shows(rule: Shown, reading: Reading, user: User, entry: Entry) -> bool:
+    """Whether an auditor of certain models sees an entry of a kind with this rule."""
     models = {name for subject in entry.subjects if (name := _model_of(subject))}
-    if models:
-        return all(user.sees(name) for name in models)
-    if _NAMING_MODELS & set(entry.subjects):
+    if any(not user.sees(name) for name in models):  # whatever the rule: no other model is told of
+        return False
+    if rule is Shown.COMMON:
+        return True
+    if rule is Shown.OWN_GRANT:
         return entry.seq == user.account.grant_seq
-    data = {
-        subject.removeprefix("dataset/").partition("@")[0] for subject in entry.subjects if subject[:8] == "dataset/"
-    }
-    return not data or data <= datasets_of(reading, user.models)
+    if rule is Shown.MODEL or (rule is Shown.MODEL_OR_DATA and models):
+        return bool(models)
+    if rule in (Shown.DATA, Shown.MODEL_OR_DATA):
+        data = {
+            subject.removeprefix("dataset/").partition("@")[0]
+            for subject in entry.subjects
+            if subject[:8] == "dataset/"
+        }
+        return bool(data) and data <= datasets_of(reading, user.models or ())
+    return False
 
 
 def _model_of(subject: str) -> str:

@@ -25,6 +25,7 @@ from cognify_dagster.evidence import EvidenceError
 from cognify_dagster.governance import GovernanceError
 from cognify_dagster.ledger import LedgerError
 from cognify_dagster.records import RecordError
+from cognify_dagster.review.access.ends import written
 from cognify_dagster.review.access.log import write
 from cognify_dagster.review.api.paging import Place, decode_cursor, encode_cursor, entity_tag, matches
 from cognify_dagster.review.api.personal import without_names
@@ -173,7 +174,8 @@ class ApiRoute(APIRoute):
                 personal = visit.token is not None and Scope.PERSONAL.value in visit.token.scope_set
                 request.state.call = Call(site, request, visit, personal)
                 await request.body()
-                response = await inner(request)
+                with site.traffic.answering():
+                    response = await inner(request)
             except Exception as error:
                 response = _refusal(visit, error)
             await run_in_threadpool(_log_line, visit, self.name, response.status_code)
@@ -196,6 +198,7 @@ def _log_line(visit: ApiVisit, name: str, status: int) -> None:
         agent=visit.agent,
     )
     write(visit.site, line)
+    written(visit.request.scope)
 
 
 def needs(scope: Scope) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from cognify_dagster.governance import directory
 from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.review.identity.user import ADMIN
+from cognify_dagster.review.store.accounts import find_account
 from cognify_dagster.review.store.tokens import Token, add_token, find_token
 from cognify_dagster.workspace import Reading
 
@@ -87,11 +88,15 @@ def create_token(
 
 
 def check_token(connection: Connection, reading: Reading, text: str, now: int) -> Token | None:
-    """Return the token that a text is, None if it is none that counts now."""
+    """Return the token that a text is, None if it is none that counts now: it ends with its time, when it is revoked, and when the admin
+    who made it is none any more or may not sign in any more."""
     form = _FORM.fullmatch(text)
     found = find_token(connection, form.group(1)) if form else None
     same = hmac.compare_digest(_hash(text), found.token_hash if found else _NO_HASH)
     if found is None or not same or found.state(now) != "active" or found.origin != reading.origin:
+        return None
+    account = find_account(connection, person=found.created_by)
+    if account is not None and account.disabled is not None:
         return None
     return found if is_admin(reading, found.created_by, now) else None
 

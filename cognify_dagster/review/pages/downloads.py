@@ -1,35 +1,28 @@
 """Downloads of a version: package, copies, model card, bill of materials, proof, and the whole bundle.
 
 Invariants: what is given are the bytes of evidence, verified against the digest in the ledger, or made from them; each download stands
-with its digest in the access log; a bundle is an entry of the ledger, and one that nothing has changed since is given again.
+with its digest in the access log; a download writes nothing to the ledger.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from threading import Lock
-from typing import BinaryIO
+from collections.abc import Callable
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from cognify_dagster.documents import DocumentError, export_bundle
+from cognify_dagster.documents import DocumentError
 from cognify_dagster.documents.html.recorded import package_page
 from cognify_dagster.documents.outputs.making import json_text, make_bom
-from cognify_dagster.ledger import LedgerError
-from cognify_dagster.records import BundleExported, EvidenceItem, FinalCopy, Package
+from cognify_dagster.records import EvidenceItem, FinalCopy, Package
 from cognify_dagster.review.access.scope import require_readable
 from cognify_dagster.review.errors import Refused, not_found
+from cognify_dagster.review.pages.bundles import give_bundle
 from cognify_dagster.review.pages.ledger import MAX_EVIDENCE, proof_text, read_evidence
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
-from cognify_dagster.workspace import Reading, Recorded
+from cognify_dagster.workspace import Recorded
 
-MAX_BUNDLE = 512 * 1024 * 1024
-_BUNDLES = 8
 _JSON, _PDF, _TEXT = "application/json", "application/pdf", "text/plain; charset=utf-8"
 Chosen = Recorded[Package]
 
@@ -138,88 +131,9 @@ _FILES: dict[str, Callable[[Visit, Chosen], tuple[bytes, str]]] = {
 }  # fmt: skip
 
 
-# --- bundles ---------------------------------------------------------------------------------------------------------
-
-
-class _Bundles:
-    """The bundles made lately, in a folder of this process."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="cognify-bundles-")
-        self.lock = Lock()
-        self.made: OrderedDict[str, tuple[int, Path, str]] = OrderedDict()
-
-    def keep(self, subject: str, seq: int, path: Path, digest: str) -> None:
-        """Keep one, the oldest gives way; a download that still reads its file goes on."""
-        old = self.made.pop(subject, None)
-        self.made[subject] = (seq, path, digest)
-        gone = [old] if old is not None else []
-        while len(self.made) > _BUNDLES:
-            gone.append(self.made.popitem(last=False)[1])
-        for _, file, _ in gone:
-            file.unlink(missing_ok=True)
-
-
 def _bundle(visit: Visit, package: Chosen, name: str) -> Response:
-    """A bundle is written to the ledger, so a request that another site sends is refused."""
-    if visit.request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise Refused(403, "Ask for the bundle on the version's page.", "cross-origin")
-    record, site = package.record, visit.site
+    record = package.record
     newest = visit.reading.latest(Package, f"model/{record.model}@{record.version}")
     if newest is None or newest.seq != package.seq:
         raise Refused(409, "A bundle holds the newest package; leave out the revision.")
-    bundles: _Bundles = site.remember("bundles", _Bundles)
-    subject = f"model/{record.model}@{record.version}"
-    with bundles.lock:
-        path, digest = _kept(bundles, visit.refresh(), subject) or _made(visit, bundles, record.model, record.version)
-        visit.detail = f"bundle.zip {digest}"
-        size, file = (
-            path.stat().st_size,
-            path.open("rb"),
-        )  # stays readable where another request replaces the file meanwhile
-    return StreamingResponse(
-        _chunks(file), media_type="application/zip", headers=_attached(name) | {"Content-Length": str(size)}
-    )
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(1 << 18):
-            yield chunk
-
-
-def _kept(bundles: _Bundles, reading: Reading, subject: str) -> tuple[Path, str] | None:
-    """The bundle made before, if its export is still the newest entry about everything it tells of."""
-    found = bundles.made.get(subject)
-    if found is None or not found[1].exists():
-        return None
-    export = reading.find(BundleExported, found[0])
-    if export is None or any(reading.view.heads.get(name, -1) != export.seq for name in export.entry.entry.subjects):
-        return None
-    return found[1], found[2]
-
-
-def _made(visit: Visit, bundles: _Bundles, model: str, version: str) -> tuple[Path, str]:
-    by = visit.user.person if visit.user is not None and visit.user.person is not None else "unattributed"
-    size = visit.reading.size
-    path = Path(bundles.folder.name) / f"{size}-{hashlib.sha256(f'{model}@{version}'.encode()).hexdigest()[:16]}.zip"
-    path.unlink(missing_ok=True)
-    try:
-        export_bundle(visit.workspace, model, version, path, exported_by=by, as_zip=True)
-    except (DocumentError, LedgerError) as error:
-        raise Refused(409, f"The bundle cannot be made here: {error}", "bundle") from error
-    if path.stat().st_size > MAX_BUNDLE:
-        path.unlink()
-        raise Refused(413, "The bundle is larger than this site hands out; make it with: cognify package export")
-    with path.open("rb") as file:
-        digest = _sha256(file)
-    export = visit.refresh().latest(BundleExported, f"model/{model}@{version}")
-    bundles.keep(f"model/{model}@{version}", export.seq if export is not None else -1, path, digest)
-    return path, digest
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return "sha256:" + digest.hexdigest()
+    return give_bundle(visit, record.model, record.version, name)

@@ -1,7 +1,8 @@
 """The access log's lines, and which batch of the ledger each belongs to.
 
 Invariants: a line is never changed once written, but for the number of its batch; lines leave the table only when the ledger says that
-their batch was erased.
+their batch was erased; where several processes share the database, a batch is begun by one of them, and all of them know the database
+by one id.
 """
 
 from __future__ import annotations
@@ -151,7 +152,11 @@ def lines_of(connection: Connection, batch: int) -> list[Kept]:
 
 
 def open_batch(connection: Connection, limit: int) -> int | None:
-    """Return the batch that is not in the ledger yet, made of the oldest lines without one; None if there are none."""
+    """Return the batch that is not in the ledger yet, made of the oldest lines without one; None if there are none.
+
+    A line that another process commits only now is part of a later batch, also where its number is smaller.
+    """
+    _alone(connection, access_batches)
     batches = access_batches.c
     begun = connection.execute(select(batches.batch).where(batches.seq.is_(None)).order_by(batches.batch)).scalar()
     if begun is not None:
@@ -195,6 +200,9 @@ def site_id(connection: Connection) -> str:
     """Return the id of this database in the ledger, made at the first call."""
     found = connection.execute(select(access_site.c.id).order_by(access_site.c.id)).scalar()
     if found is None:
+        _alone(connection, access_site)
+        found = connection.execute(select(access_site.c.id).order_by(access_site.c.id)).scalar()
+    if found is None:
         found = secrets.token_hex(8)
         connection.execute(insert(access_site).values(id=found))
     return str(found)
@@ -204,3 +212,9 @@ def known(connection: Connection, column: str, limit: int = 300) -> list[str]:
     """Return the different values of a column, for a filter's choices."""
     query: Any = select(access_lines.c[column]).distinct().order_by(access_lines.c[column]).limit(limit)
     return [str(value) for value in connection.execute(query).scalars() if value]
+
+
+def _alone(connection: Connection, held: Table) -> None:
+    """Let no other process change a table until the transaction ends (readers go on). SQLite's transactions do so anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {held.name} IN SHARE ROW EXCLUSIVE MODE")

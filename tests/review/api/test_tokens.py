@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from cognify_dagster.governance import revoke_key
 from cognify_dagster.review.api.tokens import MAX_DAYS, SCOPES, create_token
 from cognify_dagster.review.errors import ReviewError
+from cognify_dagster.review.store.accounts import accounts
 from cognify_dagster.review.store.tokens import tokens
 from tests.review.api.conftest import Api, make_token
 from tests.review.site_world import SiteWorld
@@ -172,3 +173,14 @@ def test_the_command_line_makes_lists_and_ends_tokens(
 
 def test_every_scope_is_explained() -> None:
     assert all(len(text) > 20 for text in SCOPES.values())
+
+
+def test_tokens_of_a_disabled_account_are_refused_and_count_again_when_it_is_enabled(
+    site_world: SiteWorld, api: Api
+) -> None:
+    token = make_token(site_world, "read")
+    site_world.client_for("ada")
+    for moment, expected in ((int(time.time()), 401), (None, 200)):
+        with site_world.site.store.begin() as connection:
+            connection.execute(update(accounts).where(accounts.c.person == "person/ada").values(disabled=moment))
+        assert api("/models", token=token).status_code == expected

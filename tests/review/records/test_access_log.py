@@ -83,7 +83,7 @@ def test_what_is_too_long_is_cut_and_hostile_text_is_kept_as_text(site_world: Si
 
 def test_a_clean_stop_loses_nothing(site_world: SiteWorld) -> None:
     for number in range(500):
-        log.write(site_world.site, Line(number, action="x"))
+        log.write(site_world.site, Line(number, who="person/vera", action="x"))
     log.stop(site_world.site)
     with site_world.site.store.begin() as connection:
         assert len(table.find_lines(connection, limit=1000)) == 500
@@ -141,7 +141,7 @@ def test_a_line_that_the_database_refuses_holds_up_no_other(
 def test_many_threads_write_each_line_once(site_world: SiteWorld) -> None:
     def write(number: int) -> None:
         for place in range(50):
-            log.write(site_world.site, Line(1, detail=f"{number}-{place}"))
+            log.write(site_world.site, Line(1, who="person/vera", detail=f"{number}-{place}"))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
     for thread in threads:

@@ -22,7 +22,7 @@ from cognify_dagster.ledger import (
 from cognify_dagster.records import Evaluation, EvidenceItem, SignOff
 from cognify_dagster.review.access import verification
 from cognify_dagster.review.access.browsing import Filters, browse, last_before
-from cognify_dagster.review.access.verification import MEANINGS, standing
+from cognify_dagster.review.access.verification import MEANINGS, AnchoredHead, standing
 from cognify_dagster.review.identity.user import User, user_of
 from cognify_dagster.workspace.workspace import log_keys
 from tests.governance.world import MODEL
@@ -163,12 +163,17 @@ def test_a_head_that_contradicts_the_entries_is_said(site: SiteWorld) -> None:
 
 
 def test_an_anchor_with_a_time_carries_l3_only_for_the_very_same_head(site: SiteWorld) -> None:
-    reading, state = site.site.read(), site.site.state
-    root = site.world.workspace.ledger.root(4)
+    reading, state, workspace = site.site.read(), site.site.state, site.world.workspace
+    secret = Ed25519PrivateKey.from_private_bytes(read_secret(log_keys(workspace.config)[0]))
+
+    def anchored(place: str, root: bytes) -> tuple[AnchoredHead, ...]:
+        note = sign_note(Checkpoint(reading.origin, 4, root).text(), reading.origin, secret)
+        return (AnchoredHead(note, "2026-01-01T00:00:00Z", place),)
+
     try:
-        state["ledger-anchored"] = ((4, b"\x01" * 32, "2026-01-01T00:00:00Z", "wrong"),)
+        state["ledger-anchored"] = anchored("wrong", b"\x01" * 32)
         assert standing(site.site, reading).level == "L1"
-        state["ledger-anchored"] = ((4, root, "2026-01-01T00:00:00Z", "vault"),)
+        state["ledger-anchored"] = anchored("vault", workspace.ledger.root(4))
         found = standing(site.site, reading)
         assert (found.level, found.covered, found.anchored_at) == ("L3", 4, "2026-01-01T00:00:00Z")
     finally:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,9 +13,8 @@ import yaml
 from cognify_dagster.documents import build_and_record
 from cognify_dagster.governance import DEFAULT_POLICY_YAML, adopt_policy, parse_policy
 from cognify_dagster.ledger import ProofFile
-from cognify_dagster.records import BundleExported, Package
+from cognify_dagster.records import Package
 from cognify_dagster.review.access import log
-from cognify_dagster.review.pages import downloads
 from cognify_dagster.review.store import access as table
 from tests.governance.world import MODEL, World, clone
 from tests.review.site_world import Client, SiteWorld, make_site_world
@@ -101,37 +98,6 @@ def test_the_proof_of_the_package_checks_apart_from_the_site(site: SiteWorld, ve
     proof = ProofFile.parse(vera.get(f"{BASE}/proof.txt").text)
     proof.verify(bytes.fromhex(item.leaf), site.world.workspace.trust().logs)
     assert proof.index == item.seq
-
-
-def test_the_bundle_is_whole_written_to_the_ledger_and_given_again(site: SiteWorld, vera: Client) -> None:
-    before = len(site.site.read().all(BundleExported))
-    first = vera.get(f"{BASE}/bundle.zip")
-    assert first.status_code == 200
-    with zipfile.ZipFile(io.BytesIO(first.content)) as archive:
-        assert archive.testzip() is None
-        manifest = json.loads(archive.read("bundle.json"))
-    assert manifest["model"] == MODEL
-    assert last_line(site).detail == "bundle.zip sha256:" + hashlib.sha256(first.content).hexdigest()
-    assert site.site.read().all(BundleExported)[-1].record.exported_by == "person/vera"
-    assert site.client_for("carl").get(f"{BASE}/bundle.zip").content == first.content
-    assert len(site.site.read().all(BundleExported)) == before + 1
-    site.world.enrol("newcomer")  # people are part of what a bundle tells of
-    assert vera.get(f"{BASE}/bundle.zip").content != first.content
-    assert len(site.site.read().all(BundleExported)) == before + 2
-
-
-def test_another_site_cannot_have_a_bundle_made(site: SiteWorld, vera: Client) -> None:
-    size = site.site.read().size
-    assert vera.get(f"{BASE}/bundle.zip", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    assert site.site.read().size == size
-
-
-def test_a_bundle_over_the_bound_is_not_handed_out(
-    site: SiteWorld, vera: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloads, "MAX_BUNDLE", 100)
-    site.site.state.pop("bundles", None)
-    assert vera.get(f"{BASE}/bundle.zip").status_code == 413
 
 
 @pytest.mark.parametrize(
