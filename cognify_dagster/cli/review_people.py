@@ -90,7 +90,7 @@ def setup(ctx: click.Context, json_: bool) -> None:
     with opened(ctx) as (workspace, config, store):
         from cognify_dagster.review.identity.setup import set_up
 
-        found = set_up(store, workspace.read())
+        found = set_up(store, workspace.read(), config)
     if json_:
         rows = [
             {"person": item.person, "name": item.name, "login": item.login, "link": config.url + item.path if item.path else None}
@@ -100,7 +100,7 @@ def setup(ctx: click.Context, json_: bool) -> None:
         return
     for item in found:
         say(f"{clean(item.name)} ({item.person}), login {clean(item.login)}:")
-        say(f"  {config.url}{item.path}" if item.path else "  has a credential already")
+        say(f"  {config.url}{item.path}" if item.path else "  can sign in already")
     say("Each link works once, for 24 hours. The site has to run: cognify review serve")
     say("A passkey signs sign-offs once two people vouched for it: cognify review vouch --help")
 
@@ -122,8 +122,9 @@ def invite(
 ) -> None:
     """Print a one-time link with which a person sets a password or registers a passkey.
 
-    A person who has a credential already gets a new one only with the keys of two workspace admins (--as, twice), neither of them
-    the person; the older credentials stop working when the link is used.
+    A person who has a credential already, or an account at the company's sign-in service, gets a new one only with the keys of two
+    workspace admins (--as, twice), neither of them the person; older credentials of the site stop working when the link is used. The
+    person is told of each link, and of its use, when they sign in.
 
     \b
     Example:
@@ -135,21 +136,23 @@ def invite(
     with opened(ctx) as (workspace, config, store):
         from cognify_dagster.governance import directory
         from cognify_dagster.review.identity.accounts import account_for, has_credential
+        from cognify_dagster.review.identity.company import signs_in_at_company
         from cognify_dagster.review.identity.invitations import invite as make
 
         reading = workspace.read()
         if directory(reading).person_at(person, reading.size) is None:
             raise Failure(f"{person} is not enrolled in this workspace; see `cognify people list`", BLOCKED)
         admins = _admins(reading, person, key_files, passphrase_files)
+        company = signs_in_at_company(reading, config, person)
         with store.begin() as connection:
             account = account_for(connection, person, int(time.time()), login)
-            if has_credential(connection, account) and len(admins) < 2:
+            if (company or has_credential(connection, account)) and len(admins) < 2:
+                held = "signs in with the company account" if company else "has a credential already"
                 raise Failure(
-                    f"{person} has a credential already; a new one takes the keys of two workspace admins: --as KEY --as KEY",
-                    BLOCKED,
+                    f"{person} {held}; a new one takes the keys of two workspace admins: --as KEY --as KEY", BLOCKED
                 )
             by, confirmed = admins[:2] if len(admins) > 1 else (*(admins or ["cognify review invite"]), "")
-            path = make(connection, account, by, int(time.time()), confirmed_by=confirmed).path
+            path = make(connection, account, by, int(time.time()), company=company, confirmed_by=confirmed).path
     link = f"{config.url}{path}"
     if json_:
         as_json({"person": person, "login": account.login, "link": link})

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from cognify_dagster.review.errors import Refused, SignedOut, not_found
-from cognify_dagster.review.identity.user import User, user_of
+from cognify_dagster.review.identity.holding import holder_of
+from cognify_dagster.review.identity.user import User
 from cognify_dagster.review.site import Site
 from cognify_dagster.review.store.accounts import find_account
-from cognify_dagster.review.store.sessions import Session, end_session, find_session, role_text
+from cognify_dagster.review.store.pending import count_unsigned
+from cognify_dagster.review.store.sessions import Session, end_session, find_session
 from cognify_dagster.workspace import Reading, Workspace
+
+if TYPE_CHECKING:
+    from cognify_dagster.review.identity.links import News
 
 _FIELD = 64 * 1024
 
@@ -31,6 +36,7 @@ class Visit:
         subject: what is looked at, for the access log: `model/x@1`, `package/sha256:…`. Pages set it.
         detail: more for the access log (a digest that was downloaded, why something was refused).
         now: when it began.
+        acts_waiting: how many acts waited for the visitor's signature then.
     """
 
     def __init__(self, site: Site, request: Request) -> None:
@@ -45,6 +51,7 @@ class Visit:
         self.session: Session | None = None
         self.user: User | None = None
         self.new_cookie: str | None = None
+        self.acts_waiting = 0
         self._reading: Reading | None = None
 
     @property
@@ -73,19 +80,23 @@ class Visit:
         with self.site.store.begin() as connection:
             session = find_session(connection, token, seconds, self.site.config.session_minutes * 60)
             account = find_account(connection, id=session.account) if session is not None else None
+            if account is not None and account.person is not None:
+                self.acts_waiting = count_unsigned(connection, seconds, account.person)
         if session is None or account is None:
             return
-        user = user_of(self.reading, account, self.now)
-        if user is not None and session.roles not in (None, role_text(user.roles)):
-            with self.site.store.begin() as connection:  # what they may do has changed: they sign in anew
-                end_session(connection, session.token_hash)
+        self.user = holder_of(self.site, self.reading, session, account, self.now)
+        if self.user is not None:
+            self.session = session
             return
-        if user is not None and session.method == "oidc":
-            from cognify_dagster.review.identity.oidc.people import narrowed
+        with self.site.store.begin() as connection:  # what it rested on has ended, and so has it
+            end_session(connection, session.token_hash)
 
-            user = narrowed(self.site, self.reading, user, session)
-        self.user = user
-        self.session = session if self.user is not None else None
+    @cached_property
+    def waiting(self) -> int | None:
+        """How many things wait for the visitor, for the navigation; None where that is not known."""
+        from cognify_dagster.review.reading.waiting import count_for
+
+        return count_for(self)
 
     @property
     def person(self) -> str:
@@ -99,6 +110,19 @@ class Visit:
         if self.user.person is None:
             raise Refused(403, "An auditor from outside reads; only people of this workspace act.", "read-only")
         return self.user.person
+
+    @cached_property
+    def link_news(self) -> News | None:
+        """What the visitor has to be told of one-time links to their account."""
+        from cognify_dagster.review.identity.links import news
+
+        return news(self)
+
+    @property
+    def here(self) -> str:
+        """The address of this page, where a form leads back to; the inbox for an answer to a form."""
+        url = self.request.url
+        return url.path + (f"?{url.query}" if url.query else "") if self.request.method == "GET" else "/"
 
     def require_model(self, model: str) -> None:
         """Refuse a model that this visitor may not see, as if it were not there."""

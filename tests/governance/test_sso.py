@@ -29,6 +29,7 @@ from cognify_dagster.governance import (
     archive_keys,
     claim_groups,
     decide,
+    delegate,
     directory,
     enrol_person,
     enrol_workload,
@@ -242,11 +243,13 @@ def test_a_token_is_taken_within_its_time_only() -> None:
         ({"auth_time": 601, "iat": 601}, "within ten minutes"),
         ({"auth_time": -121, "iat": -121}, "within ten minutes"),
         ({"recorded": 721}, "more than ten minutes old"),
+        ({"exp": 60, "recorded": 181}, "had expired when it was recorded"),
+        ({"exp": None}, "no exp"),
     ],
 )
 def test_a_signature_needs_that_the_person_signed_in_again(change: dict[str, Any], text: str) -> None:
     at = NOW.timestamp()
-    claims: dict[str, Any] = {"auth_time": at, "iat": at}
+    claims: dict[str, Any] = {"auth_time": at, "iat": at, "exp": at + 3600}
     assert again_problem(claims, NOW, NOW) is None
     recorded = NOW + timedelta(seconds=change.get("recorded", 0))
     claims |= {name: None if value is None else at + value for name, value in change.items() if name != "recorded"}
@@ -598,6 +601,33 @@ def test_a_sign_off_needs_a_group_for_its_role(sso: Sso) -> None:
     submit(world.workspace, signed(world, issuer, key, groups=["Risk-Validation"]))
     mapped(world, {})
     assert stage_done(world), "it is judged by the mapping of its time"
+
+
+def test_a_delegated_role_needs_a_group_of_the_delegate_for_it_too(sso: Sso) -> None:
+    """Else whoever was taken out of every group went on signing in whatever role somebody had delegated to them."""
+    world, issuer, _ = sso
+    until = datetime.now(timezone.utc) + timedelta(days=5)
+    delegate(world.workspace, "person/olga", "model_validator", world.key("vera"), expires=until, reason="holiday")
+    key = identity(world, "olga", "olga-at-idp")
+    olga: dict[str, Any] = {"name": "olga", "subject": "olga-at-idp"}
+    mapped(world)
+    for groups in (None, [], ["Risk-Admins"]):
+        envelope = signed(world, issuer, key, **olga, groups=groups)
+        with pytest.raises(SignOffDenied, match="do not stand for the role model_validator that Vera delegated"):
+            submit(world.workspace, envelope)
+        world.force(envelope, strength="S2")
+        assert not stage_done(world), "nor past every check of `submit`"
+    submit(world.workspace, signed(world, issuer, key, **olga, groups=["Risk-Validation"]))
+    assert stage_done(world)
+
+
+def test_a_delegated_role_without_a_mapping_is_judged_by_the_delegation_alone(sso: Sso) -> None:
+    world, issuer, _ = sso
+    until = datetime.now(timezone.utc) + timedelta(days=5)
+    delegate(world.workspace, "person/olga", "model_validator", world.key("vera"), expires=until, reason="holiday")
+    key = identity(world, "olga", "olga-at-idp")
+    submit(world.workspace, signed(world, issuer, key, name="olga", subject="olga-at-idp"))
+    assert stage_done(world)
 
 
 def test_groups_say_nothing_about_signatures_with_a_key(sso: Sso) -> None:

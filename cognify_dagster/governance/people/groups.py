@@ -1,6 +1,6 @@
 """Single sign-on in the ledger: which groups of an issuer stand for which roles, its archived keys, and what a token then allows.
 
-Invariants: groups only narrow: nobody has a role by a group that they were not enrolled with; a mapping counts only with the
+Invariants: groups only narrow: nobody has a role by a group that they were not enrolled with, and a delegation widens no group; a mapping counts only with the
 signatures of two workspace admins who had seen the one before it, and the newest that counts is in force; one that cannot be read
 gives nobody anything; an issuer's keys count from the entry after the one that archived them, written by an enrolled workload.
 """
@@ -319,9 +319,12 @@ def sso_problem(
     except SignatureError as error:
         return str(error)
     stale = again_problem(claims, parse_utc(predicate.signed_at), now or item.when)
-    if stale or predicate.decision == "withdraw" or predicate.on_behalf_of is not None:
+    if stale or predicate.decision == "withdraw":  # who lost a role may still take back what they said
         return stale
     mapping = mapping_in_force(reading, key.oidc.issuer, item.seq, people)
-    if mapping is not None and predicate.role not in mapping.roles(claims):
-        return f"the groups of {people.name(predicate.person)} do not stand for the role {predicate.role} (entry {mapping.seq})"
-    return None
+    if mapping is None or predicate.role in mapping.roles(claims):
+        return None
+    behalf = predicate.on_behalf_of
+    whose = f" that {people.name(behalf.person)} delegated" if behalf is not None else ""
+    name = people.name(predicate.person)
+    return f"the groups of {name} do not stand for the role {predicate.role}{whose} (entry {mapping.seq})"

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cognify_dagster.review.errors import ReviewError
-from cognify_dagster.review.store.accounts import Account, accounts, find_account
+from cognify_dagster.review.store.accounts import Account, accounts, find_account, lock_account
 from cognify_dagster.review.store.passkeys import passkeys_of
 from cognify_dagster.review.store.sessions import end_sessions_of
 
@@ -60,7 +60,15 @@ def account_for(connection: Connection, person: str, now: int, login: str = "") 
         ReviewError: if it has to be made and its login is taken.
     """
     found = find_account(connection, person=person)
-    return found or add_account(connection, login or login_of(person), now, person=person)
+    if found is not None:
+        return found
+    try:
+        return add_account(connection, login or login_of(person), now, person=person)
+    except ReviewError:  # perhaps another request made it at this moment
+        found = find_account(connection, person=person)
+        if found is None:
+            raise
+        return found
 
 
 def all_accounts(connection: Connection) -> list[Account]:
@@ -74,12 +82,13 @@ def set_password_hash(connection: Connection, account: str, value: str | None) -
 
 
 def has_credential(connection: Connection, account: Account) -> bool:
-    """Whether somebody can sign in to an account."""
+    """Whether somebody can sign in to an account with a password or passkey of this site; see `company` for the other way."""
     return account.password_hash is not None or bool(passkeys_of(connection, account.id))
 
 
 def disable_account(connection: Connection, account: str, now: int) -> None:
     """Let nobody sign in to an account any more, and end its sessions. The ledger is not changed: see `cognify people revoke`."""
+    lock_account(connection, account)
     connection.execute(update(accounts).where(accounts.c.id == account).values(disabled=now))
     end_sessions_of(connection, account)
 

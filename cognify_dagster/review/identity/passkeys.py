@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 from webauthn import (
     generate_authentication_options,
     generate_registration_options,
@@ -37,7 +38,7 @@ from cognify_dagster.records import Passkey, PersonEnrolled, PublicKey
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.errors import Refused
 from cognify_dagster.review.store import Store
-from cognify_dagster.review.store.accounts import Account, find_account
+from cognify_dagster.review.store.accounts import Account, find_account, lock_account
 from cognify_dagster.review.store.passkeys import (
     StoredPasskey,
     add_passkey,
@@ -56,6 +57,7 @@ _KINDS = [
     COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256,
 ]
 _BROKEN = (WebAuthnException, GovernanceError, ValueError, KeyError, TypeError, AttributeError)
+_FULL = f"An account has {MOST} passkeys at most; remove one first."
 _EXPIRED = "This request to your passkey is too old or was used. Please try again."
 
 
@@ -74,7 +76,7 @@ def registration_options(
     """
     mine = passkeys_of(connection, account.id)
     if len(mine) >= MOST:
-        raise Refused(409, f"An account has {MOST} passkeys at most; remove one first.", "too-many")
+        raise Refused(409, _FULL, "too-many")
     ceremony, challenge = begin_ceremony(connection, "register", holder, now)
     options = generate_registration_options(
         rp_id=config.rp_id,
@@ -136,12 +138,16 @@ def keep_passkey(connection: Connection, account: str, public: PublicKey, name: 
     """Keep a passkey that was checked.
 
     Raises:
-        Refused: if it is registered already.
+        Refused: if it is registered already, or the account has as many as it may have.
     """
-    assert public.passkey is not None
-    if find_passkey(connection, public.passkey.credential_id) is not None:
-        raise Refused(409, "This passkey is registered already.", "passkey-known")
-    add_passkey(connection, account, public, name, now, count)
+    lock_account(connection, account)
+    if len(passkeys_of(connection, account)) >= MOST:
+        raise Refused(409, _FULL, "too-many")
+    try:
+        with connection.begin_nested():
+            add_passkey(connection, account, public, name, now, count)
+    except IntegrityError as error:
+        raise Refused(409, "This passkey is registered already.", "passkey-known") from error
 
 
 def login_options(connection: Connection, config: ReviewConfig, now: int) -> dict[str, Any]:

@@ -1,17 +1,22 @@
 """Begins and ends sessions.
 
-Invariants: signing in always makes a new session and ends the one that the browser had, so a planted cookie gains nothing; after
-signing in a browser goes to a page of this site only.
+Invariants: signing in always makes a new session and ends the one that the browser had, so a planted cookie gains nothing; no session
+begins on a credential that ended at that moment; after signing in a browser goes to a page of this site only.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
+
+from sqlalchemy import Connection
 
 from cognify_dagster.review.errors import Refused
 from cognify_dagster.review.identity.user import User, user_of
-from cognify_dagster.review.store.accounts import Account
-from cognify_dagster.review.store.sessions import end_session, find_session, hash_token, open_session
+from cognify_dagster.review.store.accounts import Account, lock_account
+from cognify_dagster.review.store.oidc import move_identity
+from cognify_dagster.review.store.passkeys import passkeys_of
+from cognify_dagster.review.store.sessions import end_session, find_session, hash_token, open_session, renew_token
 from cognify_dagster.review.visit import Visit, cookie_name
 
 FRESH_S = 600
@@ -66,6 +71,7 @@ def sign_in(visit: Visit, account: Account, method: str, credential: str = "") -
     config, now = visit.site.config, int(visit.now.timestamp())
     old = visit.request.cookies.get(cookie_name(visit.site))
     with visit.site.store.begin() as connection:
+        _require_credential(connection, account, method, credential)
         if old:
             end_session(connection, hash_token(old))
         token = open_session(
@@ -83,6 +89,33 @@ def sign_in(visit: Visit, account: Account, method: str, credential: str = "") -
     visit.user = user
     visit.new_cookie = token
     visit.detail = method
+
+
+def _require_credential(connection: Connection, account: Account, method: str, credential: str) -> None:
+    """Refuse to begin a session on what was right a moment ago, but ended since: whoever ended it ended its sessions before.
+
+    Raises:
+        Refused: 403.
+    """
+    current = lock_account(connection, account.id)
+    ended = current is None or current.disabled is not None
+    if method == "password":
+        ended = ended or current is None or current.password_hash != account.password_hash
+    if method == "passkey":
+        ended = ended or all(key.key_id != credential for key in passkeys_of(connection, account.id))
+    if ended:
+        raise Refused(403, "This way to sign in has ended at this moment. Ask a workspace admin.", "closed")
+
+
+def renew(visit: Visit) -> None:
+    """Give the visitor's session a new token, as after a change of password. It does not last any longer for it."""
+    old = visit.session
+    assert old is not None
+    with visit.site.store.begin() as connection:
+        token = renew_token(connection, old.token_hash, int(visit.now.timestamp()))
+        move_identity(connection, old.token_hash, hash_token(token))
+    visit.session = replace(old, token_hash=hash_token(token))
+    visit.new_cookie = token
 
 
 def sign_out(visit: Visit) -> None:

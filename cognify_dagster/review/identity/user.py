@@ -28,6 +28,7 @@ class User:
         roles: roles that count now; empty for an auditor from outside.
         models: the models that may be seen; None: all.
         until: when an auditor's grant ends.
+        grouped: the roles that the groups of a session by single sign-on stand for; None where no groups count.
     """
 
     account: Account
@@ -36,11 +37,21 @@ class User:
     roles: frozenset[str]
     models: Collection[str] | None = None
     until: datetime | None = None
+    grouped: frozenset[str] | None = None
 
     @property
     def admin(self) -> bool:
         """Whether they administer the workspace."""
         return ADMIN in self.roles
+
+    def may_sign_as(self, role: str, *, delegated: bool) -> bool:
+        """Whether this session signs in a role: one that counts in it, or one that somebody delegated and its groups stand for.
+
+        Whether the delegation itself holds is said by the ledger.
+        """
+        if not delegated:
+            return role in self.roles
+        return self.grouped is None or role in self.grouped
 
     def sees(self, model: str) -> bool:
         """Whether they may read about a model."""

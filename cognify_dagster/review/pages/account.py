@@ -8,7 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from cognify_dagster.governance import directory
 from cognify_dagster.review.errors import Refused
-from cognify_dagster.review.identity.accounts import has_credential, set_password_hash
+from cognify_dagster.review.identity.accounts import set_password_hash
+from cognify_dagster.review.identity.company import signs_in_at_company
+from cognify_dagster.review.identity.links import acknowledge, links_of
 from cognify_dagster.review.identity.passkeys import (
     InLedger,
     check_registration,
@@ -18,13 +20,20 @@ from cognify_dagster.review.identity.passkeys import (
     registration_options,
 )
 from cognify_dagster.review.identity.passwords import check_password, hash_password, password_problem
-from cognify_dagster.review.identity.signing_in import fresh, require_fresh, sign_in
+from cognify_dagster.review.identity.signing_in import fresh, renew, require_fresh, safe_next
 from cognify_dagster.review.identity.throttle import attempt
 from cognify_dagster.review.identity.user import ADMIN
 from cognify_dagster.review.routing import Need, page
-from cognify_dagster.review.store.accounts import Account, find_account
+from cognify_dagster.review.store.accounts import Account, find_account, lock_account
 from cognify_dagster.review.store.passkeys import StoredPasskey, passkeys_of, remove_passkeys
-from cognify_dagster.review.store.sessions import Session, end_session, end_sessions_of, extend_session, sessions_of
+from cognify_dagster.review.store.sessions import (
+    Session,
+    end_session,
+    end_sessions_by,
+    end_sessions_of,
+    extend_session,
+    sessions_of,
+)
 from cognify_dagster.review.visit import Visit
 
 _DONE = {
@@ -72,12 +81,10 @@ def change_password(visit: Visit) -> Response:
         return _page(visit, problem)
     hashed = hash_password(visit.field("password"))
     with visit.site.store.begin() as connection:
+        lock_account(connection, mine.id)
         set_password_hash(connection, mine.id, hashed)
-        end_sessions_of(connection, mine.id, but=session.token_hash if session.method == "oidc" else "")
-    if (
-        session.method != "oidc"
-    ):  # a session by single sign-on rests on the issuer's answer, which no new one would have
-        sign_in(visit, mine, session.method, session.credential)
+        end_sessions_of(connection, mine.id, but=session.token_hash)
+    renew(visit)
     return visit.redirect("/account?done=password")
 
 
@@ -108,16 +115,23 @@ def passkey_add(visit: Visit) -> Response:
 
 @page("/account/passkeys/{key}/remove", Need.READ, methods=("POST",))
 def passkey_remove(visit: Visit) -> Response:
-    """Let a passkey sign in no more. What the ledger says of it stays; `cognify people revoke` ends that."""
-    mine, _ = _mine(visit)
+    """Let a passkey sign in no more; sessions that it opened end. What the ledger says of it stays; `cognify people revoke` ends that."""
+    mine, session = _mine(visit)
     _require_strong(visit)
+    removed, company = visit.param("key"), _company(visit)
     with visit.site.store.begin() as connection:
-        left = [key for key in passkeys_of(connection, mine.id) if key.key_id != visit.param("key")]
-        if not left and mine.password_hash is None:
+        current = lock_account(connection, mine.id) or mine
+        by_password = current.password_hash is not None and visit.site.config.password_login
+        left = [key for key in passkeys_of(connection, mine.id) if key.key_id != removed]
+        if not (left or by_password or company):
             raise Refused(409, "This is your only way to sign in; register another passkey first.", "last-credential")
-        if remove_passkeys(connection, mine.id, visit.param("key")) == 0:
+        if remove_passkeys(connection, mine.id, removed) == 0:
             raise Refused(404, "You have no such passkey.", "not-found")
-    visit.detail = f"removed passkey {visit.param('key')}"
+        end_sessions_by(connection, mine.id, removed)
+    visit.detail = f"removed passkey {removed}"
+    if session.credential == removed:  # this session was one of them
+        visit.new_cookie = ""
+        return visit.redirect("/login")
     return visit.redirect("/account?done=removed")
 
 
@@ -138,6 +152,14 @@ def passkey_vouch(visit: Visit) -> Response:
     name = acts.start(visit, record, signers, f"Passkey {key.key_id} of {visit.user.name}")
     visit.subject, visit.detail = visit.person, f"passkey {key.key_id}"
     return visit.redirect(f"/acts/{name}")
+
+
+@page("/account/links/read", Need.READ, methods=("POST",))
+def links_read(visit: Visit) -> Response:
+    """Note that the visitor read of the one-time links to their account."""
+    upto = visit.field("upto")
+    acknowledge(visit, int(upto) if upto.isdecimal() and len(upto) < 19 else 0)
+    return visit.redirect(safe_next(visit.field("next", "/account")))
 
 
 @page("/account/sessions/{handle}/end", Need.READ, methods=("POST",))
@@ -161,7 +183,7 @@ def _mine(visit: Visit) -> tuple[Account, Session]:
 
 
 def _require_strong(visit: Visit) -> None:
-    """Refuse to change passkeys in a session that is old, or that rests on a password where there is a passkey.
+    """Refuse to change passkeys in a session that is old, or that rests on a password where there is a passkey or company account.
 
     Else who knows a password would add a passkey of their own and be more than a reader.
 
@@ -172,9 +194,15 @@ def _require_strong(visit: Visit) -> None:
     mine, session = _mine(visit)
     with visit.site.store.begin() as connection:
         held = passkeys_of(connection, mine.id)
-    if held and session.method == "password":
-        text = "Sign in with a passkey to change your passkeys. Who lost theirs asks an admin for a reset."
+    if session.method == "password" and (held or _company(visit)):
+        how = "a passkey" if held else "your company account"
+        text = f"Sign in with {how} to change your passkeys. Who lost theirs asks an admin for a reset."
         raise Refused(403, text, "stronger-login")
+
+
+def _company(visit: Visit) -> bool:
+    person = visit.user.person if visit.user else None
+    return signs_in_at_company(visit.reading, visit.site.config, person)
 
 
 def _idle(visit: Visit) -> int:
@@ -187,14 +215,14 @@ def _page(visit: Visit, problem: str | None = None) -> Response:
         keys = passkeys_of(connection, mine.id)
         running = sessions_of(connection, mine.id, int(visit.now.timestamp()), _idle(visit))
         mine = find_account(connection, id=mine.id) or mine
-        usable = has_credential(connection, mine)
+        links = links_of(connection, visit.reading, mine.id, int(visit.now.timestamp()))
     return visit.render(
         "account.html.j2",
         status=422 if problem else 200,
         problem=problem,
         done=_DONE.get(visit.query("done")),
         account=mine,
-        usable=usable,
+        links=links,
         session=session,
         fresh=fresh(visit),
         passkeys=[_passkey(visit, key) for key in keys],

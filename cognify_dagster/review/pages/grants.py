@@ -94,7 +94,7 @@ def grants_invite(visit: Visit) -> Response:
             account = _account(connection, grant.item.seq)
             if account is None:
                 account = add_account(connection, visit.field("login"), now, grant_seq=grant.item.seq)
-            made = invite(connection, account, visit.person, now)
+            made = invite(connection, account, visit.person, now, company=False)  # nobody of the ledger
     except ReviewError as error:
         if isinstance(error, Refused) and error.status not in (400, 409):
             raise

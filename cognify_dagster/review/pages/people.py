@@ -1,11 +1,11 @@
 """People and keys: who is who by the ledger, and their accounts here.
 
-Invariant: keys are shown by id and kind, never by anything secret; who has an account is shown to admins alone; a reset takes two admins.
+Invariant: keys are shown by id and kind, never by anything secret; who has an account is shown to admins alone, links to it to them and its holder; a
+reset takes two admins.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -15,7 +15,9 @@ from cognify_dagster.governance.people.authority import Directory, KeySpan
 from cognify_dagster.records import Person
 from cognify_dagster.review.errors import not_found
 from cognify_dagster.review.identity.accounts import account_for, disable_account, enable_account, has_credential
+from cognify_dagster.review.identity.company import signs_in_at_company
 from cognify_dagster.review.identity.invitations import Made, confirm, invite, open_invitations
+from cognify_dagster.review.identity.links import Link, links_of
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.store.accounts import Account, find_account
 from cognify_dagster.review.store.passkeys import passkeys_of
@@ -27,9 +29,9 @@ from cognify_dagster.review.visit import Visit
 def person_invite(visit: Visit) -> Response:
     """Invite a person to set a credential; who has one already gets another only after a second admin confirmed it."""
     person = _person(visit)
-    now = int(visit.now.timestamp())
+    now, company = int(visit.now.timestamp()), _company(visit, person)
     with visit.site.store.begin() as connection:
-        made = invite(connection, account_for(connection, person.person, now), visit.person, now)
+        made = invite(connection, account_for(connection, person.person, now), visit.person, now, company=company)
     return _invited(visit, person, made)
 
 
@@ -102,6 +104,7 @@ def person_page(visit: Visit) -> Response:
         recertified=list(reversed(found.recertified.get(who, []))),
         delegations=[(item, _running(visit, found, item.seq)) for item in found.delegations if who in (item.delegator, item.delegate)],
         account=_account_view(visit, person),
+        links=_links(visit, person),
     )  # fmt: skip
 
 
@@ -117,6 +120,10 @@ def _person(visit: Visit) -> Person:
 
 def _path(person: Person) -> str:
     return f"/people/{person.person.removeprefix('person/')}"
+
+
+def _company(visit: Visit, person: Person) -> bool:
+    return signs_in_at_company(visit.reading, visit.site.config, person.person)
 
 
 def _account(connection: Any, person: Person) -> Account:
@@ -154,7 +161,7 @@ def _with_accounts(visit: Visit, found: list[Person]) -> list[tuple[Person, str]
                 state = "disabled"
             elif account.id in waiting and waiting[account.id].token_hash is None:
                 state = "reset to confirm"
-            elif not has_credential(connection, account):
+            elif not has_credential(connection, account) and not _company(visit, person):
                 state = "invited" if account.id in waiting else "not set up"
             else:
                 state = "in use"
@@ -166,11 +173,11 @@ def _account_view(visit: Visit, person: Person) -> dict[str, Any] | None:
     """What an admin sees of a person's account; None for everybody else."""
     if visit.user is None or not visit.user.admin:
         return None
-    now = int(visit.now.timestamp())
+    now, company = int(visit.now.timestamp()), _company(visit, person)
     with visit.site.store.begin() as connection:
         account = find_account(connection, person=person.person)
         if account is None:
-            return {"account": None, "invitation": None, "credential": False}
+            return {"account": None, "invitation": None, "credential": company, "company": company}
         open_one = next((item for item in open_invitations(connection, now) if item.account == account.id), None)
         keys = passkeys_of(connection, account.id)
         running = sessions_of(connection, account.id, now, visit.site.config.session_minutes * 60)
@@ -180,16 +187,30 @@ def _account_view(visit: Visit, person: Person) -> dict[str, Any] | None:
             "passkeys": keys,
             "sessions": len(running),
             "invitation": open_one,
-            "credential": has_credential(connection, account),
+            "credential": company or has_credential(connection, account),
+            "company": company,
         }
 
 
+def _links(visit: Visit, person: Person) -> list[Link] | None:
+    """The one-time links to a person's account, for admins and themselves; None for everybody else."""
+    user = visit.user
+    if user is None or not (user.admin or user.person == person.person):
+        return None
+    with visit.site.store.begin() as connection:
+        account = find_account(connection, person=person.person)
+        now = int(visit.now.timestamp())
+        return links_of(connection, visit.reading, account.id, now) if account is not None else []
+
+
 def _invited(visit: Visit, person: Person, made: Made) -> Response:
-    visit.detail = "invited" if made.path else "asked for a reset"
+    confirmed = made.invitation.confirmed_by is not None
+    visit.detail = "confirmed a reset" if confirmed else "invited" if made.path else "asked for a reset"
     return visit.render(
         "invited.html.j2",
         person=person,
         back=_path(person),
         link=visit.site.url(made.path) if made.path else None,
-        until=visit.now + timedelta(seconds=made.invitation.expires - made.invitation.made),
+        until=made.invitation.expires * 1_000_000,
+        company=_company(visit, person),
     )

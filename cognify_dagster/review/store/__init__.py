@@ -13,9 +13,11 @@ _TABLES = (
     "webhooks",
     "passkeys",
     "invitations",
+    "links",
     "throttles",
     "access",
     "tokens",
+    "reminders",
 )
 """Modules of this package that declare tables."""
 

@@ -48,3 +48,13 @@ def find_account(connection: Connection, **where: Any) -> Account | None:
         query = query.where(accounts.c[name] == value)
     row = connection.execute(query).mappings().first()
     return None if row is None else Account(**row)
+
+
+def lock_account(connection: Connection, account: str) -> Account | None:
+    """Return an account as it is now, and let nobody else change what belongs to it before the transaction ends.
+
+    Whoever changes credentials, invitations or sessions of an account locks it first, so that of two at the same moment the second
+    sees what the first did. (In SQLite a transaction has the whole database to itself from its start.)
+    """
+    row = connection.execute(select(accounts).where(accounts.c.id == account).with_for_update()).mappings().first()
+    return None if row is None else Account(**row)

@@ -57,6 +57,13 @@ def find_invitation(connection: Connection, now: int, **where: object) -> Invita
     return None if row is None else Invitation(**row)
 
 
+def used_invitation(connection: Connection, token_hash: str) -> Invitation | None:
+    """Return the invitation of a token that was used."""
+    query = select(invitations).where(invitations.c.used.is_not(None), invitations.c.token_hash == token_hash)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else Invitation(**row)
+
+
 def open_invitations(connection: Connection, now: int) -> list[Invitation]:
     """Return the invitations that are neither used nor over."""
     query = select(invitations).where(invitations.c.used.is_(None), invitations.c.expires > now)

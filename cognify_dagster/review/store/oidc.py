@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, func, insert, select
+from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, func, insert, select, update
 
 from cognify_dagster.review.errors import Refused
 from cognify_dagster.review.store.database import metadata
@@ -102,6 +102,11 @@ def keep_identity(connection: Connection, identity: Identity) -> None:
     connection.execute(delete(identities).where(identities.c.created <= identity.created - 2 * 86_400))
     values = {**identity.__dict__, "claims": json.dumps(dict(identity.claims))}
     connection.execute(insert(identities).values(**values))
+
+
+def move_identity(connection: Connection, old: str, new: str) -> None:
+    """Keep what a session rests on under the hash of its new token."""
+    connection.execute(update(identities).where(identities.c.token_hash == old).values(token_hash=new))
 
 
 def identity_of(connection: Connection, token_hash: str) -> Identity | None:

@@ -197,6 +197,14 @@ def list_acts(
     return [ActRow(**row) for row in rows]
 
 
+def count_unsigned(connection: Connection, now: int, signatory: str) -> int:
+    """Count the open acts that a signatory has not signed yet."""
+    mine = (act_signers.c.signatory == signatory, act_signers.c.signed.is_(None))
+    joined = act_signers.join(acts, acts.c.id == act_signers.c.act)
+    query = select(func.count()).select_from(joined).where(*mine, acts.c.state == "open", acts.c.expires > now)
+    return int(connection.execute(query).scalar_one())
+
+
 def keep_draft(connection: Connection, item: ActRow, draft: str, signed: list[str], now: int) -> bool:
     """Replace the draft of an open act, if nobody did since it was read."""
     mine = update(acts).where(acts.c.id == item.id, acts.c.revision == item.revision, acts.c.state == "open")

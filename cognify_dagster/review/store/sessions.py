@@ -1,7 +1,8 @@
 """Sessions on the server: a browser holds a random token, the database its hash.
 
 Invariants: a token is 256 bits from the operating system; only its SHA-256 is stored; a session ends after a while without a visit,
-after a fixed time in any case, when its account is disabled and when its holder's roles change; signing in always makes a new session.
+after a fixed time in any case (a new token for it changes neither), when its account is disabled, when the credential that opened it
+ends and when its holder's roles change; signing in always makes a new session.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SEEN_EVERY_S = 60
 class Session:
     """A session.
 
-    `method` says how its holder signed in: password, passkey, oidc or invitation. `roles` are those its holder had then, as
+    `method` says how its holder signed in: password, passkey, oidc or invitation (a password set by a one-time link). `roles` are those its holder had then, as
     `role_text` writes them; the session ends when they have others. None: that is not watched. `credential` is the id of the passkey
     that signed in, empty for other methods.
     """
@@ -114,9 +115,22 @@ def extend_session(connection: Connection, token_hash: str, now: int) -> None:
     connection.execute(update(sessions).where(sessions.c.token_hash == token_hash).values(seen=now))
 
 
+def renew_token(connection: Connection, token_hash: str, now: int) -> str:
+    """Give a session a new token and return it; the older one is worth nothing any more. When it began, and ends, stays."""
+    token = secrets.token_urlsafe(32)
+    values = {"token_hash": hash_token(token), "csrf": secrets.token_urlsafe(24), "seen": now}
+    connection.execute(update(sessions).where(sessions.c.token_hash == token_hash).values(**values))
+    return token
+
+
 def end_session(connection: Connection, token_hash: str) -> None:
     """End one session."""
     connection.execute(delete(sessions).where(sessions.c.token_hash == token_hash))
+
+
+def end_sessions_by(connection: Connection, account: str, credential: str) -> None:
+    """End the sessions of an account that a passkey opened."""
+    connection.execute(delete(sessions).where(sessions.c.account == account, sessions.c.credential == credential))
 
 
 def end_sessions_of(connection: Connection, account: str, *, but: str = "") -> None:

@@ -24,7 +24,7 @@ PASSWORD = {"password": "seven owls in a barn", "again": "seven owls in a barn"}
 def make(world: SiteWorld, name: str = "vera", by: str = "person/ada", **more: Any) -> Made:
     account = world.account(name)
     with world.site.store.begin() as connection:
-        return invite(connection, account, by, int(time.time()), **more)
+        return invite(connection, account, by, int(time.time()), **({"company": False} | more))
 
 
 def path_of(world: SiteWorld, name: str = "vera") -> str:

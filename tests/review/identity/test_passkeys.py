@@ -193,7 +193,8 @@ def test_a_passkey_that_the_ledger_ended_signs_in_no_more(founded_site: SiteWorl
     assert answer.status_code == 403
     assert "ended by entry" in answer.json()["title"]
     assert again.token == ""
-    assert "no: ended" in browser.get("/account").text
+    assert browser.get("/account").status_code == 303, "and what it opened has ended"
+    assert "no: ended" in founded_site.client_for("vera").get("/account").text
 
 
 def test_a_passkey_is_registered_once_and_for_one_account(founded_site: SiteWorld) -> None:

@@ -15,8 +15,9 @@ from cognify_dagster.cli.app import main as cli
 from cognify_dagster.governance import directory, mapping_in_force
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.errors import ReviewError
+from cognify_dagster.review.identity.oidc.bounds import MAX_ANSWER
 from cognify_dagster.review.identity.oidc.config import OidcConfig, oidc_config
-from cognify_dagster.review.identity.oidc.http import MAX_ANSWER, IssuerError, exchange, get_json
+from cognify_dagster.review.identity.oidc.http import IssuerError, exchange, get_json
 from tests.governance.issuer import CLIENT, ISSUER
 from tests.governance.world import PASSPHRASE, World, clone
 

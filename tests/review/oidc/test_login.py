@@ -119,6 +119,24 @@ def test_a_closed_account_stays_closed(sso: SsoWorld) -> None:
     assert client.token == ""
 
 
+@pytest.mark.parametrize("why", ["disabled", "revoked"])
+def test_of_a_closed_account_no_groups_are_written_to_the_ledger(sso: SsoWorld, why: str) -> None:
+    sso.alias("carl")
+    sso.map({"Compliance": ("compliance_officer",)})
+    sso.claims["carl-at-idp"] = {"groups": ["Compliance"]}
+    now, key = int(time.time()), sso.world.key("carl")
+    if why == "disabled":
+        with sso.site.site.store.begin() as connection:
+            disable_account(connection, account_for(connection, "person/carl", now).id, now)
+    else:
+        revoke_key(sso.world.workspace, "person/carl", key.key_id, "left", sso.world.key("ada"))
+    size = sso.world.workspace.ledger.size()
+    client = sso.site.client()
+    assert sso.sign_in(client, "carl-at-idp").status_code == 403
+    assert client.token == ""
+    assert sso.world.workspace.ledger.size() == size
+
+
 def test_where_it_is_not_set_up_there_is_nothing(site_world: Any) -> None:
     assert site_world.client().get("/oidc/login").status_code == 404
     assert site_world.client().get("/oidc/callback?state=x&code=y").status_code == 404
@@ -364,6 +382,9 @@ def test_setting_a_password_leaves_the_session_that_the_issuer_vouched_for(sso: 
     client, other = sso.site.client(), sso.site.client_for("vera")
     sso.sign_in(client, "vera-at-idp")
     words = "seven owls in a barn"
+    before = client.token
     assert client.submit("/account/password", password=words, again=words).status_code == 303
     assert signed_in(client)
+    assert client.token != before
     assert not signed_in(other)
+    assert not signed_in(Client(sso.site.site, sso.site.app, before))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from cognify_dagster.governance import delegate
 from cognify_dagster.governance.signing.sso import nonce_of
 from cognify_dagster.governance.signing.statements import PAYLOAD_TYPE
 from cognify_dagster.ledger import pae
@@ -17,6 +20,7 @@ from cognify_dagster.records import GroupsMapped, IssuerKeysArchived, PersonEnro
 from cognify_dagster.review.store.pending import find_statement
 from tests.governance.world import MODEL
 from tests.review.oidc.conftest import Hostile, SsoWorld
+from tests.review.signing.journeys import options_of
 from tests.review.site_world import Client, SiteWorld
 
 SIGN = f"/models/{MODEL}/1/sign"
@@ -136,6 +140,41 @@ def test_with_a_mapping_the_groups_of_that_sign_in_decide(sso: SsoWorld) -> None
     answer = client.get(sso.answer(leave(client, prepare(client)), "vera-at-idp"))
     assert answer.status_code == 303, answer.text
     assert len(sign_offs(sso)) == 1
+
+
+def test_in_a_session_by_single_sign_on_a_delegation_adds_no_role_that_no_group_stands_for(sso: SsoWorld) -> None:
+    sso.alias("olga")
+    passkey = sso.site.passkey("olga")
+    until = datetime.now(timezone.utc) + timedelta(days=5)
+    by = sso.world.key("vera")
+    delegate(sso.world.workspace, "person/olga", "model_validator", by, expires=until, reason="holiday")
+    sso.map({"Owners": ("business_owner",), "Validation": ("model_validator",)})
+    choice = {"decision": "approve", "stage": "validation", "key": passkey.public.key_id}
+    for groups, status in ((["Owners"], 400), (["Owners", "Validation"], 303)):
+        sso.claims["olga-at-idp"] = {"groups": groups}
+        client = sso.site.client()
+        sso.sign_in(client, "olga-at-idp")
+        answer = client.submit(SIGN, **choice)
+        assert answer.status_code in (status, 422 if status == 400 else status), answer.text
+        assert ("does not have the role model validator" in answer.text) is (status == 400)
+    assert sso.site.client_for("olga").submit(SIGN, **choice).status_code == 303, "with a passkey groups do not count"
+
+
+def test_what_was_prepared_is_not_signed_once_no_group_stands_for_its_role(sso: SsoWorld) -> None:
+    passkey = sso.site.passkey("vera")
+    sso.map({"Validation": ("model_validator",)})
+    sso.claims["vera-at-idp"] = {"groups": ["Validation"]}
+    client = sso.site.client()
+    sso.sign_in(client, "vera-at-idp")
+    confirm = prepare(client, key=passkey.public.key_id)
+    answer = json.dumps(passkey.answer(options_of(client.get(confirm).text)))
+    sso.map({"Validation": ("auditor",)})
+    refused = client.submit(confirm, assertion=answer)
+    assert refused.status_code == 400
+    assert "does not have the role model validator" in refused.text
+    assert sign_offs(sso) == []
+    sso.map({"Validation": ("model_validator",)})
+    assert client.submit(confirm, assertion=answer).status_code == 303, "it was not used up"
 
 
 def test_an_identity_is_not_offered_where_the_policy_wants_more(site_world: SiteWorld, provider: str) -> None:

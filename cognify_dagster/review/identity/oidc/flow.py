@@ -26,7 +26,7 @@ from cognify_dagster.review.identity.accounts import account_for
 from cognify_dagster.review.identity.oidc.http import IssuerError
 from cognify_dagster.review.identity.oidc.people import alias_of, find_person, kept_claims, narrowed
 from cognify_dagster.review.identity.oidc.provider import Provider, provider_of
-from cognify_dagster.review.identity.signing_in import sign_in
+from cognify_dagster.review.identity.signing_in import require_open, sign_in
 from cognify_dagster.review.site import Site
 from cognify_dagster.review.store.oidc import FLOW_S, Flow, Identity, begin_flow, keep_identity, take_flow
 from cognify_dagster.review.visit import Visit
@@ -149,15 +149,16 @@ def finish_login(visit: Visit, answer: Answer) -> str | None:
     person = find_person(visit.reading, config, subject, claims)
     if person is None:
         return alias_of(config.issuer, subject)
+    now = int(visit.now.timestamp())
+    with visit.site.store.begin() as connection:
+        account = account_for(connection, person, now)
+    require_open(visit, account)  # of an account that is closed nothing is written to the ledger
     try:
         claim_groups(visit.workspace, person, config.issuer, claims, hashlib.sha256(answer.token.encode()).hexdigest())
     except LedgerError as error:
         raise Refused(
             503, f"Your groups cannot be recorded in the ledger, so nobody is signed in: {error}", "ledger"
         ) from error
-    now = int(visit.now.timestamp())
-    with visit.site.store.begin() as connection:
-        account = account_for(connection, person, now)
     kept = kept_claims(visit.refresh(), config, claims)
     sign_in(visit, account, "oidc")
     assert visit.session is not None

@@ -1,7 +1,7 @@
 """The one module that talks HTTP to the issuer; no other knows which client library that is.
 
-Invariants: certificates are verified, redirects are not followed, a request takes ten seconds at most, and of an answer no more than
-256 KiB is read. The token request is made by Authlib, with PKCE (RFC 7636, S256).
+Invariants: certificates are verified; redirects are not followed; a request takes ten seconds at most, however slowly the answer
+drips; of an answer no more than 256 KiB is read, and none is unpacked. The token request is made by Authlib, with PKCE (RFC 7636, S256).
 """
 
 from __future__ import annotations
@@ -10,20 +10,10 @@ import json
 import ssl
 from typing import Any
 
-from cognify_dagster.review.errors import ReviewError
+from cognify_dagster.review.identity.oidc.bounds import Bounds, IssuerError, httpx
 from cognify_dagster.review.identity.oidc.config import OidcConfig
 
-try:  # Authlib moves from httpx to its successor; both have what is used here
-    import httpx2 as httpx
-except ImportError:
-    import httpx  # type: ignore[no-redef]
-
-TIMEOUT_S = 10.0
-MAX_ANSWER = 256 * 1024
-
-
-class IssuerError(ReviewError):
-    """The sign-in service cannot be reached, or answers what it should not."""
+__all__ = ["IssuerError", "authorize_url", "exchange", "get_json"]
 
 
 def get_json(config: OidcConfig, url: str) -> dict[str, Any]:
@@ -32,22 +22,18 @@ def get_json(config: OidcConfig, url: str) -> dict[str, Any]:
     Raises:
         IssuerError: if it cannot be had.
     """
+    bounds = Bounds(url)
     try:
-        with (
-            httpx.Client(**_settings(config)) as client,
-            client.stream("GET", url, headers={"Accept": "application/json"}) as response,
-        ):
+        with bounds, httpx.Client(**_settings(config), event_hooks=bounds.hooks) as client:
+            response = client.get(url, headers={"Accept": "application/json"})
+            bounds.require_in_time()
             if response.status_code != 200:
                 raise IssuerError(f"the sign-in service answers {response.status_code} at {url}")
-            data = b""
-            for part in response.iter_bytes():
-                data += part
-                if len(data) > MAX_ANSWER:
-                    raise IssuerError(f"the answer of the sign-in service at {url} is too long")
-        value = json.loads(data)
+            value = json.loads(response.content)
     except (httpx.HTTPError, OSError, ValueError, RecursionError) as error:
         if isinstance(error, IssuerError):
             raise
+        bounds.require_in_time()
         raise IssuerError(
             f"the sign-in service does not answer as it should at {url}: {type(error).__name__}"
         ) from error
@@ -83,21 +69,28 @@ def exchange(config: OidcConfig, endpoint: str, method: str, redirect: str, code
     """
     from authlib.common.errors import AuthlibBaseError
 
+    bounds = Bounds(endpoint)
     try:
-        with _client(config, method, redirect) as client:
+        with bounds, _client(config, method, redirect, event_hooks=bounds.hooks) as client:
             answer = client.fetch_token(
                 endpoint, grant_type="authorization_code", code=code, code_verifier=verifier, redirect_uri=redirect
             )
-    except (AuthlibBaseError, httpx.HTTPError, OSError, ValueError) as error:
+            bounds.require_in_time()
+    except (AuthlibBaseError, httpx.HTTPError, OSError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, IssuerError):
+            raise
+        bounds.require_in_time()
         said = getattr(error, "error", "") or type(error).__name__
         raise IssuerError(f"the sign-in service gave no token: {str(said)[:80]}") from error
+    if bounds.status != 200:
+        raise IssuerError(f"the sign-in service gave no token: it answers {bounds.status}")
     token = answer.get("id_token") if isinstance(answer, dict) else None
     if not isinstance(token, str):
         raise IssuerError("the sign-in service gave no ID token; is the scope openid allowed for this client?")
     return token
 
 
-def _client(config: OidcConfig, method: str, redirect: str) -> Any:
+def _client(config: OidcConfig, method: str, redirect: str, **more: Any) -> Any:
     from authlib.integrations.httpx_client import OAuth2Client
 
     return OAuth2Client(
@@ -107,9 +100,12 @@ def _client(config: OidcConfig, method: str, redirect: str) -> Any:
         redirect_uri=redirect,
         code_challenge_method="S256",
         **_settings(config),
+        **more,
     )
 
 
 def _settings(config: OidcConfig) -> dict[str, Any]:
+    from cognify_dagster.review.identity.oidc import bounds
+
     verify = ssl.create_default_context(cafile=config.ca_file) if config.ca_file else True
-    return {"timeout": TIMEOUT_S, "follow_redirects": False, "verify": verify}
+    return {"timeout": bounds.SECONDS, "follow_redirects": False, "verify": verify}

@@ -64,7 +64,10 @@ def narrowed(site: Site, reading: Reading, user: User, session: Session) -> User
     if find_person(reading, provider.config, identity.subject, identity.claims) != user.person:
         return None
     mapping = mapping_in_force(reading, identity.issuer)
-    return user if mapping is None else replace(user, roles=user.roles & mapping.roles(identity.claims))
+    if mapping is None:
+        return user
+    grouped = mapping.roles(identity.claims)
+    return replace(user, roles=user.roles & grouped, grouped=grouped)
 
 
 def _claimed(config: OidcConfig, claims: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The issuer as it describes itself (OpenID Connect Discovery 1.0), its keys, and the two requests of the code flow.
 
 Invariants: the description names the configured issuer and no other; every address in it is reached over TLS; keys come from the
-issuer's own key set, fetched anew at most once for a token with an unknown key.
+issuer's own key set, fetched anew at most once for a token with an unknown key; while a service does not answer, one visitor in a few
+seconds waits for it and the others are told at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from cognify_dagster.review.identity.oidc.http import IssuerError
 from cognify_dagster.review.site import Site
 
 KEEP_S = 3600
+AGAIN_S = 5.0
+"""How long after a failure nobody asks the issuer again for what it says of itself."""
 _BASIC = "client_secret_basic"
 _METHODS = ("client_secret_post", _BASIC)
 """In the body first: how a secret with special characters stands in a Basic header is read in two ways."""
@@ -40,6 +43,7 @@ class Provider:
         self._lock = threading.Lock()
         self._described: tuple[float, dict[str, Any]] | None = None
         self._keys: tuple[float, tuple[IssuerKey, ...]] | None = None
+        self._failed: tuple[float, str] | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """Return what the issuer says of itself, fetched once an hour.
@@ -49,7 +53,7 @@ class Provider:
         """
         with self._lock:
             if self._described is None or time.monotonic() - self._described[0] > KEEP_S:
-                found = http.get_json(self.config, self.config.issuer.rstrip("/") + "/.well-known/openid-configuration")
+                found = self._fetch(self.config.issuer.rstrip("/") + "/.well-known/openid-configuration")
                 if found.get("issuer") != self.config.issuer:
                     raise IssuerError(
                         f"the sign-in service calls itself {str(found.get('issuer'))[:200]!r}, [review.oidc] issuer is "
@@ -74,7 +78,7 @@ class Provider:
             old = kept is None or time.monotonic() - kept[0] > KEEP_S
             if old or (kid is not None and kept is not None and kid not in {key.kid for key in kept[1]}):
                 try:
-                    self._keys = (time.monotonic(), read_key_set(http.get_json(self.config, address)))
+                    self._keys = (time.monotonic(), read_key_set(self._fetch(address)))
                 except SignatureError as error:
                     raise IssuerError(f"{error} ({address})") from error
             assert self._keys is not None
@@ -112,6 +116,18 @@ class Provider:
     def names_itself(self) -> bool:
         """Whether the issuer says its name in each answer (RFC 9207)."""
         return self.describe().get("authorization_response_iss_parameter_supported") is True
+
+    def _fetch(self, address: str) -> dict[str, Any]:
+        """Ask the issuer for JSON; who waited for the lock while that failed does not wait for the same again."""
+        if self._failed is not None and time.monotonic() - self._failed[0] < AGAIN_S:
+            raise IssuerError(self._failed[1])
+        try:
+            found = http.get_json(self.config, address)
+        except IssuerError as error:
+            self._failed = (time.monotonic(), str(error))
+            raise
+        self._failed = None
+        return found
 
     def _check_address(self, name: str, value: object) -> None:
         parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
