@@ -19,7 +19,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "url": str, "host": str, "port": int, "database": str, "workload": str, "proxies": list, "dagster_url": str,
     "session_minutes": int, "session_hours": int, "password_login": bool, "access_batch": int, "access_minutes": int,
-    "templates": str, "oidc": dict, "webhooks": dict, "contact": str,
+    "templates": str, "oidc": dict, "webhooks": dict, "contact": str, "reminders": dict,
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class ReviewConfig:
         password_login: whether a password alone signs in (to read; it never signs anything off).
         access_batch, access_minutes: the access log is anchored in the ledger after so many lines or minutes.
         templates: folder whose `review/…` files replace the shipped ones.
-        oidc, webhooks: tables read by their own modules.
+        oidc, webhooks, reminders: tables read by their own modules.
         contact: whom people ask for help; shown on each page.
     """
 
@@ -56,6 +56,7 @@ class ReviewConfig:
     templates: Path | None = None
     oidc: Mapping[str, Any] = field(default_factory=dict)
     webhooks: Mapping[str, Any] = field(default_factory=dict)
+    reminders: Mapping[str, Any] = field(default_factory=dict)
     contact: str = ""
 
     @property
@@ -116,6 +117,7 @@ def review_config(config: WorkspaceConfig, **overrides: Any) -> ReviewConfig:
         templates=config.path.parent / templates if templates else None,
         oidc=table.get("oidc", {}),
         webhooks=table.get("webhooks", {}),
+        reminders=table.get("reminders", {}),
         **plain,
     )
 

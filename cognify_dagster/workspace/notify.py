@@ -41,9 +41,15 @@ class DeliveryError(RuntimeError):
     """A message could not be handed over; it holds no secret, and trying again later is right."""
 
 
+class DeliveryUnclear(DeliveryError):
+    """Nobody knows whether the message was taken: it was handed over, and the answer was lost. Trying again may send it twice."""
+
+
 @dataclass(frozen=True)
 class Message:
-    """What one person is told at one time. `address` is an e-mail address, None where none is known."""
+    """What one person is told at one time. `address` is an e-mail address, None where none is known; `id` names the message, so
+    that the same one sent twice has one Message-ID.
+    """
 
     person: str
     name: str
@@ -51,6 +57,7 @@ class Message:
     subject: str
     lines: tuple[str, ...]
     items: tuple[Mapping[str, Any], ...] = ()
+    id: str = ""
 
     @property
     def text(self) -> str:
@@ -91,6 +98,28 @@ class Channel(Protocol):
         ...
 
 
+class _Plain(smtplib.SMTP):
+    """A connection that knows whether a mail's text was begun to be handed over."""
+
+    handing = False
+
+    def data(self, msg: Any) -> Any:
+        """Hand over the text."""
+        self.handing = True
+        return super().data(msg)
+
+
+class _Tls(smtplib.SMTP_SSL):
+    """The same over TLS from the first byte."""
+
+    handing = False
+
+    def data(self, msg: Any) -> Any:
+        """Hand over the text."""
+        self.handing = True
+        return super().data(msg)
+
+
 @dataclass(frozen=True)
 class EmailChannel:
     """Mail through an SMTP server. `tls`: starttls, tls (from the first byte) or none (this machine only)."""
@@ -115,17 +144,25 @@ class EmailChannel:
 
         Raises:
             DeliveryError: if the server cannot be reached, trusted, or does not take it.
+            DeliveryUnclear: if the server has the mail, but its answer was lost.
         """
         mail = self._mail(message)
+        server: _Plain | _Tls | None = None
+        taken = False
         try:
             with self._connect() as server:
                 if self.username is not None:
                     server.login(self.username, self._password())
                 server.send_message(mail)
+                taken = True
         except smtplib.SMTPAuthenticationError as error:
             raise DeliveryError(f"{self._place}: the server refused the login of {self.username}") from error
         except (smtplib.SMTPException, OSError) as error:
-            raise DeliveryError(f"{self._place}: {clean(_said(error))}") from error
+            if taken:
+                return  # the server has it, and only the goodbye failed
+            lost = server is not None and server.handing and not isinstance(error, smtplib.SMTPResponseException)
+            kind = DeliveryUnclear if lost else DeliveryError
+            raise kind(f"{self._place}: {clean(_said(error))}") from error
 
     @property
     def _place(self) -> str:
@@ -139,16 +176,17 @@ class EmailChannel:
         mail["To"] = Address(display_name=clean(message.name)[:100], username=user, domain=domain)
         mail["Subject"] = clean(message.subject)[:200]
         mail["Date"] = formatdate()
-        mail["Message-ID"] = make_msgid(domain=self.sender.rpartition("@")[2].strip("> ") or "localhost")
+        domain = self.sender.rpartition("@")[2].strip("> ") or "localhost"
+        mail["Message-ID"] = f"<{message.id}@{domain}>" if message.id else make_msgid(domain=domain)
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text)
         return mail
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> _Plain | _Tls:
         context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         if self.tls == "tls":
-            return smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_S, context=context)
-        server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_S)
+            return _Tls(self.host, self.port, timeout=TIMEOUT_S, context=context)
+        server = _Plain(self.host, self.port, timeout=TIMEOUT_S)
         if self.tls == "starttls":
             try:
                 server.starttls(context=context)

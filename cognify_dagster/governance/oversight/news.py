@@ -31,8 +31,9 @@ from cognify_dagster.records import (
 )
 from cognify_dagster.workspace import Reading, Recorded
 
-EVENTS = frozenset({"waiting", "released", "refused", "suspended", "blocked", "finding", "review", "condition"})
-"""Kinds of news, as `events` of a `[[notify]]` table names them."""
+DIGEST = "digest"
+EVENTS = frozenset({"waiting", "released", "refused", "suspended", "blocked", "finding", "review", "condition", DIGEST})
+"""Kinds of news, as `events` of a `[[notify]]` table names them; `digest` is the review site's daily mail, which is made there."""
 REVIEW_NOTICE = timedelta(days=30)
 CONDITION_NOTICE = timedelta(days=14)
 VERSIONS = 50

@@ -17,6 +17,7 @@ tiers:
     review_days: 365
     # overdue_review: show
     # change_plans: true           # whether a change plan may stand in for sign-offs
+    # sign_off_days: 14            # a stage should be signed within so many days; late ones are reminded of, no more (no date)
   high:
     stages: [automated, validation, compliance, business]
     approval_days: 180

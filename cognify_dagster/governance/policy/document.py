@@ -84,6 +84,8 @@ class Tier(_Model):
     plan may stand in for sign-offs. `required_sections` are sections that people write, which this tier demands besides the
     policy's `required_fields`; an empty one fails the gate `completeness`. `blocking_frameworks` are frameworks whose open mandatory
     requirements fail their coverage check in Dagster as an error, which stops what comes after it; others only warn.
+    `sign_off_days`: so many days after a stage could be signed its signatures should be there (no date unless given). Who is late is
+    reminded; nothing is ever approved, rejected or released because time passed.
     """
 
     stages: tuple[str, ...] = Field(min_length=1)
@@ -95,11 +97,15 @@ class Tier(_Model):
     blocking_frameworks: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,59}$")], ...] = Field(
         (), max_length=60
     )
+    sign_off_days: int | None = Field(None, ge=1, le=366)
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A tier that demands no sections and blocks on no framework has the form, and so the digest, that it had before."""
-        return _without_empty(_without_empty(handler(self), "required_sections"), "blocking_frameworks")
+        """A tier without these parts has the form, and so the digest, that it had before there were any."""
+        data: dict[str, Any] = handler(self)
+        for name in ("required_sections", "blocking_frameworks", "sign_off_days"):
+            _without_empty(data, name)
+        return data
 
 
 def _without_empty(data: dict[str, Any], name: str) -> dict[str, Any]:

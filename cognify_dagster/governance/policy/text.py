@@ -68,6 +68,11 @@ def _tier(policy: Policy, name: str) -> list[str]:
     lines = [f"{number}. {_stage(stage, key)}" for number, (key, stage) in enumerate(policy.stages_of(name), 1)]
     if any(stage.kind == "sign_off" for _, stage in policy.stages_of(name)):
         lines.append(f"Approvals last {tier.approval_days} days.")
+        if tier.sign_off_days is not None:
+            limit = "1 day" if tier.sign_off_days == 1 else f"{tier.sign_off_days} days"
+            lines.append(
+                f"Each stage should be signed within {limit}; who is late is reminded, and nothing else follows."
+            )
         lines.append(
             "A change plan may stand in for sign-offs."
             if tier.change_plans
@@ -255,6 +260,7 @@ def policy_changes(before: Policy, after: Policy) -> list[str]:
 _TIER = {
     "approval_days": "approvals last {new} days instead of {old}",
     "review_days": "what is live is reviewed {new} instead of {old}",
+    "sign_off_days": "a stage should be signed {new} instead of {old}",
     "overdue_review": "an overdue review means {new} instead of {old}",
 }
 _STAGE = {
@@ -289,6 +295,8 @@ def _changed(name: str, key: str, old: Any, new: Any, words: str | None = None) 
 def _value(key: str, value: Any) -> str:
     if key == "review_days":
         return "at no set interval" if value is None else f"every {value} days"
+    if key == "sign_off_days":
+        return "by no set time" if value is None else f"within {value} day{'s' if value > 1 else ''}"
     return _shown(value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -37,6 +37,7 @@ from cognify_dagster.workspace import Reading, Recorded
 TEST = "webhook.test"
 VERIFICATION = "verification.failed"
 LOCKED = "signin.locked"
+OVERDUE = "request.overdue"
 EVENTS: Mapping[str, str] = {
     "version.opened": "a model version began to exist",
     "package.built": "a package was frozen and can be signed",
@@ -52,6 +53,7 @@ EVENTS: Mapping[str, str] = {
     "finding.resolved": "a finding was closed, or its risk accepted",
     "incident": "an incident with a model was reported",
     "model.event": "data change, base model change, breach of a drift limit or framework change was reported",
+    OVERDUE: "something that people were asked for was not done in time; once when it is overdue, and again at each later step",
     VERIFICATION: "the ledger did not verify",
     LOCKED: "too many attempts to sign in to the review site locked an account's password or an address",
     TEST: "somebody tests the endpoint",
@@ -155,6 +157,24 @@ def sign_in_locked(origin: str, code: str, what: str, now: datetime, link: str) 
     """
     key = hashlib.sha256("\0".join((origin, code, what, now.strftime("%Y-%m-%dT%H"))).encode()).hexdigest()
     return Event(LOCKED, key, utc(now), {"workspace": origin, "outcome": code, "url": link})
+
+
+def request_overdue(
+    origin: str, request: str, step: int, when: datetime, data: Mapping[str, Any], people: Sequence[str]
+) -> Event:
+    """Return the event that a request is overdue; the same request and step make the same event, whoever tells it and when.
+
+    Args:
+        origin: the ledger.
+        request: digest that tells the request from all others.
+        step: which step it reached, from 1.
+        when: the moment at which that step began.
+        data: what is told besides; ids, numbers, dates and links.
+        people: ids of those whom it waits for, told only where that was asked for.
+    """
+    key = hashlib.sha256("\0".join((origin, request, str(step))).encode()).hexdigest()
+    told = {"workspace": origin, "request": request, "step": step, **data}
+    return Event(OVERDUE, key, utc(when), told, {"waits_for": list(people)}, None, str(data.get("model", "")))
 
 
 def trial_event(origin: str, link: str) -> Event:
