@@ -14,12 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from cognify_dagster.review.access.ends import EveryEnd, shown_path
 from cognify_dagster.review.access.log import stop as stop_access_log
 from cognify_dagster.review.background import Worker
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.dispatch import endpoint_of
 from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.review.identity.oidc.config import oidc_config
+from cognify_dagster.review.reminders.config import reminders_of
 from cognify_dagster.review.rendering import STATIC, Templates
 from cognify_dagster.review.routing import ROUTES, Need, PageRoute
 from cognify_dagster.review.security.headers import SecurityHeaders
@@ -35,15 +37,16 @@ if TYPE_CHECKING:
 
 PAGES = (
     "oidc", "oidc_admin",
-    "home", "models", "package", "compare", "login", "health", "webhooks", "invite", "account", "people",
+    "home", "models", "package", "compare", "login", "health", "webhooks", "reminders", "invite", "account", "people",
     "sign", "receipt", "acts", "sections",
-    "ledger", "policy", "datasets", "downloads", "access", "grants", "tokens",
+    "ledger", "policy", "datasets", "downloads", "bundles", "access", "grants", "tokens",
 )  # fmt: skip
 """Modules of `review.pages` that declare routes."""
 PARTS: tuple[str, ...] = (
     "reading.preparing",
     "identity.tidying",
     "webhooks.jobs",
+    "reminders.jobs",
     "access.anchoring",
     "access.verification",
 )
@@ -57,6 +60,7 @@ def open_site(workspace: Workspace, config: ReviewConfig) -> Site:
         ReviewError: if the database cannot be opened, or belongs to another ledger.
     """
     oidc_config(config)  # a mistake in [review.oidc] is said at the start, not at the first sign-in
+    reminders_of(workspace, config)  # as is one in [review.reminders] and [[notify]]
     store = Store(config.database)
     try:
         claim(store, workspace.origin)
@@ -103,7 +107,11 @@ def make_app(site: Site, *, jobs: bool = True) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={404: unknown},
-        middleware=[Middleware(SecurityHeaders, secure=site.config.secure), Middleware(BodyLimits)],
+        middleware=[
+            Middleware(SecurityHeaders, secure=site.config.secure),
+            Middleware(EveryEnd, site=site),
+            Middleware(BodyLimits),
+        ],
     )
 
 
@@ -116,6 +124,7 @@ def load_routes() -> None:
 
 
 def _nowhere(visit: Visit) -> Response:
+    visit.subject = shown_path(visit.request.url.path)
     return visit.render("nowhere.html.j2", status=404)
 
 

@@ -41,6 +41,7 @@ PAGES: dict[str, Address] = {
     "/models": fixed("/models"),
     "/models/{model}": fixed(f"/models/{MODEL}"),
     "/models/{model}/{version}": fixed(VERSION),
+    "/models/{model}/{version}/bundle": fixed(f"{VERSION}/bundle"),
     "/models/{model}/{version}/compare": fixed(f"{VERSION}/compare?with={FIRST}"),
     "/models/{model}/{version}/sign": fixed(f"{VERSION}/sign"),
     "/models/{model}/{version}/receipt/{seq}": receipt,
@@ -65,6 +66,7 @@ PAGES: dict[str, Address] = {
     "/oidc": fixed("/oidc"),
     "/tokens": fixed("/tokens"),
     "/webhooks": fixed("/webhooks"),
+    "/reminders": fixed("/reminders"),
 }
 #: pages that only a journey leads to; `walking.look` checks them there
 WALKED: tuple[str, ...] = (
@@ -88,6 +90,7 @@ FILES: tuple[str, ...] = (
     "/ledger/entries/{seq}/bytes",
     "/ledger/entries/{seq}/evidence/{digest}",
     "/ledger/entries/{seq}/proof",
+    "/ledger/entries/{seq}/statements/{number}",
     "/models/export.csv",
     "/models/export.jsonl",
     "/models/{model}/{version}/download/{what}",

@@ -14,10 +14,13 @@ olga (business_owner). `site_world.world` is `tests.governance.world.World`.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -149,7 +152,18 @@ class SiteWorld:
 
 
 def make_site_world(world: World, **settings: Any) -> SiteWorld:
-    """Put a site with an SQLite database over a world; `settings` are those of `ReviewConfig`."""
-    database = f"sqlite:///{world.folder / 'review.sqlite'}"
-    config = ReviewConfig(**({"url": URL, "database": database} | settings))
+    """Put a site over a world; `settings` are those of `ReviewConfig`."""
+    config = ReviewConfig(**({"url": URL, "database": site_database(world.folder)} | settings))
     return SiteWorld(world, open_site(world.workspace, config))
+
+
+def site_database(folder: Path) -> str:
+    """The site's database of a world: a file there, or with COGNIFY_TEST_SITE=postgres one on the tests' server."""
+    if os.environ.get("COGNIFY_TEST_SITE") != "postgres":
+        return f"sqlite:///{folder / 'review.sqlite'}"
+    from tests.conformance.postgres_server import shared_server
+
+    name, server = "site_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16], shared_server()
+    if not server.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+        server.execute(f"CREATE DATABASE {name}")
+    return server.url(name).replace("postgresql://", "postgresql+psycopg://")

@@ -42,7 +42,7 @@ load_routes()
 MARK = 299
 INSIDE = {
     "model": "credit_default", "version": "1", "seq": "3", "entry": "3", "person": "vera", "name": "loans_train",
-    "dataset": "loans_train", "what": "package.json", "table": "inventory",
+    "dataset": "loans_train", "what": "package.json", "table": "inventory", "number": "0",
 }  # fmt: skip
 ADMIN = "workspace_admin"
 PEOPLE = ["person without a role", *ROLES]

@@ -10,6 +10,8 @@ from cognify_dagster.review.pages.models import address
 from cognify_dagster.review.reading.board import board_of
 from cognify_dagster.review.reading.briefs import TONES
 from cognify_dagster.review.reading.comparison import Comparison, compare, packages_of
+from cognify_dagster.review.reading.files import Shelf
+from cognify_dagster.review.reading.runs import runs_of
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
 
@@ -40,10 +42,14 @@ def compare_versions(visit: Visit) -> Response:
         found = compare(visit.site, reading, before, after)
     except DocumentError as error:
         problem = str(error)
+    shelf = Shelf(visit)
     sides = [
-        {"version": name, "package": item, "state": _state(snapshot.version(model, name))}
+        {
+            "version": name, "package": item, "state": _state(snapshot.version(model, name)),
+            "files": shelf.of_package(item), "runs": runs_of(item.record, visit.site.config.dagster_url),
+        }
         for name, item in ((other, before), (version, after))
-    ]
+    ]  # fmt: skip
     return visit.render(
         "compare.html.j2",
         model=model,

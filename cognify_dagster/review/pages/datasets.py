@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import datetime
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -30,12 +31,15 @@ from cognify_dagster.governance import (
     reason_record,
 )
 from cognify_dagster.governance.oversight.dataset_changes import Snapshot, deciding_roles, snapshots_of
-from cognify_dagster.records import DatasetSnapshot, RecordError
+from cognify_dagster.records import DatasetDiffRecorded, DatasetSnapshot, RecordError
 from cognify_dagster.review.access.scope import datasets_of, require_dataset, require_readable
 from cognify_dagster.review.errors import Refused, not_found
+from cognify_dagster.review.reading.files import Shelf
+from cognify_dagster.review.reading.runs import runs_of
+from cognify_dagster.review.reading.signed import signed_statements
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
-from cognify_dagster.workspace import Reading
+from cognify_dagster.workspace import Reading, Recorded
 
 _KEPT = 32
 _SHORT = 8
@@ -71,6 +75,12 @@ def dataset_diff(visit: Visit) -> Response:
     parts += [old.record.profile, old.record.manifest, old.record.record_index] if old is not None else []
     require_readable(visit, parts)
     title, lead, sections, charts = _compared(visit, old, new)
+    shelf = Shelf(visit)
+    files = [("the snapshot before", shelf.of_snapshot(name, old))] if old is not None else []
+    files.append(("the snapshot after", shelf.of_snapshot(name, new)))
+    recorded = _recorded_diff(visit.reading, old, new)
+    if recorded is not None:
+        files.append(("the difference", shelf.of_difference(recorded)))
     visit.detail = f"{old.record.root[:12] if old is not None else 'nothing'} to {new.record.root[:12]}"
     return visit.render(
         "dataset_diff.html.j2",
@@ -79,7 +89,8 @@ def dataset_diff(visit: Visit) -> Response:
         lead=lead,
         sections=sections,
         charts=charts,
-        snapshots=_roots(held),
+        snapshots=_roots(visit, name, held),
+        files=files,
         old=old,
         new=new,
     )
@@ -162,7 +173,7 @@ def _show(visit: Visit, problems: list[str] | None = None) -> Response:
     record = chosen.record
     user = visit.user
     roles = sorted(user.roles) if user is not None else []
-    deciding = deciding_roles(policy_in_force(reading).policy, record.name)
+    deciding, shelf = deciding_roles(policy_in_force(reading).policy, record.name), Shelf(visit)
     return visit.render(
         "dataset.html.j2",
         status=400 if problems else 200,
@@ -172,8 +183,11 @@ def _show(visit: Visit, problems: list[str] | None = None) -> Response:
         record=record,
         newest=chosen is held[-1],
         questions=[(question, _plain(rows)) for question, rows in six_answers(reading, chosen, visit.now)],
-        snapshots=_roots(held),
-        changes=[_change(people, change) for change in changes[:100]],
+        snapshots=_roots(visit, name, held),
+        changes=[_change(visit, shelf, people, change) for change in changes[:100]],
+        runs=runs_of(record, visit.site.config.dagster_url),
+        shelf=shelf,
+        signed_in=partial(signed_statements, reading),
         more_changes=max(0, len(changes) - 100),
         attested=attested,
         people=people,
@@ -184,12 +198,13 @@ def _show(visit: Visit, problems: list[str] | None = None) -> Response:
     )
 
 
-def _change(people: Directory, change: Change) -> dict[str, Any]:
+def _change(visit: Visit, shelf: Shelf, people: Directory, change: Change) -> dict[str, Any]:
     tone = {"approved": "good", "rejected": "bad"}.get(change.state, "open")
     return {
         "change": change,
         "tone": tone,
         "summary": _summary(change),
+        "files": shelf.of_difference(change.diff) if change.diff is not None else None,
         "decisions": [
             {
                 "who": people.name(one.item.record.decided_by),
@@ -199,6 +214,7 @@ def _change(people: Directory, change: Change) -> dict[str, Any]:
                 "seq": one.item.seq,
                 "time_us": one.item.time_us,
                 "why": one.why,
+                "signed": signed_statements(visit.reading, one.item),
             }
             for one in change.decisions
         ],
@@ -217,12 +233,14 @@ def _plain(rows: Any) -> list[tuple[str, str, str]]:
     return [tuple(cell.text if isinstance(cell, Code) else str(cell) for cell in row) for row in rows]  # type: ignore[misc]
 
 
-def _roots(held: list[Snapshot]) -> list[dict[str, Any]]:
+def _roots(visit: Visit, name: str, held: list[Snapshot]) -> list[dict[str, Any]]:
+    shelf, dagster_url = Shelf(visit), visit.site.config.dagster_url
     return [
         {
             "name": item.record.name, "root": item.record.root, "seq": item.seq, "time_us": item.time_us,
             "records": item.record.record_count, "files": item.record.file_count, "bytes": item.record.total_bytes,
-            "reason": item.record.change_reason,
+            "reason": item.record.change_reason, "runs": runs_of(item.record, dagster_url),
+            "download": shelf.of_snapshot(name, item),
         }
         for item in reversed(held)
     ]  # fmt: skip
@@ -246,6 +264,13 @@ def _at(held: list[Snapshot], root: str) -> Snapshot | None:
     """The newest snapshot whose root begins so, if no other root does."""
     found = [item for item in held if item.record.root.startswith(root)]
     return found[-1] if len(root) >= _SHORT and len({item.record.root for item in found}) == 1 else None
+
+
+def _recorded_diff(reading: Reading, old: Snapshot | None, new: Snapshot) -> Recorded[DatasetDiffRecorded] | None:
+    """The newest recorded difference between exactly these two, which people sign under."""
+    roots = (old.record.root if old is not None else None, new.record.root)
+    found = reading.all(DatasetDiffRecorded, f"dataset/{new.record.name}")
+    return next((i for i in reversed(found) if (i.record.old_root, i.record.new_root) == roots), None)
 
 
 def _pair(visit: Visit, name: str, held: list[Snapshot]) -> tuple[Snapshot | None, Snapshot]:

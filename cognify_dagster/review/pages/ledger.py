@@ -21,14 +21,18 @@ from cognify_dagster.ledger import (
     parse_note,
     verify_consistency,
 )
-from cognify_dagster.records import SignOff, kinds
+from cognify_dagster.records import Package, Record, SignOff, kinds
 from cognify_dagster.review.access.browsing import Filters, browse
 from cognify_dagster.review.access.scope import evidence_items, may_open, require_open, sees_entry
 from cognify_dagster.review.access.verification import checkpoint_of, checkpoints, standing
 from cognify_dagster.review.errors import Refused, not_found
+from cognify_dagster.review.reading.files import Shelf
+from cognify_dagster.review.reading.runs import runs_of
+from cognify_dagster.review.reading.signed import effect_problem, signed_facts, signed_statements
 from cognify_dagster.review.rendering import make_path
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
+from cognify_dagster.workspace import Reading, Recorded
 
 MAX_EVIDENCE = 64 * 1024 * 1024
 _SUBJECT = re.compile(r"[!-~]{1,200}")
@@ -42,7 +46,8 @@ def ledger(visit: Visit) -> Response:
     wanted, form, problem = _filters(visit)
     found = browse(reading, user, wanted, number(visit.query("from"), "entry"))
     people = directory(reading)
-    rows = [_row(item, people.name) for item in found.items]
+    shelf = Shelf(visit)
+    rows = [_row(item, people.name, shelf) for item in found.items]
     more = (
         {**{key: value for key, value in form.items() if value}, "from": found.next} if found.next is not None else None
     )
@@ -72,6 +77,8 @@ def entry(visit: Visit) -> Response:
     record = recorded.record if recorded is not None else None
     items = evidence_items(record)
     payload = json.dumps(item.payload, indent=2, ensure_ascii=False) if item.payload is not None else ""
+    signed = signed_statements(reading, recorded) if recorded is not None else ()
+    shelf, package = Shelf(visit), _package_of(reading, record)
     heads = [(subject, before) for subject, before in sorted(item.entry.heads.items())]
     return visit.render(
         "entry.html.j2",
@@ -86,10 +93,31 @@ def entry(visit: Visit) -> Response:
         covered=seq < state.covered,
         standing=state,
         words=words,
+        runs=runs_of(record, visit.site.config.dagster_url),
+        files=shelf.of_entry(seq),
+        package_files=shelf.of_package(package) if package is not None else None,
+        package_link=_package_link(package) if package is not None else "",
+        signed=signed,
+        facts=signed_facts(reading, recorded) if signed and recorded is not None else (),
+        effect=effect_problem(reading, recorded) if recorded is not None else "",
         receipt=make_path("models", record.model, record.version, "receipt", seq)
         if isinstance(record, SignOff)
         else "",
     )
+
+
+@page("/ledger/entries/{seq}/statements/{number}", Need.READ)
+def entry_statement(visit: Visit) -> Response:
+    """Give one signed statement of an entry (DSSE envelope), to be checked anywhere."""
+    item, number = _entry(visit), visit.param("number")
+    recorded = visit.reading.at(item.entry.seq)
+    found = signed_statements(visit.reading, recorded) if recorded is not None else ()
+    one = next((one for one in found if str(one.number) == number), None)
+    if one is None:
+        raise not_found(f"Signature {number[:20]} of entry {item.entry.seq}")
+    visit.detail = f"statement sha256:{one.digest}"
+    name = f"entry-{item.entry.seq}-signature-{one.number}.dsse.json"
+    return visit.download(one.envelope.encode() + b"\n", name, "application/json")
 
 
 @page("/ledger/entries/{seq}/proof", Need.READ)
@@ -261,9 +289,24 @@ def _filters(visit: Visit) -> tuple[Filters, dict[str, str], str]:
     return Filters("" if problem else form["kind"], "" if problem else subject, *times), form, problem
 
 
-def _row(item: VerifiedEntry, name_of: Any) -> dict[str, Any]:
+def _package_of(reading: Reading, record: Record | None) -> Recorded[Package] | None:
+    """The package that an entry is, or is about: of a sign-off, a release, a final copy."""
+    model, version = getattr(record, "model", None), getattr(record, "version", None)
+    digest = record.package.digest if isinstance(record, Package) else getattr(record, "package_digest", None)
+    if not model or not version or not digest:
+        return None
+    packages = reading.all(Package, f"model/{model}@{version}")
+    return next((item for item in reversed(packages) if item.record.package.digest == digest), None)
+
+
+def _package_link(package: Recorded[Package]) -> str:
+    return make_path("models", package.record.model, package.record.version, entry=package.seq)
+
+
+def _row(item: VerifiedEntry, name_of: Any, shelf: Shelf) -> dict[str, Any]:
     entry = item.entry
     return {
+        "files": shelf.of_entry(entry.seq),
         "seq": entry.seq,
         "time_us": entry.time_us,
         "kind": entry.kind,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from cognify_dagster.review.errors import not_found
 from cognify_dagster.review.reading.board import board_of
 from cognify_dagster.review.reading.briefs import TONES
+from cognify_dagster.review.reading.files import Shelf
 from cognify_dagster.review.reading.inventory import SORTS, Wanted, as_csv, as_jsonl, listing, rows_of
 from cognify_dagster.review.reading.model import model_page
 from cognify_dagster.review.rendering import make_path
@@ -93,4 +94,6 @@ def model(visit: Visit) -> Response:
     found = model_page(visit, board, snapshot, name)
     if found is None:
         raise not_found(f"The model {name[:80]}")
-    return visit.render("model.html.j2", found=found, snapshot=snapshot, address=address, tones=TONES)
+    return visit.render(
+        "model.html.j2", found=found, snapshot=snapshot, shelf=Shelf(visit), address=address, tones=TONES
+    )

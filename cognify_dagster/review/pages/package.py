@@ -8,14 +8,17 @@ from typing import Any
 
 from starlette.responses import Response
 
-from cognify_dagster.governance import directory
-from cognify_dagster.records import FinalCopy
+from cognify_dagster.governance import decide, directory
+from cognify_dagster.governance.oversight.conditions import ENFORCED
 from cognify_dagster.review.errors import not_found
 from cognify_dagster.review.pages.models import address
 from cognify_dagster.review.reading.board import Snapshot, board_of
 from cognify_dagster.review.reading.briefs import TONES, main_target
+from cognify_dagster.review.reading.files import Shelf
 from cognify_dagster.review.reading.model import events_of
 from cognify_dagster.review.reading.package import MINE_BEFORE, PackagePage, package_page
+from cognify_dagster.review.reading.preparation import preparation_of
+from cognify_dagster.review.reading.runs import runs_of
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.signing.shown import note_shown
 from cognify_dagster.review.visit import Visit
@@ -29,7 +32,6 @@ class Shown:
 
     page: PackagePage
     snapshot: Snapshot
-    final_copy: bool
     person: str | None
 
     def __getattr__(self, name: str) -> Any:
@@ -56,11 +58,6 @@ class Shown:
         """Entries of the sign-offs that fill a stage."""
         return {item.seq for row in self.page.stages for item in row.signed}
 
-    @property
-    def has_bom(self) -> bool:
-        """Whether a bill of materials was recorded with the package."""
-        return any("bom" in item.name for item in self.page.package.record.other)
-
 
 @page("/models/{model}/{version}", Need.READ)
 def package(visit: Visit) -> Response:
@@ -81,13 +78,28 @@ def package(visit: Visit) -> Response:
     if found is None:
         if entry:
             raise not_found(f"A package of {model} {version} in entry {entry[:20]}")
-        name = directory(reading).name
-        return visit.render(
-            "unpackaged.html.j2", model=model, version=version, events=list(events_of(reading, name, model, version))
-        )
+        return _unpackaged(visit, model, version, target)
     visit.detail = found.digest
     if found.body is not None:
         note_shown(visit, found.digest)
-    final = any(item.record.package_digest == found.digest for item in reading.all(FinalCopy, subject))
     person = visit.user.person if visit.user is not None else None
-    return visit.render("package.html.j2", found=Shown(found, snapshot, final, person), tones=TONES, address=address)
+    files = Shelf(visit).of_package(found.package)
+    return visit.render(
+        "package.html.j2", found=Shown(found, snapshot, person), files=files, tones=TONES, address=address
+    )
+
+
+def _unpackaged(visit: Visit, model: str, version: str, target: str) -> Response:
+    """The page of a version without a package: how far it is, what is missing, who can do it."""
+    reading, people = visit.reading, directory(visit.reading)
+    decision = decide(reading, model, version, target, visit.now, enforces=ENFORCED)
+    return visit.render(
+        "unpackaged.html.j2",
+        model=model,
+        version=version,
+        found=preparation_of(reading, people, model, version),
+        reasons=decision.reasons,
+        target=target,
+        events=list(events_of(visit, people.name, model, version)),
+        runs_of=runs_of,
+    )

@@ -8,9 +8,11 @@ from starlette.responses import Response
 
 from cognify_dagster.governance import Policy, directory
 from cognify_dagster.governance.policy.text import explain_policy, policy_changes
-from cognify_dagster.records import Genesis, PolicyAdopted
+from cognify_dagster.records import Genesis
 from cognify_dagster.review.errors import not_found
 from cognify_dagster.review.pages.ledger import number
+from cognify_dagster.review.reading.files import Shelf
+from cognify_dagster.review.reading.signed import signed_statements
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
 
@@ -25,19 +27,20 @@ def policy(visit: Visit) -> Response:
         raise not_found(f"A policy that came into force with entry {at}")
     seq, shown, digest = chosen
     visit.subject = "policy"
-    history = []
+    history, shelf = [], Shelf(visit)
     before: Policy | None = None
     for entry, one, its_digest in people.policies:
         item = reading.at(entry)
         record = item.record if item is not None else None
-        signed, reason = _signed(record)
+        reason = "founding of the workspace" if isinstance(record, Genesis) else str(getattr(record, "reason", ""))
         history.append(
             {
                 "seq": entry,
                 "time_us": item.time_us if item is not None else None,
                 "digest": its_digest,
                 "reason": reason,
-                "signed": [people.name(name) for name in signed],
+                "signed": signed_statements(reading, item) if item is not None else (),
+                "files": shelf.of_entry(entry),
                 "changes": [] if before is None else policy_changes(before, one),
                 "in_force": entry == people.policies[-1][0],
             }
@@ -66,14 +69,3 @@ def policy_download(visit: Visit) -> Response:
     visit.subject, visit.detail = "policy", found[2]
     data = json.dumps(found[1].as_json(), indent=2, ensure_ascii=False).encode() + b"\n"
     return visit.download(data, f"policy-entry-{found[0]}.json", "application/json")
-
-
-def _signed(record: object) -> tuple[list[str], str]:
-    """Who signed a policy into force, and why."""
-    from cognify_dagster.governance.signing.statements import act_predicate
-
-    if isinstance(record, Genesis):
-        return [founder.person for founder in record.founders], "founding of the workspace"
-    if isinstance(record, PolicyAdopted):
-        return [str(act_predicate(envelope).get("person", "")) for envelope in record.envelopes], record.reason
-    return [], ""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from cognify_dagster.governance import GovernanceError, check_sign_off, directory
 from cognify_dagster.records import Package, SignOff
 from cognify_dagster.review.errors import not_found
+from cognify_dagster.review.reading.files import Shelf
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.signing import flow
 from cognify_dagster.review.signing.statements import DECISIONS, shown
@@ -32,8 +33,10 @@ def receipt(visit: Visit) -> Response:
     except GovernanceError:
         decision = None
     statement = base64.b64decode(record.envelope.payload)
+    mine = visit.user is not None and visit.user.person == record.person
     packages = visit.reading.all(Package, f"model/{model}@{version}")
     package = next((one for one in packages if one.record.package.digest == record.package_digest), None)
+    shelf = Shelf(visit)
     return visit.render(
         "receipt.html.j2",
         model=model,
@@ -43,10 +46,11 @@ def receipt(visit: Visit) -> Response:
         name=people.name(record.person),
         word=DECISIONS.get(record.decision, record.decision),
         problem=checked if isinstance(checked, str) else "",
-        statement=shown(statement, people, strength=record.strength),
+        statement=shown(statement, people, strength=record.strength, to_signer=mine),
         decision=decision,
         package=package,
-        newest=package is not None and package.seq == packages[-1].seq,
+        files=shelf.of_package(package) if package is not None else None,
+        proof=shelf.of_entry(item.seq),
         link=visit.site.url(visit.request.url.path),
     )
 

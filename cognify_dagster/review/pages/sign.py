@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from cognify_dagster.governance import directory
 from cognify_dagster.review.errors import ReviewError
+from cognify_dagster.review.reading.files import Shelf
 from cognify_dagster.review.rendering import make_path
 from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.signing import choices, flow, passkey
@@ -119,6 +120,7 @@ def _form(visit: Visit, model: str, version: str, form: dict[str, str], wrong: l
         model=model,
         version=version,
         package=package,
+        files=Shelf(visit).of_package(package) if package is not None else None,
         decision=decision,
         stages=stages,
         names=people.name,

@@ -36,8 +36,11 @@ class VersionBrief:
     """Where a version stands on the target that its model is mainly released to.
 
     `people` are the ids of those who may sign the next stage, `waits_for` their names; `since_us` says since when it waits, `due`
-    until when it should be signed because an approval given already lapses then. `approved` are the approvals on record:
-    (person, entry, entry of the package). `unwritten` are sections that its package asks for and nobody wrote.
+    until when it should be signed: by the policy, or because an approval given already lapses then. `roles` are those that the next
+    stage wants. `approved` are the approvals on record:
+    (person, entry, entry of the package). `unwritten` are sections that its package asks for and nobody wrote. `stuck` is a version
+    without a package that goes on only once somebody does something: its training failed, or its gates. `files` are those of the newest
+    package, each with its class of evidence.
     """
 
     model: str
@@ -63,7 +66,9 @@ class VersionBrief:
     approved: tuple[tuple[str, int, int], ...] = ()
     unwritten: tuple[str, ...] = ()
     opened_us: int = 0
-    pdf: bool = False
+    roles: tuple[str, ...] = ()
+    stuck: bool = False
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

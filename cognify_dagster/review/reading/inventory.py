@@ -111,6 +111,8 @@ def rows_of(snapshot: Snapshot, sees: Callable[[str], bool] = lambda _: True) ->
 
 def _row(item: ModelBrief, versions: Sequence[VersionBrief]) -> Row:
     waiting = sum(version.state in (WAITING, BLOCKED) for version in versions)
+    packaged = (version for version in versions if version.package_seq is not None)
+    newest = next(packaged, versions[0] if versions else None)
     found = Counter(finding.severity for finding in item.open_findings)
     severities = ", ".join(f"{found[word]} {word}" for word in ("critical", "high", "medium", "low") if found[word])
     return Row(
@@ -121,7 +123,7 @@ def _row(item: ModelBrief, versions: Sequence[VersionBrief]) -> Row:
         tier_signed=item.classified,
         status=status_of(item, versions),
         live=tuple((use.target, use.version, use.standing) for use in item.in_use),
-        newest_version=versions[0].version if versions else "",
+        newest_version=newest.version if newest is not None else "",
         waiting=waiting,
         next_review=item.next_review,
         review_overdue=any(use.overdue for use in item.in_use),

@@ -17,6 +17,9 @@ from cognify_dagster.governance.release.history import completions, grant_of
 from cognify_dagster.records import (
     DeploymentCompleted,
     DeploymentFailed,
+    Evaluation,
+    GateResult,
+    ModelAdopted,
     ModelRegistered,
     Package,
     Record,
@@ -31,6 +34,7 @@ from cognify_dagster.records import (
 from cognify_dagster.review.reading.board import Board, Snapshot
 from cognify_dagster.review.reading.briefs import ModelBrief, VersionBrief, moment_of
 from cognify_dagster.review.reading.model_standing import model_brief
+from cognify_dagster.review.reading.runs import Run, runs_of
 from cognify_dagster.workspace import Reading, Recorded
 
 if TYPE_CHECKING:
@@ -43,12 +47,13 @@ MAX_EVENTS = 60
 
 @dataclass(frozen=True)
 class Event:
-    """One step of a version: entry, time, what happened in words."""
+    """One step of a version: entry, time, what happened in words, the runs that did it."""
 
     seq: int
     time_us: int
     version: str
     text: str
+    runs: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def model_page(visit: Visit, board: Board, snapshot: Snapshot, model: str) -> Mo
     reviews = reviews_of(reading, people, policy, model)
     versions = snapshot.versions.get(model, ())
     events = sorted(
-        (event for item in versions[:DRAWN] for event in events_of(reading, people.name, model, item.version)),
+        (event for item in versions[:DRAWN] for event in events_of(visit, people.name, model, item.version)),
         key=lambda event: event.seq,
     )
     shown = events[-MAX_EVENTS:]
@@ -150,12 +155,12 @@ def _releases(reading: Reading, model: str, targets: Sequence[str]) -> Iterator[
     yield from sorted(found, key=lambda row: -row.seq)
 
 
-def events_of(reading: Reading, name: Callable[[str], str], model: str, version: str) -> Iterator[Event]:
+def events_of(visit: Visit, name: Callable[[str], str], model: str, version: str) -> Iterator[Event]:
     """Yield the steps of a version that its course shows, oldest first. `name` gives a person's name by id."""
-    for item in reading.history(f"model/{model}@{version}"):
+    for item in visit.reading.history(f"model/{model}@{version}"):
         text = _step(item, name)
         if text:
-            yield Event(item.seq, item.time_us, version, text)
+            yield Event(item.seq, item.time_us, version, text, runs_of(item.record, visit.site.config.dagster_url))
 
 
 def _step(item: Recorded[Record], name: Callable[[str], str]) -> str:
@@ -166,6 +171,12 @@ def _step(item: Recorded[Record], name: Callable[[str], str]) -> str:
         return "trained"
     if isinstance(record, TrainingFailed):
         return "training failed"
+    if isinstance(record, Evaluation):
+        return "evaluated"
+    if isinstance(record, GateResult) and record.status == "fail":
+        return f"gates failed: {words(record.family)}"
+    if isinstance(record, ModelAdopted):
+        return f"taken over as it was, live on {record.target}"
     if isinstance(record, Package):
         return f"package revision {record.revision} built"
     if isinstance(record, SignOff):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from cognify_dagster.documents.package.recording import refusal_rows, waived_sta
 from cognify_dagster.documents.view.whole import build_view
 from cognify_dagster.governance import Decision, Reason, decide, directory
 from cognify_dagster.governance.oversight.conditions import ENFORCED
-from cognify_dagster.records import Package, ReleaseGranted, TrainingRun, VersionOpened
+from cognify_dagster.records import Evaluation, Package, ReleaseGranted, TrainingRun, VersionOpened
 from cognify_dagster.review.access.verification import Standing, standing
 from cognify_dagster.review.reading.board import Snapshot
 from cognify_dagster.review.reading.comparison import (
@@ -37,6 +36,7 @@ from cognify_dagster.review.reading.comparison import (
     package_content,
     packages_of,
 )
+from cognify_dagster.review.reading.runs import Run, runs_of
 from cognify_dagster.workspace import Reading, Recorded
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ ORDER = (
 """The document's parts as the page shows them; others keep their place after these."""
 MINE_BEFORE = "Findings"
 """What changed since the reader's own last approval comes before this part."""
-_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HEAD_S = 2.0
 _APPROVING = ("approve", "approve_with_conditions")
 
@@ -132,7 +131,7 @@ class PackagePage:
     stages: tuple[StageRow, ...]
     signed: tuple[SignedRow, ...]
     since: Since | None
-    runs: tuple[tuple[str, str], ...]
+    runs: tuple[tuple[str, Run], ...]
     built_by: str
 
     @property
@@ -191,7 +190,7 @@ def package_page(
         stages=tuple(_stages(decision, signatures)),
         signed=tuple(_signed(item) for item in signatures),
         since=_since(site, reading, snapshot, package, me) if me is not None else None,
-        runs=tuple(_runs(site, reading, model, version)),
+        runs=tuple(_runs(site, reading, package)),
         built_by=directory(reading).name(package.record.built_by),
     )
 
@@ -327,15 +326,14 @@ def _since(site: Site, reading: Reading, snapshot: Snapshot, package: Recorded[P
         return Since(*about, None, str(error))
 
 
-def _runs(site: Site, reading: Reading, model: str, version: str) -> list[tuple[str, str]]:
-    """Return what made the version in Dagster, as (words, address); nothing where the site does not know Dagster's address."""
-    base, subject = site.config.dagster_url, f"model/{model}@{version}"
-    if not base:
-        return []
-    opened, run = reading.latest(VersionOpened, subject), reading.latest(TrainingRun, subject)
-    named = {
-        "the run that opened the version": opened.record.run if opened else "",
-        "the training run": str(run.record.observed.get("dagster_run", "")) if run else "",
-    }
-    found = {text: f"{base}/runs/{name}" for text, name in named.items() if _RUN.fullmatch(name)}
-    return list(found.items())
+def _runs(site: Site, reading: Reading, package: Recorded[Package]) -> Iterator[tuple[str, Run]]:
+    """Yield the runs that made the version and its package, each with what it did: `opened and trained it`."""
+    subject = f"model/{package.record.model}@{package.record.version}"
+    opened, trained = reading.latest(VersionOpened, subject), reading.latest(TrainingRun, subject)
+    evaluated = reading.latest(Evaluation, subject)
+    did: dict[str, tuple[Run, list[str]]] = {}
+    for what, item in (("opened", opened), ("trained", trained), ("evaluated", evaluated), ("packaged", package)):
+        for run in runs_of(item.record if item is not None else None, site.config.dagster_url):
+            did.setdefault(run.id, (run, []))[1].append(what)
+    for run, found in did.values():
+        yield " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) + " it", run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from cognify_dagster.documents.coverage.blocking import held_back
 from cognify_dagster.documents.errors import DocumentError
@@ -26,7 +26,15 @@ from cognify_dagster.governance import (
 )
 from cognify_dagster.governance.oversight.conditions import ENFORCED, OpenCondition
 from cognify_dagster.governance.release.involvement import excluded_from
-from cognify_dagster.records import DeploymentCompleted, Package, RollbackOrdered, SignOff, parse_utc, utc
+from cognify_dagster.records import (
+    DeploymentCompleted,
+    Package,
+    RollbackOrdered,
+    SignOff,
+    VersionOpened,
+    parse_utc,
+    utc,
+)
 from cognify_dagster.review.reading.briefs import (
     BLOCKED,
     LIVE,
@@ -39,6 +47,8 @@ from cognify_dagster.review.reading.briefs import (
     OpenDue,
     VersionBrief,
 )
+from cognify_dagster.review.reading.files import made_files
+from cognify_dagster.review.reading.preparation import preparation_of
 from cognify_dagster.workspace import Reading, Recorded, Workspace
 
 _APPROVING = ("approve", "approve_with_conditions")
@@ -82,6 +92,7 @@ def version_brief(
     approved = tuple(
         (item.record.person, item.seq, item.record.package_seq) for item in signed if item.record.decision in _APPROVING
     )
+    opened = reading.latest(VersionOpened, subject)
     known = VersionBrief(
         model,
         version,
@@ -92,10 +103,11 @@ def version_brief(
         package_us=package.time_us if package else 0,
         revision=package.record.revision if package else 0,
         asked_by=package.record.built_by if package else "",
-        pdf=package is not None and package.record.review_copy is not None,
         approved=approved,
+        opened_us=opened.time_us if opened else 0,
+        files=made_files(reading, package) if package is not None else (),
     )
-    newest = max([item.seq for item in (package, *signed[-1:]) if item is not None], default=-1)
+    newest = max([item.seq for item in (opened, package, *signed[-1:]) if item is not None], default=-1)
     if current is not None and newest < current.seq and not reading.all(RollbackOrdered, subject):
         if own is not None and own is not current:
             after = next(item for item in history if item.seq > own.seq)
@@ -108,7 +120,8 @@ def version_brief(
     if current is not None and own is current and newest < current.seq:
         return _live_brief(reading, live_state(reading, model, target, now), known, now)
     if package is None:
-        return Brief(known)
+        found = preparation_of(reading, directory(reading), model, version)
+        return Brief(replace(known, text=found.state, stuck=found.stuck))
     return _open_brief(workspace, reading, decide(reading, model, version, target, now, enforces=ENFORCED), known)
 
 
@@ -135,9 +148,13 @@ def _open_brief(workspace: Workspace, reading: Reading, decision: Decision, know
     next_stage = decision.next_stage
     only_signatures = all(item.code.startswith("stage_") for item in reasons)
     state = WAITING if only_signatures and next_stage is not None else BLOCKED if reasons else READY
-    signed = [item for stage in decision.stages for item in stage.signed]
+    # who signs beside others is asked since the stage is open, not since the first of them signed
+    signed = [item for stage in decision.stages if stage.done for item in stage.signed]
     times = [entry.time_us for item in signed if (entry := reading.at(item.seq)) is not None]
+    since_us = max([decision.package.time_us if decision.package else 0, *times])
+    wanted = next_stage.stage.wanted if next_stage and state == WAITING else {}
     lapses = list(_lapses(reading, policy, decision))
+    dates = [*lapses, *_deadline(policy, decision.tier, since_us)] if wanted else lapses
     given = replace(
         known,
         state=state,
@@ -149,13 +166,14 @@ def _open_brief(workspace: Workspace, reading: Reading, decision: Decision, know
         stage_title=(next_stage.stage.title or next_stage.name) if next_stage else "",
         waits_for=next_stage.waiting_for if next_stage and state == WAITING else (),
         people=who_signs(reading, people, policy, decision) if state == WAITING else (),
-        since_us=max([decision.package.time_us if decision.package else 0, *times]),
-        due=min(lapses, default=None),
+        since_us=since_us,
+        due=min(dates, default=None),
         signed=sum(item.done for item in stages),
         wanted=len(stages),
         reasons=len(reasons),
         conditions=_open_due(decision.conditions),
         unwritten=unwritten_sections(workspace, reading, people, decision),
+        roles=tuple(wanted),
     )
     moments = [*lapses, *(item.condition.due for item in decision.conditions)]
     moments += [item.accepted_until for item in decision.findings]
@@ -198,6 +216,14 @@ def unwritten_sections(
         return ()
     written = sections_of(reading, people, decision.model, decision.version).items if asked else {}
     return tuple(name for name in asked if name not in written)
+
+
+def _deadline(policy: Policy, tier: str, since_us: int) -> list[str]:
+    """Until when a stage that could be signed since then should be signed, by the policy. It says when people are reminded, no more."""
+    rule = policy.tiers.get(tier)
+    if rule is None or rule.sign_off_days is None or not since_us:
+        return []
+    return [utc(datetime.fromtimestamp(since_us / 1e6, timezone.utc) + timedelta(days=rule.sign_off_days))]
 
 
 def _lapses(reading: Reading, policy: Policy, decision: Decision) -> Iterator[str]:

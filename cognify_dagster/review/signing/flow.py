@@ -21,6 +21,7 @@ from cognify_dagster.governance import (
     Directory,
     GovernanceError,
     SignOffDenied,
+    SignOffPredicate,
     StageState,
     decide,
     directory,
@@ -161,8 +162,7 @@ def prepare_sign_off(
         predicate = read_sign_off(propose(visit.reading, model, version, person, key.key_id, choice))
     except GovernanceError as error:
         raise ReviewError(str(error)) from error
-    if choice.decision != "withdraw" and predicate.on_behalf_of is None:
-        _require_role(visit, predicate.role)
+    _require_authority(visit, predicate)
     seen = viewed(visit, package)
     statement = sign_off_statement(predicate.model_copy(update={"viewed": seen[0] if seen else None}))
     return _keep(visit, "sign_off", f"{model}@{version}", key.key_id, chosen.method.name, statement, form)
@@ -187,9 +187,15 @@ def prepare_act(visit: Visit, act_id: str, key_id: str) -> PendingStatement:
     return _keep(visit, "act", act.id, chosen.key.key_id, chosen.method.name, statement, {})
 
 
-def _require_role(visit: Visit, role: str) -> None:
-    """A session may have fewer roles than its person: those that single sign-on says they have now."""
-    if visit.user is None or role not in visit.user.roles:
+def _require_authority(visit: Visit, predicate: SignOffPredicate) -> None:
+    """Refuse a sign-off in a role that this session does not have now; who lost it may still take back what they said."""
+    if predicate.decision != "withdraw":
+        _require_role(visit, predicate.role, delegated=predicate.on_behalf_of is not None)
+
+
+def _require_role(visit: Visit, role: str, *, delegated: bool = False) -> None:
+    """A session may have fewer roles than its person: those that single sign-on says they have now. A delegation adds none to these."""
+    if visit.user is None or not visit.user.may_sign_as(role, delegated=delegated):
         word = role.replace("_", " ")
         raise ReviewError(
             f"this session does not have the role {word} now; sign in anew, or ask an admin about your roles"
@@ -266,7 +272,10 @@ def complete(visit: Visit, statement_id: str, make: Make) -> Response:
         ReviewError: if there is no signature, or (for an act) it does not hold.
     """
     pending = pending_for(visit, statement_id)
+    assert visit.user is not None
     assert visit.session is not None
+    if pending.purpose == "sign_off" and visit.user.grouped is not None:  # they may stand for other roles by now
+        _require_authority(visit, read_sign_off(pending.statement))
     now, session = int(visit.now.timestamp()), visit.session.token_hash
     visit.detail = f"statement sha256:{digest_of(pending)}"
     with visit.site.store.begin() as connection:

@@ -44,17 +44,18 @@ class Shown:
     words: str
 
 
-def shown(statement: bytes, people: Directory, *, strength: str = "") -> Shown:
+def shown(statement: bytes, people: Directory, *, strength: str = "", to_signer: bool = True) -> Shown:
     """Return how statement bytes are shown.
 
     Args:
         statement: the exact bytes.
         people: for the names.
         strength: of the key that signs, which the statement does not say.
+        to_signer: whether who reads it is who signs it.
     """
     value = json.loads(statement)
     if value.get("predicateType") == SIGN_OFF:
-        rows = sign_off_rows(read_sign_off(statement), people, strength=strength)
+        rows = sign_off_rows(read_sign_off(statement), people, strength=strength, to_signer=to_signer)
     else:
         rows = act_rows(value, people, strength=strength)
     digest = hashlib.sha256(statement).hexdigest()
@@ -72,8 +73,11 @@ def _word(number: int) -> str:
     return c[number >> 12] + v[number >> 10 & 3] + c[number >> 6 & 15] + v[number >> 4 & 3] + c[number & 15]
 
 
-def sign_off_rows(predicate: SignOffPredicate, people: Directory, *, strength: str = "") -> list[tuple[str, str]]:
+def sign_off_rows(
+    predicate: SignOffPredicate, people: Directory, *, strength: str = "", to_signer: bool = True
+) -> list[tuple[str, str]]:
     """Return what a sign-off statement says, one (name, value) a line."""
+    reader, nothing = ("you", "you opened no document here") if to_signer else ("the signer", "no document was opened")
     targets, viewed = ", ".join(predicate.target_environments) or "every target", predicate.viewed
     rows = [
         ("Decision", DECISIONS[predicate.decision]),
@@ -81,15 +85,12 @@ def sign_off_rows(predicate: SignOffPredicate, people: Directory, *, strength: s
         ("Model", f"{predicate.model}, version {predicate.version}, for {targets}"),
         ("Package", f"{predicate.package.digest} (entry {predicate.package.entry_seq})"),
         ("Model file", predicate.model_digest),
-        (
-            "Displayed to you",
-            f"{viewed.digest} ({viewed.media_type})" if viewed else "nothing: you opened no document here",
-        ),
+        (f"Displayed to {reader}", f"{viewed.digest} ({viewed.media_type})" if viewed else f"nothing: {nothing}"),
         ("Stage and role", f"{predicate.stage}, as {predicate.role.replace('_', ' ')}"),
     ]
     behalf = predicate.on_behalf_of
     if behalf is not None:
-        by = f"by the delegation in entry {behalf.delegation.entry_seq}; it uses up your signature and theirs"
+        by = f"by the delegation in entry {behalf.delegation.entry_seq}; it uses up {'your signature and theirs' if to_signer else 'the signatures of both'}"
         rows.append(("On behalf of", f"{people.name(behalf.person)} ({behalf.person}), {by}"))
     if predicate.comments:
         rows.append(("Comments", predicate.comments))

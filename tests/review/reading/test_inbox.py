@@ -8,12 +8,25 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
-from cognify_dagster.governance import Choice, Condition, open_finding, recertification, sign_off
-from cognify_dagster.records import ModelRegistered
+from sqlalchemy import update
+
+from cognify_dagster.governance import (
+    Choice,
+    Condition,
+    adopt_policy,
+    open_finding,
+    policy_in_force,
+    recertification,
+    sign_off,
+)
+from cognify_dagster.records import ModelRegistered, parse_utc, utc
 from cognify_dagster.review.identity.user import User
-from cognify_dagster.review.reading.briefs import DatasetBrief
-from cognify_dagster.review.reading.inbox import Item, board_items, inbox_of
+from cognify_dagster.review.reading.board import Snapshot
+from cognify_dagster.review.reading.briefs import BLOCKED, WAITING, DatasetBrief, VersionBrief
+from cognify_dagster.review.reading.inbox import Item, board_items, inbox_of, oversees
+from cognify_dagster.review.reading.waiting import Waiting, count_for
 from cognify_dagster.review.signing.acts import start
+from cognify_dagster.review.store.sessions import sessions
 from tests.governance.world import MODEL
 from tests.review.reading.conftest import look
 from tests.review.site_world import SiteWorld
@@ -32,7 +45,12 @@ def parts(found: SiteWorld, name: str) -> tuple[str, str]:
 
 def visit_of(found: SiteWorld, user: User | None) -> Any:
     return SimpleNamespace(
-        site=found.site, user=user, now=NOW, reading=found.site.read(), person=user.person if user else None
+        site=found.site,
+        user=user,
+        now=NOW,
+        reading=found.site.read(),
+        person=user.person if user else None,
+        acts_waiting=0,
     )
 
 
@@ -149,3 +167,151 @@ def test_a_visitor_from_outside_sees_no_dataset_that_granted_models_do_not_use(s
     snapshot = replace(look(site_world).snapshot, datasets=data)
     found = inbox_of(visit_of(site_world, auditor), snapshot)
     assert {item.dataset for item in found.others if item.dataset} == {"loans_train"}
+
+
+# --- how many things wait ------------------------------------------------------------------------------------------------
+
+
+def number(text: str) -> str:
+    """What stands beside *Inbox* in the navigation, for who looks and for who listens."""
+    found = re.search(r">Inbox(?: \((\d+)<span class=\"hidden\"> waiting for you</span>\))?</a>", text)
+    assert found is not None
+    return found[1] or ""
+
+
+def test_every_page_says_how_many_things_wait_and_the_inbox_says_it_in_its_title(site_world: SiteWorld) -> None:
+    start(
+        site_world.site,
+        recertification(site_world.site.read(), "person/vera", "person/ada"),
+        ["person/ada"],
+        "Recertify",
+    )
+    look(site_world)
+    for name, count in (("vera", "1"), ("ada", "1"), ("carl", ""), ("olga", "")):
+        assert number(site_world.client_for(name).get("/models").text) == count
+    title = re.search(r"<title>(.*?) ·", site_world.client_for("vera").get("/").text)
+    assert title is not None
+    assert title[1] == "Waiting for you (1)"
+    assert "<h1>Waiting for you</h1>" in site_world.client_for("vera").get("/").text
+    site_world.world.approve("vera")
+    look(site_world)
+    assert number(site_world.client_for("vera").get("/models").text) == ""
+    assert number(site_world.client_for("carl").get("/policy").text) == "1"
+
+
+def test_the_number_is_that_of_the_inbox(told_site: SiteWorld) -> None:
+    workspace, keys = told_site.world.workspace, told_site.world.keys
+    for title in ("One", "Two"):
+        open_finding(workspace, keys["person/vera"], model=MODEL, version=None, severity="low", title=title, text="x")
+    snapshot = look(told_site).snapshot
+    for name in ("ada", "ben", "vera", "carl", "bea"):
+        user = User(told_site.account(name), f"person/{name}", name, frozenset())
+        visit = visit_of(told_site, user)
+        assert count_for(visit) == inbox_of(visit, snapshot).count, name
+
+
+def test_before_the_board_was_read_no_number_is_said_and_auditors_get_none(site_world: SiteWorld) -> None:
+    assert number(site_world.client_for("vera").get("/policy").text) == ""
+    look(site_world)
+    auditor = User(site_world.account("vera"), None, "Auditor", frozenset(), models=(MODEL,))
+    assert count_for(visit_of(site_world, auditor)) is None
+
+
+def test_only_models_of_which_the_board_said_something_new_are_gone_through_again(site_world: SiteWorld) -> None:
+    reading, waiting = site_world.site.read(), Waiting()
+    brief = VersionBrief(
+        "m", "1", "production", WAITING, stage_title="Validation", people=("person/vera",), package_seq=1
+    )
+    versions = {f"m{n}": tuple(replace(brief, model=f"m{n}", version=str(v)) for v in range(4)) for n in range(50)}
+    first = waiting.listing(Snapshot(9, NOW, 0, {}, versions), reading, NOW)
+    assert first.counts["person/vera"] == 200
+    changed = {**versions, "m7": tuple(replace(item, state=BLOCKED, people=()) for item in versions["m7"])}
+    second = waiting.listing(Snapshot(10, NOW, 0, {}, changed), reading, NOW)
+    assert second.counts["person/vera"] == 196
+    assert [name for name in first.parts if first.parts[name] is not second.parts[name]] == ["m7", "\0datasets"]
+    later = waiting.listing(second.snapshot, reading, NOW + timedelta(days=1))  # what is due soon is another day's
+    assert later.counts["person/vera"] == 196
+    assert later.parts["m0"] is not second.parts["m0"]
+
+
+# --- what is late --------------------------------------------------------------------------------------------------------
+
+
+def limit(found: SiteWorld, days: int) -> None:
+    """Adopt the policy with a time within which stages should be signed."""
+    world = found.world
+    policy = policy_in_force(world.workspace.read()).policy
+    tiers = {name: tier.model_copy(update={"sign_off_days": days}) for name, tier in policy.tiers.items()}
+    changed = policy.model_copy(update={"tiers": tiers})
+    adopt_policy(world.workspace, changed, "deadlines", [world.key("ada"), world.key("finn")])
+
+
+def test_the_policy_says_until_when_a_stage_should_be_signed(site_world: SiteWorld) -> None:
+    limit(site_world, 10)
+    brief = look(site_world).snapshot.version(MODEL, "1")
+    assert brief is not None
+    assert brief.due is not None
+    asked = datetime.fromtimestamp(brief.since_us / 1e6, timezone.utc)
+    assert abs(parse_utc(brief.due) - asked - timedelta(days=10)) < timedelta(seconds=1)
+    assert brief.roles == ("model_validator",)
+    site_world.world.approve("vera")
+    after = look(site_world).snapshot.version(MODEL, "1")
+    assert after is not None
+    assert after.due is not None
+    assert after.due > brief.due  # the next stage has its own time
+
+
+def test_an_item_says_for_how_long_it_is_overdue() -> None:
+    item = Item("finding", "", "/", (), due=utc(NOW))
+    said = {days: item.late(NOW + timedelta(days=days)) for days in (0.5, 1.2, 3.9)}
+    assert said == {0.5: "less than a day", 1.2: "1 day", 3.9: "3 days"}
+    assert [item.phase(NOW + timedelta(days=days)) for days in (-30, -3, 1)] == ["open", "due soon", "overdue"]
+
+
+def test_what_is_overdue_is_marked_counted_and_shown_to_those_who_look_after_it(site_world: SiteWorld) -> None:
+    limit(site_world, 5)
+    ahead = timedelta(days=8, hours=1)
+    snapshot = look(site_world).snapshot
+    visits = {
+        name: visit_of(
+            site_world, User(site_world.account(name), f"person/{name}", name, frozenset(site_world.roles(name)))
+        )
+        for name in ("vera", "ada", "carl", "olga", "ben")
+    }
+    for visit in visits.values():
+        visit.now = datetime.now(timezone.utc) + ahead
+    found = {name: inbox_of(visit, snapshot) for name, visit in visits.items()}
+    (mine,) = found["vera"].rows("overdue", visits["vera"].now)
+    assert (mine.kind, mine.stage, mine.roles, mine.late(visits["vera"].now)) == (
+        "sign-off", "validation", ("model_validator",), "3 days",
+    )  # fmt: skip
+    assert found["vera"].elsewhere == ()
+    for name in ("ada", "carl"):
+        assert [item.who for item in found[name].elsewhere] == ["Vera"]
+        assert found[name].rows("elsewhere", visits[name].now) == found[name].elsewhere
+    for name in ("olga", "ben"):
+        assert found[name].elsewhere == ()
+    owned = replace(mine, owners=("person/olga",))
+    assert oversees("person/olga", (), owned)
+
+
+def test_the_page_of_an_admin_has_a_part_for_what_is_overdue_elsewhere(site_world: SiteWorld) -> None:
+    limit(site_world, 5)
+    look(site_world)
+    clients = {name: site_world.client_for(name) for name in ("vera", "ada")}
+    ahead = timedelta(days=8, hours=1)
+    with site_world.site.store.begin() as connection:
+        connection.execute(update(sessions).values(ends=2**31 - 1, seen=int((NOW + ahead).timestamp())))
+    site_world.site.now = lambda: datetime.now(timezone.utc) + ahead  # type: ignore[method-assign]
+    mine = clients["vera"].get("/").text
+    assert "overdue for 3 days" in mine
+    assert 'href="/?kind=overdue"' in mine
+    assert "Overdue elsewhere" not in mine
+    text = clients["ada"].get("/").text
+    part = text.partition('id="elsewhere"')[2].partition("</section>")[0]
+    assert "model validator" in part
+    assert "Vera" in part
+    assert "3 days" in part
+    assert "releases nothing" in part
+    assert "Overdue elsewhere" in clients["ada"].get("/?kind=elsewhere").text
+    assert "Read credit_default 1" in clients["vera"].get("/?kind=overdue").text

@@ -232,8 +232,8 @@ def test_a_session_that_was_narrowed_to_fewer_roles_signs_only_with_those(
 ) -> None:
     from cognify_dagster.review import visit as module
 
-    real = module.user_of
-    monkeypatch.setattr(module, "user_of", lambda *given, **more: replace(real(*given, **more), roles=frozenset()))
+    real = module.holder_of
+    monkeypatch.setattr(module, "holder_of", lambda *given: replace(real(*given), roles=frozenset()))
     answer = vera.submit(SIGN, decision="approve")
     assert answer.status_code == 422
     assert "does not have the role model validator now" in answer.text
