@@ -108,6 +108,10 @@ class VerifiedView:
         """Return the entries about a subject that come after entry `after`, oldest first."""
         return [item for item in self.history(subject) if item.entry.seq > after]
 
+    def walk(self, subject: str) -> Iterator[VerifiedEntry]:
+        """Yield the entries about a subject, newest first, for whoever does not need all of them at once."""
+        return reversed(self.history(subject))
+
     def of_kind(self, kind: str) -> Iterator[VerifiedEntry]:
         """Yield all entries of one kind in order."""
         return (item for item in self.entries if item.entry.kind == kind)
@@ -172,6 +176,12 @@ class IndexedView(VerifiedView):
         if self.head(subject) <= after:
             return []
         return list(reversed(list(takewhile(lambda item: item.entry.seq > after, self._walk(subject)))))
+
+    def walk(self, subject: str) -> Iterator[VerifiedEntry]:
+        """Yield the entries about a subject, newest first; what is not kept already is read in pages and not kept."""
+        self._traced(subject)
+        kept = self._histories.get(subject)
+        return reversed(kept) if kept is not None else self._walk(subject)
 
     def head(self, subject: str) -> int:
         """Return the newest entry about a subject within this view, -1 if there is none."""

@@ -7,6 +7,7 @@ it reads with what was verified; only the parsed record of the very same leaf is
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -47,6 +48,9 @@ class RecordCache:
         self._kept: dict[bytes, Recorded[Record] | str] = {}
         self.memo: dict[Hashable, Any] = {}
         """What others found out about this workspace's entries; they say themselves when it holds. At most 100,000 of these."""
+        self.finding_out = threading.RLock()
+        """Held by whoever reads much to find something out, so that of many who ask at once one reads and the others take it from
+        `memo`. Nobody holds it who waits for another lock."""
 
     def get(self, leaf: bytes) -> Recorded[Record] | str | None:
         """Return the record, the reason why it cannot be read, or None if neither is kept."""
@@ -129,6 +133,11 @@ class Reading:
     def memo(self) -> dict[Hashable, Any]:
         """What was found out before by other readings of this workspace; see `RecordCache.memo`."""
         return self._records.memo
+
+    @property
+    def finding_out(self) -> threading.RLock:
+        """The lock of what takes long to find out; see `RecordCache.finding_out`."""
+        return self._records.finding_out
 
     def problem(self, item: VerifiedEntry) -> str | None:
         """Say why this release cannot read an entry, None if it can or if its payload was erased."""

@@ -84,6 +84,11 @@ def directory(reading: Reading) -> Directory:
 
 
 def _kept(reading: Reading) -> Directory:
+    with reading.finding_out:
+        return _found_out(reading)
+
+
+def _found_out(reading: Reading) -> Directory:
     heads = reading.view.heads
     people, policy, erasures = (heads.get(name, -1) for name in ("people", "policy", "erasures"))
     before: tuple[int, int, int, Directory] | None = reading.memo.get("directory")
@@ -101,10 +106,13 @@ def _kept(reading: Reading) -> Directory:
 def _build(reading: Reading) -> Directory:
     result = Directory()
     _found(result, reading.genesis, reading.origin)
-    entries = {item.entry.seq: item.entry for name in ("people", "policy") for item in reading.view.history(name)}
+    entries = {
+        item.entry.seq: item.entry
+        for name in ("people", "policy")
+        for item in reading.view.walk(name)
+        if item.entry.kind in _SPEAKING
+    }
     for seq in sorted(entries):
-        if entries[seq].kind not in _SPEAKING:
-            continue
         result.newest = seq
         item = reading.at(seq)
         if item is None:

@@ -10,6 +10,7 @@ change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from cognify_dagster.governance.people.directory import Directory, directory
 from cognify_dagster.workspace import Reading
@@ -34,18 +35,22 @@ def unproven(reading: Reading, people: Directory, subject: str) -> list[Unproven
     if people is not directory(reading):
         return _judge(reading, people, subject, -1)
     key = ("unproven", subject, people.newest, heads.get("erasures", -1))
-    upto, known = reading.memo.get(key, (-1, ()))
     head = heads.get(subject, -1)
+    upto, known = reading.memo.get(key, (-1, ()))
     if head > upto:
-        known = (*known, *_judge(reading, people, subject, upto))
-        reading.memo[key] = (head, known)
+        with reading.finding_out:
+            upto, known = reading.memo.get(key, (-1, ()))
+            if head > upto:
+                known = (*known, *_judge(reading, people, subject, upto))
+                reading.memo[key] = (head, known)
     return [item for item in known if item.seq < reading.size]
 
 
 def _judge(reading: Reading, people: Directory, subject: str, after: int) -> list[Unproven]:
     found = []
     silent = ONLY_NAMES.get(subject.partition("/")[0] + "/", frozenset())
-    for item in reading.view.since(subject, after):
+    newer = takewhile(lambda item: item.entry.seq > after, reading.view.walk(subject))
+    for item in newer:
         if item.entry.kind in silent:
             continue
         seq = item.entry.seq
@@ -53,4 +58,5 @@ def _judge(reading: Reading, people: Directory, subject: str, after: int) -> lis
             found.append(Unproven(seq, unreadable=text))
         elif seq and (problem := people.writer_problem(item.entry)):
             found.append(Unproven(seq, writer=problem))
+    found.reverse()
     return found

@@ -48,7 +48,6 @@ MANY = 50
 FIRST_VERSIONS = 3
 """Of each model so many versions, the newest, are looked at before all others."""
 _LISTED = (FindingOpened.kind, Reconciliation.kind, DatasetSnapshot.kind)
-_ALONE_S = 30.0
 _ALONE_LOOK_S = 2.0
 _INLINE_S = 0.05
 
@@ -94,20 +93,20 @@ class Board:
         self._moments: list[tuple[datetime, str]] = []
         self._size = 0
         self._all_at = 0.0
-        self._worked = 0.0
+        self.attended = False
+        """Whether work in the background keeps it up; then no request does, and none waits for it."""
         self._changed: set[str] = set()
 
     def current(self, reading: Reading, now: datetime) -> Snapshot:
         """Return the board for a page. What changed lately is looked at first where that takes no time; without the background's
         work (a process that runs none) all of it, for two seconds at most."""
-        alone = time.monotonic() - self._worked > _ALONE_S
+        alone = not self.attended
         if alone or self.snapshot.size < reading.size:
             self.look(reading, now, _ALONE_LOOK_S if alone else _INLINE_S, wait=alone)
         return self.snapshot
 
     def work(self, reading: Reading, now: datetime, give_way: Callable[[], None] | None = None) -> int:
         """Look, as the background does; return how much is left."""
-        self._worked = time.monotonic()
         return self.look(reading, now, LOOK_S, give_way=give_way)
 
     def look(
@@ -339,10 +338,11 @@ def board_of(site: Site) -> Board:
 
 
 def _keep_up(site: Site) -> float | None:
+    board = board_of(site)
+    board.attended = True
     done = site.workspace.catch_up(ENTRIES_A_LOOK)
     if not done.complete:
         return 0.05
-    board = board_of(site)
     before = board.snapshot.left if board.snapshot.size else MANY
     left = board.work(site.read(), datetime.now(timezone.utc), site.traffic.give_way)
     if not left and before >= MANY:
