@@ -19,7 +19,9 @@ MAX_FILES, MAX_FILE, MAX_TOTAL, MAX_NOTE, MAX_ENTRY = 50_000, 64 << 20, 1 << 30,
 STATEMENT_TYPE, PAYLOAD_TYPE = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 BODY_TYPE, SIGN_OFF_TYPE = "application/vnd.cognify.entry-body+json", "urn:cognify:predicate:sign-off:v1"
 ACT_TYPE, ADMIN, APPROVALS = "urn:cognify:predicate:act:v1", "workspace_admin", ("approve", "approve_with_conditions")
-ABOUT, NEVER, STRENGTHS, RECOVERY = ("model", "version", "model_digest"), 2**63, ("S3", "S4"), "recovery"
+ABOUT, NEVER, RECOVERY = ("model", "version", "model_digest"), 2**63, "recovery"
+STRENGTHS = {"oidc": "S2", "ed25519": "S3", "webauthn": "S4"}  # of a key, by its algorithm
+ARCHIVED, MAPPED = SSO = "issuer_keys_archived", "groups_mapped"  # about an issuer of single sign-on
 ACTS = _, REVOCATION, CLOCK = ("log_key_rotated", "log_key_revoked", "clock_floor_corrected")  # two admins sign these
 AUTHORITY, OVERSIGHT = ({kind: who.split("+") * bool(who) for kind, who in (item.split(":") for item in text.split())}
                         for text in (  # what people sign: the members that name who did. First, whose signature counts
@@ -30,7 +32,8 @@ AUTHORITY, OVERSIGHT = ({kind: who.split("+") * bool(who) for kind, who in (item
     "block_lifted:lifted_by change_plan_adopted:signers change_plan_ended:ended_by break_glass_opened:signers "
     "rollback_ordered:ordered_by model_adopted:adopted_by review_completed:reviewed_by model_event:reported_by "
     "finding: release_suspended:"))
-SIGNERS = {**AUTHORITY, **OVERSIGHT, **{kind: ["approvers"] for kind in ACTS}, "gate_set_adopted": ["adopted_by"]}
+SIGNERS = {**AUTHORITY, **OVERSIGHT, **{kind: ["approvers"] for kind in ACTS}, "gate_set_adopted": ["adopted_by"],
+           MAPPED: ["signers"]}
 RELYING = ("release_granted", "bundle_exported")  # have what they rely on as subjects, and change nothing about it
 WAYS = {"rollback": "rollback_ordered", "break_glass": "break_glass_opened"}  # purpose of a release: what ordered it
 MAY = {"model_classified": "classifiers", "block_lifted": "blockers", "rollback_ordered": "rollback_roles",
@@ -132,20 +135,35 @@ def _p256_add(p: Any, q: Any) -> Any:  # add affine points; None is the neutral 
     slope = top * pow(below, -1, P256) % P256
     return (x := (slope * slope - p[0] - q[0]) % P256), (slope * (p[0] - x) - p[1]) % P256
 def es256_verify(x: int, y: int, message: bytes, signature: bytes) -> bool:  # ECDSA on P-256; of DER only the one form
-    if (y * y - x**3 + 3 * x - P256_B) % P256 or min(x, y) < 0 or max(x, y) >= P256 or not 8 <= len(signature) <= 72:
-        return False
+    if not 8 <= len(signature) <= 72: return False
     end = 4 + signature[3]
-    pair = r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
+    pair = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
     der = b"".join(bytes([2, n.bit_length() // 8 + 1]) + n.to_bytes(n.bit_length() // 8 + 1, "big") for n in pair)
-    if signature != bytes([0x30, len(der)]) + der or not (0 < r < P256_N and 0 < s < P256_N): return False
+    return signature == bytes([0x30, len(der)]) + der and _p256_verify(x, y, message, *pair)
+def _p256_verify(x: int, y: int, message: bytes, r: int, s: int) -> bool:
+    on_curve = (y * y - x**3 + 3 * x - P256_B) % P256 == 0 and 0 <= min(x, y) <= max(x, y) < P256
+    if not (on_curve and 0 < r < P256_N and 0 < s < P256_N): return False
     u, v = (number * pow(s, -1, P256_N) % P256_N for number in (int(sha256(message), 16), r))
     point = _sum(_p256_add, None, u, P256_BASE, v, (x, y))
     return point is not None and point[0] % P256_N == r
-def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # by building the one block that it must be
+def _rsa_block(n: int, e: int, signature: bytes) -> bytes:  # what the private key signed; empty if that cannot be
     size, number = (n.bit_length() + 7) // 8, int.from_bytes(signature, "big")
     fits = 2048 <= n.bit_length() <= 8192 and 3 <= e < 2**32 and n & e & 1 and len(signature) == size and number < n
+    return pow(number, e, n).to_bytes(size, "big") if fits else b""
+def rs256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # by building the one block that it must be
+    found = _rsa_block(n, e, signature)
     block = bytes.fromhex("003031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
-    return bool(fits) and pow(number, e, n).to_bytes(size, "big") == b"\0\1".ljust(size - len(block), b"\xff") + block
+    return found != b"" and found == b"\0\1".ljust(len(found) - len(block), b"\xff") + block
+def ps256_verify(n: int, e: int, message: bytes, signature: bytes) -> bool:  # PSS: SHA-256 twice, 32 bytes of salt
+    if not (found := _rsa_block(n, e, signature)): return False
+    bits = n.bit_length() - 1  # of the block; what is before them is zero
+    block = found[-((bits + 7) // 8) :]
+    masked, seed = block[:-33], block[-33:-1]
+    mask = b"".join(hashlib.sha256(seed + i.to_bytes(4, "big")).digest() for i in range(len(masked) // 32 + 1))
+    inner = int.from_bytes(masked, "big") ^ int.from_bytes(mask[: len(masked)], "big")
+    one, salt = divmod(inner % 2 ** (bits - 264), 2**256)  # zeros, a one, the salt
+    digest = hashlib.sha256(bytes(8) + hashlib.sha256(message).digest() + salt.to_bytes(32, "big")).digest()
+    return (int.from_bytes(found, "big") >> bits, one, seed, block[-1]) == (0, 1, digest, 0xBC)
 COSE = (b"\xa4\1\1\3' \6!X (.{32})", b"\xa5\1\2\3& \1!X (.{32})\"X (.{32})", b"\xa4\1\3\x039\1\0 Y(..)(.+)!C(...)")
 def _cose_verify(cose_key: bytes, message: bytes, signature: bytes) -> bool:  # of passkeys: RFC 9053 as in CTAP2
     ed, es, rs = (re.fullmatch(form, cose_key, re.DOTALL) for form in COSE)
@@ -167,6 +185,57 @@ def verify_assertion(cose_key: bytes, data: bytes, client_json: bytes, signature
     need(flags & 0x05 == 0x05, "the passkey did not verify its user")
     need(flags & 0x40 == 0 and flags & 0x18 != 0x10 and len(data) == 37, "flags that no assertion has, or more data")
     need(_cose_verify(cose_key, data + hashlib.sha256(client_json).digest(), signature), "signature does not verify")
+# An ID token as a signature (ledger-format.md §9.7): OpenID Connect Core §3.1.3.7, RFC 7515, 7517, 7518, 8037
+IDENTITY, JWK = {"issuer", "subject", "client_id"}, {*"kty kid alg crv n e x y".split()}  # texts; "" for none
+TOKEN_KEYS = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP", "Ed25519": "OKP"}  # kind of key for each
+MAX_TOKEN, AGAIN_S, SIGNING_S = 16_384, 120, 600  # clocks may differ by AGAIN_S; within SIGNING_S people sign
+def texts(value: Any, names: set[str]) -> bool:  # whether it has just these members, each a text of bounded length
+    fits = type(value) is dict and value.keys() == names
+    return fits and all(type(text) is str and len(text) <= 2_000 for text in value.values())
+def issuer_subject(issuer: str) -> str: return "issuer/" + sha256(issuer.encode())[:32]
+def unbase64url(text: str) -> bytes:  # without padding; each text has one value, each value one text
+    need(re.fullmatch("[A-Za-z0-9_-]+", text), "a part of the ID token or key is not base64url")
+    return unbase64(text.translate({45: 43, 95: 47}) + "=" * (-len(text) % 4), "ID token or key")
+def _jws_verify(key: Any, algorithm: str, message: bytes, signature: bytes) -> bool:  # with an archived key
+    if key["kty"] == "RSA":
+        n, e = (int.from_bytes(unbase64url(key[name]), "big") for name in "ne")
+        return (rs256_verify if algorithm == "RS256" else ps256_verify)(n, e, message, signature)
+    point = b"".join(unbase64url(key[name]) for name in ("x" if key["kty"] == "OKP" else "xy"))
+    if key["kty"] == "OKP": return bool(key["crv"] == "Ed25519" and ed25519_verify(point, message, signature))
+    x, y, r, s = (int.from_bytes(half, "big") for pair in (point, signature) for half in (pair[:32], pair[32:]))
+    return bool(key["crv"] == "P-256" and len(point) == len(signature) == 64 and _p256_verify(x, y, message, r, s))
+def verify_id_token(token: str, keys: Any, identity: Any, message: bytes, signed_at: float, recorded: float) -> Any:
+    # That the enrolled person signed in again, for this message (a PAE) and in time; returns the claims
+    parts = token.split(".") if len(token) <= MAX_TOKEN else []
+    need(len(parts) == 3, "the ID token is not a signed one in compact form")
+    header, claims = (parse_canonical(unbase64url(part), "ID token", exact=False) for part in parts[:2])
+    need(type(header) is type(claims) is dict, "a part of the ID token is not a JSON object")
+    algorithm, kid, typ = header.get("alg"), header.get("kid"), str(header.get("typ", "JWT")).lower()
+    kind = TOKEN_KEYS.get(algorithm) if isinstance(algorithm, str) else None
+    fits = kind and typ in ("jwt", "id_token+jwt") and not {"crit", "b64"} & {*header}
+    need(fits, f"the ID token ({str(algorithm)[:20]!r}) is of a form that this verifier does not know", UNPROVEN)
+    fitting = [key for key in keys if (key["kty"], key["alg"] or algorithm) == (kind, algorithm)]
+    fitting = [key for key in fitting if kid in (None, key["kid"])]
+    need(len(fitting) == 1, "the issuer's archived keys do not say with which one the ID token is signed")
+    fits = _jws_verify(fitting[0], algorithm, f"{parts[0]}.{parts[1]}".encode(), unbase64url(parts[2]))
+    need(fits, "the ID token's signature does not verify with the issuer's archived key")
+    need(claims.get("iss") == identity["issuer"], "the ID token is of another issuer")
+    need(claims.get("sub") == identity["subject"], "the ID token names another person")
+    given, client = claims.get("aud"), identity["client_id"]
+    several = given if isinstance(given, list) else [given]
+    fits = client in several and claims.get("azp", client) == client and (len(several) == 1 or "azp" in claims)
+    need(fits, "the ID token is for another client")
+    nonce = base64.urlsafe_b64encode(hashlib.sha256(message).digest()).decode().rstrip("=")
+    need(claims.get("nonce") == nonce, "the ID token has another nonce: it is not for this statement")
+    times = signed_in, issued, expires = [claims.get(name) for name in ("auth_time", "iat", "exp")]
+    fits = all(type(time) in (int, float) and 0 <= time < 2**40 for time in times)
+    need(fits, "the ID token does not say when the person signed in, or when it was issued and expires", UNPROVEN)
+    need(abs(issued - signed_in) <= AGAIN_S, "the person had signed in before, not again for this", UNPROVEN)
+    fits = -AGAIN_S <= signed_in - signed_at <= SIGNING_S
+    need(fits, "the person did not sign in within ten minutes after the statement was made", UNPROVEN)
+    fits = recorded <= min(issued + SIGNING_S, expires) + AGAIN_S
+    need(fits, "the ID token had expired, or was more than ten minutes old, when it was recorded", UNPROVEN)
+    return claims
 def _node(left: bytes, right: bytes) -> bytes: return hashlib.sha256(b"\x01" + left + right).digest()
 def tree_root(leaves: list[bytes]) -> bytes:  # over leaf hashes (RFC 9162 §2.1)
     row = leaves or [hashlib.sha256(b"").digest()]
@@ -276,7 +345,8 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
     def __init__(self, path: str, trust_text: str | None) -> None:
         super().__init__(
             **{name: {} for name in ("anchor left_out entries keys people policies policy roots acts recovery grants "
-                                     "delegations sign_offs revoked").split()}, path=path, trust_text=trust_text,
+                                     "delegations sign_offs revoked issuers groups sign_ins").split()},
+            path=path, trust_text=trust_text,
             **{name: [] for name in "findings warnings proven signers cosigners deployments gaps".split()}, origin="",
             **{name: set() for name in "used unproven back lifted log_keys".split()}, size=0, root=b"", trial=False,
             mine="", manifest={}, level=0, signatures=0, present=0, absent=TAMPERED)  # UNPROVEN if keys are hidden
@@ -405,38 +475,78 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         need(kind in known or not shared, "this verifier does not know what entries of its kind mean", UNPROVEN)
         about = f"model/{facts.get('model')}@{facts['version']}" if facts.get("version") else ""
         need(about in ("", *topics), f"its payload is about {about}, its subjects are not")
-        if kind in ACTS or (kind in OVERSIGHT and topics & {self.mine, self.whole}): self._act(entry, facts)
+        if kind in (*ACTS, MAPPED) or (kind in OVERSIGHT and topics & {self.mine, self.whole}): self._act(entry, facts)
+        elif kind == ARCHIVED: self._archived(entry, facts)
         elif (kind in AUTHORITY and entry.seq) or kind == "gate_set_adopted": self._authority(entry, facts)
         elif kind in rules and about == self.mine: rules[kind](entry, facts)  # not all of other versions is disclosed
     def _accept(self, key_id: str, holder: str | None, seq: int, message: bytes, signature: bytes,
-                assertion: Any = None) -> dict[str, Any]:  # the one place where anybody's signature is accepted
+                assertion: Any = None, sign_in: Any = None) -> dict[str, Any]:  # the one place that accepts a signature
         key: Any = (self.recovery if holder == RECOVERY else self.keys).get(key_id)
         of = need(key, f"the key {key_id} was never enrolled", self.absent)["holder"]
         need(holder is None or holder == of in {*self.people, RECOVERY}, f"it is the key of {of}, not of {holder}")
         need(key["until"] >= seq, f"the key {key_id} was revoked by entry {key['until']}", self.absent)
         need(key["since"] < seq or seq == 0, f"the key {key_id} was enrolled later, by entry {key['since']}")
         need(key["public"], f"the key {key_id} is of a kind that this verifier does not know", UNPROVEN)
-        need(bool(key["passkey"]) == bool(assertion), "a passkey's signature has an assertion, no other one has")
+        fits = (bool(key["passkey"]), bool(key["oidc"])) == (bool(assertion), bool(sign_in))
+        need(fits, "a passkey's signature has an assertion, one by single sign-on an ID token, no other one has")
         if assertion:
             data, client = (unbase64(assertion[name], name) for name in ("authenticator_data", "client_data_json"))
             challenge, site = hashlib.sha256(message).digest(), need(len(assertion) == 2, "its form") and key["passkey"]
             verify_assertion(key["public"], data, client, signature, challenge, site["rp_id"], [*site["origins"]])
-        need(assertion or ed25519_verify(key["public"], message, signature), f"the signature of {of} does not verify")
+        if sign_in: self._signed_in(key["oidc"], sign_in, seq, message, signature)
+        fits = assertion or sign_in or ed25519_verify(key["public"], message, signature)
+        need(fits, f"the signature of {of} does not verify")
         self.signatures += 1
         return dict(key)
+    def _signed_in(self, identity: Any, sign_in: Any, seq: int, message: bytes, raw: bytes) -> None:  # single sign-on
+        (proof, signed_at), issuer = sign_in, identity["issuer"]
+        token, subject = proof.get("id_token"), issuer_subject(issuer)
+        fits = proof.keys() == {"id_token", "keys"} and type(token) is str
+        need(fits, "its ID token is of a form that this verifier does not know", UNPROVEN)
+        need(subject in self.closure[-1].subjects, "its issuer's keys are not in the bundle: export it anew", UNPROVEN)
+        late = [(it.facts["key_id"], it.facts.get("effective_from") or NEVER)  # perhaps later: distrusted from where
+                for it in self.closure if it.kind == "key_revoked" and it.facts]
+        for it in (it for it in self.closure if it.seq < seq and subject in it.subjects and it.kind not in RELYING):
+            by = {one["keyid"] for envelope in (it.facts or {}).get("envelopes", []) for one in envelope["signatures"]}
+            fits = it.facts is not None and it.kind in SSO and it.seq not in self.unproven
+            fits = fits and not any(key_id in by and since <= it.seq for key_id, since in late)
+            need(fits, f"{it.where}, about its issuer, is not disclosed, not proven or by a distrusted key", UNPROVEN)
+        keys, at = need(self.issuers.get((issuer, proof["keys"])), "its issuer's keys are not archived before it")
+        times = utc(signed_at), self.entries[seq].time_us / 10**6
+        claims = verify_id_token(token, keys, identity, message, *times)
+        need(unbase64url(token.rpartition(".")[2]) == raw, "the signature is not that of the ID token")
+        self.sign_ins[seq] = {"issuer": issuer, "claims": claims, "archived": at}
+    def _archived(self, entry: Entry, facts: Any) -> None:  # an issuer's keys; they count for later entries
+        keys, issuer = facts["keys"], facts["issuer"]
+        fits = type(keys) is list and 0 < len(keys) <= 50 and all(texts(key, JWK) for key in keys)
+        need(fits, "the issuer's keys in it are of a form that this verifier does not know", UNPROVEN)
+        fits = facts["digest"] == "sha256:" + sha256(canonical(keys)) and issuer_subject(issuer) in entry.subjects
+        fits = fits and entry.kind in (self.keys.get(entry.key, {}).get("kinds") or [])  # a workload that may, no other
+        wrong = "it counts for nothing: the keys in it have another digest, or no workload that may write it signed it"
+        self.expect(fits, entry.where, wrong, HOLDS)
+        if fits: self.issuers.setdefault((issuer, facts["digest"]), (keys, entry.seq))
+    def _grouped(self, seq: int, said: Any) -> bool:  # whether the groups in the token stand for the role, where mapped
+        sign_in = self.sign_ins[seq]
+        mapping = self.groups.get(sign_in["issuer"])
+        if not mapping or said["decision"] == "withdraw": return True
+        given = sign_in["claims"].get(mapping["claim"])
+        listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+        names = [name for name in listed[:2_000] if isinstance(name, str)]
+        return any(said["role"] in mapping["groups"].get(name, []) for name in names)
     def _statement(self, envelope: Any, kind: str, seq: int) -> tuple[Any, Any, bytes]:  # of a DSSE envelope
         payload, (signature,) = unbase64(envelope["payload"], "statement"), envelope["signatures"]
-        value, assertion = parse_canonical(payload, "statement"), signature.get("webauthn")
+        value, (assertion, proof) = parse_canonical(payload, "statement"), map(signature.get, ("webauthn", "oidc"))
         types = (envelope["payloadType"], value["_type"], value["predicateType"], len(envelope), len(value))
         need(types == (PAYLOAD_TYPE, STATEMENT_TYPE, kind, 3, 4), f"it is not an in-toto Statement v1 of type {kind}")
         said, size, seen = (it := value["predicate"]), it["checkpoint"]["size"], it["checkpoint"]["root"]
         wanted = ACT_KEYS if kind == ACT_TYPE else {*SIGN_OFF_KEYS, *["on_behalf_of"] * bool(said.get("on_behalf_of"))}
         fits = said.keys() == wanted and signature["keyid"] == said["key_id"] and said["ledger"] == self.origin
         need(fits, "the statement has other members, names another key or belongs to another ledger")
-        fits = signature.keys() == {"keyid", "sig", *["webauthn"] * bool(assertion)}
+        fits = signature.keys() == {"keyid", "sig", *["webauthn"] * bool(assertion), *["oidc"] * bool(proof)}
         need(fits, "its signature is of a form that this verifier does not know", UNPROVEN)
-        raw = unbase64(signature["sig"], "signature")
-        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion)
+        need(not proof or kind == SIGN_OFF_TYPE, "single sign-on signs sign-offs only, no act")
+        raw, sign_in = unbase64(signature["sig"], "signature"), (proof, said["signed_at"]) if proof else None
+        self._accept(said["key_id"], said["person"], seq, pae(PAYLOAD_TYPE, payload), raw, assertion, sign_in)
         need(0 <= size <= seq, f"the signer claims to have seen {size} entries, but this is entry {seq}")
         need(sha256(payload) not in self.used, "the same statement stands in an earlier entry; it counts once")
         if size not in self.roots:  # it can be compared if all entries before it are in the bundle
@@ -473,11 +583,15 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         new = need(holder.split("/")[0] in (sort, RECOVERY), f"{holder} is not the id of a {sort}") and dict[str, Any]()
         for key in keys:
             key_id, public, passkey = key["key_id"], unbase64(key["public"], "public key"), key.get("passkey")
-            ours = key["algorithm"] == ("webauthn" if passkey and sort == "person" else "ed25519")
-            need(not ours or sha256(public)[:16] == key_id, f"the key id {key_id!r} is not that of its key")
+            oidc, algorithm = key.get("oidc"), key["algorithm"]
+            form = "ed25519" if sort == "workload" else "webauthn" if passkey else "oidc" if oidc else "ed25519"
+            ours = algorithm == form and (form != "oidc" or texts(oidc, IDENTITY))
+            fits = sha256(public)[:16] == key_id and (form != "oidc" or public == canonical(oidc))
+            need(not ours or fits, f"the key id {key_id!r} is not that of its key, or of the identity that it names")
             known = self.keys.get(key_id, {"holder": holder})
             need(known["holder"] == holder and key_id not in new, f"{key_id} belongs to {known['holder']} already")
-            new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey, "since": seq,
+            new[key_id] = {"holder": holder, "public": public if ours else b"", "passkey": passkey,
+                           "oidc": oidc if form == "oidc" else None, "strength": STRENGTHS[form], "since": seq,
                            "until": NEVER, **known, "kinds": item.get("kinds")}
         self.keys |= new
         return {*new}
@@ -488,9 +602,9 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         self.acts |= {at: row | {"signers": []}} if kind in OVERSIGHT else {}
         try:
             by_machine = not SIGNERS[kind] or (kind == "model_event" and not facts["envelope"])
-            signers = set[str]() if by_machine else self._signed(entry, facts)[0]
-            roles, least = self.policy.get(MAY.get(kind, "")), 2 if kind in (*ACTS, "block_lifted") else 1
-            if kind in ACTS: roles = [ADMIN]
+            signers, seen = (set[str](), at) if by_machine else self._signed(entry, facts)[:2]
+            roles, least = self.policy.get(MAY.get(kind, "")), 2 if kind in (*ACTS, MAPPED, "block_lifted") else 1
+            if kind in (*ACTS, MAPPED): roles = [ADMIN]
             if kind == "break_glass_opened":
                 roles, least, extra = [*rule["roles"], rule["extra_role"]], rule["quorum"], rule["extra_role"]
                 need(self._holding(signers, [extra], entry), f"no {extra} signed it", self.absent)
@@ -498,9 +612,16 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
             able = able or self._holding(signers, roles, entry) >= (1 if self.trial else least)
             need(able, f"it is not signed by {least} who hold a role for it", self.absent)
             self.acts |= {at: row | {"signers": sorted(signers), "counts": True}} if kind in OVERSIGHT else {}
-            fits = signers | {"ledger", "clock" if kind == CLOCK else "log_key"} == {*entry.subjects}
-            need(fits or kind in OVERSIGHT, "it names other people")
-            if kind == CLOCK:
+            about = {"ledger", "clock" if kind == CLOCK else "log_key"} if kind in ACTS else set[str]()
+            about |= {issuer_subject(facts["issuer"])} if kind == MAPPED else set()
+            need(signers | about == {*entry.subjects} or kind in OVERSIGHT, "it names other people, or another issuer")
+            if kind == MAPPED:  # it replaces the mapping before it, which all who signed had seen
+                last, fits = self.groups.get(facts["issuer"], {"seq": -1})["seq"], type(facts["claim"]) is str
+                fits = fits and all(type(roles) is list for roles in facts["groups"].values())
+                need(fits, "it is of a form that this verifier does not know", UNPROVEN)
+                need(seen > last, f"it was signed before entry {last} replaced the mapping")
+                self.groups[facts["issuer"]] = {**facts, "seq": at}
+            elif kind == CLOCK:
                 before = getattr(self.entries.get(at - 1), "time_us", facts["wrong_us"])
                 need(before == facts["wrong_us"] and entry.time_us >= facts["floor_us"], "it is for another place")
                 self.back.discard(at)
@@ -609,11 +730,14 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         same = of["package"]["digest"] == digest and all(of[name] == about[name] for name in ABOUT)
         return need(same, f"entry {seq} is another package, or about another version or model file") and package
     def _sign_off(self, entry: Entry, facts: Any) -> None:
-        strength = need(facts["strength"] in STRENGTHS and facts["strength"], "it is of an unknown strength", UNPROVEN)
+        strength = facts["strength"]
+        need(strength in STRENGTHS.values(), "it is of an unknown strength", UNPROVEN)
         value, said, payload = self._statement(facts["envelope"], SIGN_OFF_TYPE, entry.seq)
         of, who, behalf = said["package"], said["person"], said.get("on_behalf_of")
-        true = STRENGTHS[bool(self.keys[said["key_id"]]["passkey"])]
+        true = self.keys[said["key_id"]]["strength"]
         ref = need(strength == true, f"it claims the strength {strength}, the key has {true}") and said["reference"]
+        grouped = true != "S2" or self._grouped(entry.seq, said)
+        need(grouped, f"the groups in its ID token do not stand for the role {said['role']}", UNPROVEN)
         package = self._package(of["entry_seq"], of["digest"], said, entry.seq)
         need(package.leaf.hex() == of["entry_leaf"], "the statement names another package entry")
         same = {k: said[k] for k in ("model", "version", "stage", "decision", "role", "person", "key_id", "signed_at")}
@@ -631,6 +755,11 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         self.expect(named, entry.where, f"the printed name is not the one {who} was enrolled with", HOLDS)
         words = [f"      “{said['meaning']}”  Comments: {said['comments'] or 'none'}"]
         if behalf: words.append(f"      on behalf of {behalf['person']} (by entry {behalf['delegation']['entry_seq']})")
+        if it := self.sign_ins.get(entry.seq):
+            issuer, archived = it["issuer"], f"the keys that a workload archived in entry {it['archived']}"
+            words.append(f"      signed in again for it at {issuer}: the word of that service, checked with {archived}")
+            self.gaps.append(f"single sign-on (S2, entry {entry.seq}): whether {issuer} signed in the right person, "
+                             f"and whether {archived} are its keys")
         words += ["      Condition: " + condition(item) for item in said["conditions"]]
         ends = [said["expires"], *[c["limit"]["until"] for c in said["conditions"] if c.get("kind") == "expiry"], "~"]
         self.used.add(sha256(payload))
@@ -667,7 +796,8 @@ class Verifier(types.SimpleNamespace):  # of one bundle: findings are collected,
         for seq in based_on:
             need(seq not in self.unproven, f"it relies on entry {seq}, which is not proven", UNPROVEN)
             found = need(self.sign_offs.get(seq), f"it relies on entry {seq}, which is no valid earlier sign-off")
-            least, undone = self._rules("stages").get(found["stage"], {}).get("min_strength", ""), self._undone(seq, at)
+            stage, undone = self._rules("stages").get(found["stage"], {}), self._undone(seq, at)
+            least = stage.get("min_strength", "S3")
             for fits, wrong in (
                 (found["package_digest"] == facts["package_digest"], "is for another package"),
                 (self.keys[found["key_id"]]["until"] == NEVER, "is by one whose key was revoked before the release"),

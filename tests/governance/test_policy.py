@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from cognify_dagster.governance import (
     Policy,
     PolicyError,
     adopt_policy,
+    decide,
     load_policy,
     parse_policy,
     policy_in_force,
 )
+from cognify_dagster.governance.policy.text import explain_policy, policy_changes
 from cognify_dagster.governance.signing.statements import sign_act
 from cognify_dagster.ledger import canonical_json
 from cognify_dagster.records import PolicyAdopted
-from tests.governance.world import World, clone
+from tests.governance.world import MODEL, World, clone
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -168,3 +171,38 @@ def test_a_digest_that_is_not_that_of_the_policy_has_no_effect(founded: World) -
     assert quorum(founded) == 1
     founded.write(signed_by_both(founded, record.model_copy(update={"policy_digest": policy.digest})))
     assert quorum(founded) == 2
+
+
+def with_limit(days: int | None) -> Policy:
+    """The standard policy with a time within which the stages of its high tier should be signed."""
+    tiers = yaml.safe_load(DEFAULT_POLICY_YAML)["tiers"]
+    return parse_policy(changed(tiers={**tiers, "high": {**tiers["high"], "sign_off_days": days}}))
+
+
+def test_a_policy_without_a_time_for_sign_offs_has_the_digest_that_it_had_before_there_was_one() -> None:
+    plain = parse_policy(changed())
+    assert with_limit(None).digest == plain.digest
+    assert "sign_off_days" not in str(plain.as_json())
+    assert with_limit(14).digest != plain.digest
+    assert parse_policy(with_limit(14).as_json()).digest == with_limit(14).digest
+
+
+def test_a_time_for_sign_offs_is_explained_and_its_coming_and_going_is_a_change() -> None:
+    words = " ".join(line for _, lines in explain_policy(with_limit(14)) for line in lines)
+    assert "Each stage should be signed within 14 days; who is late is reminded, and nothing else follows." in words
+    assert policy_changes(with_limit(None), with_limit(14)) == [
+        "tier high: a stage should be signed within 14 days instead of by no set time"
+    ]
+    assert policy_changes(with_limit(14), with_limit(1)) == [
+        "tier high: a stage should be signed within 1 day instead of within 14 days"
+    ]
+
+
+def test_time_that_passed_changes_no_decision(ready: World) -> None:
+    """Whoever is late is reminded elsewhere: the decision does not know the time within which a stage should be signed."""
+    before = [item.code for item in ready.decide().reasons]
+    adopt_policy(ready.workspace, with_limit(1), "deadlines", [ready.key("ada"), ready.key("finn")])
+    later = datetime.now(timezone.utc) + timedelta(days=100)
+    after = decide(ready.workspace.read(), MODEL, "1", "production", later)
+    assert [item.code for item in after.reasons] == before
+    assert not after.released

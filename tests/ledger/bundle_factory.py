@@ -411,10 +411,10 @@ class World:
         }
         return self.append(DeploymentCompleted(grant_seq=grant_seq, **fields), "workload/pipeline")
 
-    def anchor(self, *, leave_out: tuple[str, ...] = ()) -> int:
+    def anchor(self, *, leave_out: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> int:
         relied = {"policy", "people", "ledger", "person/val", "person/com", "person/biz", "person/ada", "person/bo"}
         relied |= {"dataset/loans", "gates/credit_gates", f"release/{MODEL}.production", f"oversight/{MODEL}"}
-        relied |= {f"release/{MODEL}.staging", "person/eve", "person/pat"}
+        relied |= {f"release/{MODEL}.staging", "person/eve", "person/pat", *also}
         return self.append(
             BundleExported(
                 model=MODEL, version=VERSION, package_digest=digest(PACKAGE), relied_on=tuple(sorted(relied - set(leave_out)))

@@ -138,6 +138,8 @@ def _public_key(key: IssuerKey) -> _Key:
             exponent, modulus = (int.from_bytes(_decode(text), "big") for text in (key.e, key.n))
             if not _MIN_RSA_BITS <= modulus.bit_length() <= _MAX_RSA_BITS:
                 raise SignatureError(f"an issuer's RSA key has {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits")
+            if not (modulus & exponent & 1 and 3 <= exponent < 2**32):
+                raise SignatureError("an issuer's RSA key has an odd modulus and an odd exponent of 3 to 2^32")
             return rsa.RSAPublicNumbers(exponent, modulus).public_key()
         if (key.kty, key.crv) == ("EC", "P-256"):
             x, y = _decode(key.x), _decode(key.y)
@@ -221,7 +223,7 @@ def again_problem(claims: Mapping[str, Any], signed_at: datetime, recorded: date
         recorded: when it is, or was, appended; the time of an entry before it may stand for it.
     """
     try:
-        signed_in, issued = _second(claims, "auth_time"), _second(claims, "iat")
+        signed_in, issued, expires = (_second(claims, name) for name in ("auth_time", "iat", "exp"))
     except SignatureError as error:
         return f"{error}: the issuer must say when the person signed in (max_age=0)"
     if not -AGAIN_S <= issued - signed_in <= AGAIN_S:
@@ -230,6 +232,8 @@ def again_problem(claims: Mapping[str, Any], signed_at: datetime, recorded: date
         return "the person did not sign in within ten minutes after the statement was made"
     if recorded.timestamp() > issued + STATEMENT_S + AGAIN_S:
         return "the ID token was more than ten minutes old when it was recorded; sign again"
+    if recorded.timestamp() > expires + AGAIN_S:
+        return "the ID token had expired when it was recorded; sign again"
     return None
 
 
