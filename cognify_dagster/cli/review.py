@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cognify_dagster.workspace import Workspace
 
 _PROGRESS_S = 2.0
+_MANY = 100_000
+"""Entries from which on it takes seconds to judge what all decisions rest on."""
 
 
 @click.group("review", cls=Group, invoke_without_command=True)
@@ -76,7 +78,10 @@ def serve(
 
 
 def _verify_first(workspace: Workspace) -> None:
-    """Verify what is new in the ledger before the port opens, so that no visitor waits for it; a damaged one is not served."""
+    """Verify what is new in the ledger and judge what all decisions rest on before the port opens, so that no visitor waits for it; a
+    damaged ledger is not served."""
+    from cognify_dagster.governance.release.provable import judge_shared
+
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -86,6 +91,10 @@ def _verify_first(workspace: Workspace) -> None:
             say(f"Verifying the ledger: {done} of {total} new entries …")
 
     workspace.catch_up(progress=progress)
+    reading = workspace.read()
+    if reading.size > _MANY:
+        say("Reading the histories that all decisions rest on …")
+    judge_shared(reading)
 
 
 from cognify_dagster.cli import review_people as _review_people  # noqa: E402  (its commands belong to this group)

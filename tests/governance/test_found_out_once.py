@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
+from cognify_dagster.governance import decide
 from cognify_dagster.governance.people import directory as people_module
 from cognify_dagster.governance.people.directory import directory
 from cognify_dagster.governance.release import provable
-from tests.governance.world import World
+from tests.governance.world import MODEL, World
 
 
 def at_once(count: int, ask: Any) -> list[Any]:
@@ -67,3 +69,17 @@ def test_a_directory_is_built_once(ready: World, monkeypatch: pytest.MonkeyPatch
     found = at_once(8, lambda: directory(workspace.read()))
     assert len(calls) == 1
     assert all(item is found[0] for item in found)
+
+
+def test_what_all_decisions_rest_on_can_be_judged_before_the_first(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site does so before its port opens; the decision afterwards judges only the histories of its own model."""
+    workspace = ready.workspace
+    provable.judge_shared(workspace.read())
+    judged: list[str] = []
+    real = provable._judge
+    monkeypatch.setattr(provable, "_judge", lambda *args: judged.append(args[2]) or real(*args))
+    decide(workspace.read(), MODEL, "1", "production", datetime.now(timezone.utc))
+    assert judged
+    assert not {"people", "policy", "ledger"} & set(judged)

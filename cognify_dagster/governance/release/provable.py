@@ -18,6 +18,9 @@ from cognify_dagster.workspace import Reading
 #: By the beginning of a subject: kinds of entry that name such a subject and say nothing about it.
 ONLY_NAMES = {"gates/": frozenset({"evaluation"}), "dataset/": frozenset({"training_run", "evaluation"})}
 
+#: What every decision rests on.
+SHARED = ("people", "policy", "ledger")
+
 
 @dataclass(frozen=True)
 class Unproven:
@@ -44,6 +47,13 @@ def unproven(reading: Reading, people: Directory, subject: str) -> list[Unproven
                 known = (*known, *_judge(reading, people, subject, upto))
                 reading.memo[key] = (head, known)
     return [item for item in known if item.seq < reading.size]
+
+
+def judge_shared(reading: Reading) -> None:
+    """Judge what every decision of this workspace rests on, so that the first one need not: the longest histories there are."""
+    people = directory(reading)
+    for subject in SHARED:
+        unproven(reading, people, subject)
 
 
 def _judge(reading: Reading, people: Directory, subject: str, after: int) -> list[Unproven]:

@@ -79,7 +79,7 @@ class Comparison:
 class Kept:
     """What was made lately, by what it was made from: at most `limit` bytes by the size that `put` is told."""
 
-    def __init__(self, limit: int = 48 * 1024 * 1024) -> None:
+    def __init__(self, limit: int = 96 * 1024 * 1024) -> None:
         self._limit, self._size = limit, 0
         self._items: OrderedDict[object, tuple[Any, int]] = OrderedDict()
 
