@@ -28,6 +28,8 @@ DAGSTER_YAML = """\
 # Runs that crash are retried, runs whose step failed are not; a refused deployment is never retried (see docs/dagster.md).
 telemetry:
   enabled: false
+nux:
+  enabled: false
 run_retries:
   enabled: true
   max_retries: 2

@@ -8,6 +8,7 @@ import time
 from cognify_dagster.workspace import Workspace, WorkspaceError
 from examples.credit_default.instance import ROOT, InstanceError, interrupt_on_signals, prepare_home, start
 from examples.credit_default.lock import BusyError, exclusive
+from examples.credit_default.people import PASSPHRASE
 from examples.credit_default.review_site import SITE_PORT, Site, start_site
 
 
@@ -87,6 +88,11 @@ def _tell(workspace: Workspace, site: Site) -> None:
     print("First sign-in  one-time links for the two admins, and for others who read and sign:")
     print(f"               .venv/bin/cognify --workspace {place} review setup")
     print(f"               .venv/bin/cognify --workspace {place} review invite person/vera")
+    people = workspace.config.people_keys
+    print("To sign there  register a passkey; two people vouch for it (KEY is on the account page), then it may sign:")
+    print(f"               .venv/bin/cognify --workspace {place} review vouch person/vera --passkey KEY \\")
+    print(f"                 --as {people / 'ada.key.json'} --as {people / 'finn.key.json'}")
+    print(f"               (pass phrase of each key: {PASSPHRASE})")
     if site.url != f"http://localhost:{SITE_PORT}":
         print(f"               (port {SITE_PORT} was taken: in links, put {site.url} for http://localhost:{SITE_PORT})")
 

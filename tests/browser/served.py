@@ -41,6 +41,7 @@ REVIEW = """
 url = "{url}"
 port = {port}
 contact = "model-risk@bank.example"
+dagster_url = "{dagster_url}"
 
 [review.oidc]
 issuer = "https://login.bank.example"
@@ -153,16 +154,21 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "COGNIFY_PASSPHRASE": PASSPHRASE, "OMP_NUM_THREADS": "1"}
 
 
-@contextmanager
-def serve(folder: Path, keys: dict[str, PersonalKey], browser: Browser) -> Iterator[Served]:
-    """Run `cognify review serve` on a free port until the block ends."""
+def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(folder: Path, keys: dict[str, PersonalKey], browser: Browser, *, dagster_url: str = "") -> Iterator[Served]:
+    """Run `cognify review serve` on a free port until the block ends; its links to runs lead to `dagster_url`."""
+    port = free_port()
     url = f"http://localhost:{port}"
     settings = folder / "cognify.toml"
     founded = settings.read_text(encoding="utf-8").partition("\n[review]")[0]
-    settings.write_text(founded + REVIEW.format(url=url, port=port), encoding="utf-8")
+    settings.write_text(founded + REVIEW.format(url=url, port=port, dagster_url=dagster_url), encoding="utf-8")
     log = (folder / "review.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "cognify_dagster.cli", "review", "serve"],

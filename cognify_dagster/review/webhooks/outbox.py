@@ -80,7 +80,7 @@ def due(connection: Connection, endpoints: Collection[str], now: int, limit: int
     query = (
         select(outbox)
         .where(outbox.c.state == WAITING, outbox.c.due <= now, outbox.c.endpoint.in_(list(endpoints)))
-        .order_by(outbox.c.created, outbox.c.seq, outbox.c.id)
+        .order_by(outbox.c.created, outbox.c.seq.nulls_first(), outbox.c.id)
         .limit(limit)
     )
     return [Message(**row) for row in connection.execute(query).mappings()]
@@ -151,7 +151,7 @@ def list_messages(
     connection: Connection, state: str | None = None, endpoint: str | None = None, limit: int = 100
 ) -> list[Message]:
     """Return messages, newest first."""
-    query = select(outbox).order_by(outbox.c.created.desc(), outbox.c.seq.desc(), outbox.c.id).limit(limit)
+    query = select(outbox).order_by(outbox.c.created.desc(), outbox.c.seq.desc().nulls_last(), outbox.c.id).limit(limit)
     if state is not None:
         query = query.where(outbox.c.state == state)
     if endpoint is not None:

@@ -1,4 +1,4 @@
-"""The container files: no engine runs here, so what they name is checked against what there is."""
+"""The container files: no engine runs here, so what they name is checked against what there is (docs/deploy.md: what was tried by hand)."""
 
 from __future__ import annotations
 
@@ -86,13 +86,65 @@ def test_the_command_it_starts_knows_its_options(path: Path) -> None:
 
 def test_the_compose_example_names_the_files_and_hardens_each_service() -> None:
     value = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    built = {service["image"] for service in value["services"].values() if "build" in service}
     for service in value["services"].values():
-        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        build = service.get("build")
+        assert build is None or (ROOT / build["dockerfile"]).is_file()
+        assert service["image"] in built
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert service["user"] == "10001:10001"
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
+
+
+def test_only_site_and_code_location_reach_the_workspace_and_each_by_its_own_login() -> None:
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    reaches = {name for name, one in services.items() if any(":/workspace" in volume for volume in one["volumes"])}
+    assert reaches == {"review", "code"}
+    logins = {name: one["environment"].get("COGNIFY_LEDGER_URL", "") for name, one in services.items()}
+    assert {name for name, url in logins.items() if url} == reaches
+    assert logins["review"] != logins["code"]
+    for name in ("webserver", "daemon"):
+        assert services[name]["depends_on"] == {"code": {"condition": "service_healthy"}}
+        assert services[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_dagsters_settings_are_ones_that_dagster_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster._config import validate_config
+    from dagster._core.instance.config import dagster_instance_config_schema
+
+    monkeypatch.setenv("DAGSTER_DATABASE", "postgresql+psycopg2://dagster@db/dagster")
+    settings = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text(encoding="utf-8"))
+    checked = validate_config(dagster_instance_config_schema(), settings)
+    assert checked.success, checked.errors
+    assert settings["run_coordinator"]["class"] == "ProxyUserRunCoordinator"
+    assert settings["run_coordinator"]["config"]["missing"] == "refuse"
+    places = yaml.safe_load((ROOT / "deploy" / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
+    assert places == [{"grpc_server": {"host": "code", "port": 4000, "location_name": "credit_default"}}]
+
+
+def test_the_build_is_given_what_it_takes_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*", "what is not named stays away: keys, ledgers, environments"
+    given = {rule[1:] for rule in rules if rule.startswith("!")}
+    taken = {
+        source
+        for path in FILES
+        for name, arguments in instructions(path)
+        if name == "COPY" and not arguments.startswith("--from")
+        for source in arguments.split()[:-1]
+    }
+    assert given == taken | {".git"}
+    assert rules[-1] == "**/__pycache__"
+
+
+def test_the_code_location_holds_what_is_committed_and_its_history() -> None:
+    text = (ROOT / "deploy" / "Dockerfile.dagster").read_text(encoding="utf-8")
+    assert "COPY .git" not in text, "mounted for one step: its config may hold a token"
+    assert "--mount=type=bind,source=.git" in text
+    assert "safe.directory /project" in text, "without it git refuses, and the training record says unreadable"
 
 
 def test_the_modules_of_the_files_are_in_the_repository() -> None:
