@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis.strategies import datetimes, just
 
 from cognify_dagster.ledger import canonical_json, check_subject, parse_canonical
 from cognify_dagster.records import (
@@ -168,6 +169,12 @@ def test_times_are_utc_to_the_second() -> None:
             parse_utc(bad)
     with pytest.raises(RecordError, match="time zone"):
         utc(datetime(2026, 1, 1))
+
+
+@given(datetimes(min_value=datetime(1, 1, 1), timezones=just(timezone.utc)))
+def test_every_moment_comes_back_to_the_second(moment: datetime) -> None:
+    text = f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}Z"
+    assert parse_utc(text) == moment.replace(microsecond=0)
 
 
 def test_a_release_is_about_everything_it_relied_on() -> None:

@@ -13,6 +13,7 @@ from cognify_dagster.documents.labels import words
 from cognify_dagster.documents.view.cleaning import screen_text
 from cognify_dagster.governance import classification_of, directory, policy_in_force
 from cognify_dagster.governance.oversight.reviews import reviews_of
+from cognify_dagster.governance.people.authority import Directory
 from cognify_dagster.governance.release.history import completions, grant_of
 from cognify_dagster.records import (
     DeploymentCompleted,
@@ -33,6 +34,7 @@ from cognify_dagster.records import (
 )
 from cognify_dagster.review.reading.board import Board, Snapshot
 from cognify_dagster.review.reading.briefs import ModelBrief, VersionBrief, moment_of
+from cognify_dagster.review.reading.comparison import kept
 from cognify_dagster.review.reading.model_standing import model_brief
 from cognify_dagster.review.reading.runs import Run, runs_of
 from cognify_dagster.workspace import Reading, Recorded
@@ -112,7 +114,7 @@ def model_page(visit: Visit, board: Board, snapshot: Snapshot, model: str) -> Mo
     reviews = reviews_of(reading, people, policy, model)
     versions = snapshot.versions.get(model, ())
     events = sorted(
-        (event for item in versions[:DRAWN] for event in events_of(visit, people.name, model, item.version)),
+        (event for item in versions[:DRAWN] for event in _course(visit, people, model, item.version)),
         key=lambda event: event.seq,
     )
     shown = events[-MAX_EVENTS:]
@@ -125,7 +127,7 @@ def model_page(visit: Visit, board: Board, snapshot: Snapshot, model: str) -> Mo
         events=tuple(reversed(shown)),
         cut=len(events) - len(shown),
         chart=_chart(model, shown),
-        releases=tuple(_releases(reading, model, targets)),
+        releases=_released(visit, model, targets),
         reviews=tuple(
             ReviewRow(
                 item.seq, item.record.version, item.record.outcome, people.name(item.record.reviewed_by), item.time_us,
@@ -135,6 +137,26 @@ def model_page(visit: Visit, board: Board, snapshot: Snapshot, model: str) -> Mo
         ),
         problems=(*known.problems, *reviews.problems),
     )  # fmt: skip
+
+
+def _released(visit: Visit, model: str, targets: Sequence[str]) -> tuple[ReleaseRow, ...]:
+    """Return the releases, read anew only when one was added, or something was erased."""
+    reading, heads = visit.reading, visit.reading.view.heads
+    marks = tuple((target, heads.get(f"release/{model}.{target}", -1)) for target in targets)
+    key = ("releases", model, marks, heads.get("erasures", -1))
+    return kept(visit.site).get(
+        visit.site, key, lambda: tuple(_releases(reading, model, targets)), lambda found: 600 * len(found)
+    )
+
+
+def _course(visit: Visit, people: Directory, model: str, version: str) -> tuple[Event, ...]:
+    """Return the steps of a version, read anew only when its verified head moved, something was erased, or people changed."""
+    heads = visit.reading.view.heads
+    head = heads.get(f"model/{model}@{version}", -1)
+    key = ("course", model, version, head, heads.get("erasures", -1), people.newest)
+    return kept(visit.site).get(
+        visit.site, key, lambda: tuple(events_of(visit, people.name, model, version)), lambda found: 600 * len(found)
+    )
 
 
 def _releases(reading: Reading, model: str, targets: Sequence[str]) -> Iterator[ReleaseRow]:
