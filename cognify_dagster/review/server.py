@@ -12,7 +12,8 @@ from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.workspace import Workspace
 
 _SWITCH_S = 0.001
-"""A page waits for the database twenty times, and each time for the interpreter behind whatever computes: a fifth of Python's usual."""
+"""After each answer of the database a page waits for the interpreter, behind whatever computes: a fifth of Python's usual wait. What that
+gains is not measured by itself."""
 
 
 def serve(workspace: Workspace, config: ReviewConfig) -> None:
