@@ -476,7 +476,10 @@ def test_a_forged_head_among_the_newer_ones_is_found_although_older_ones_are_not
     grown.verify()
     grown.grow(1)
     db = unlocked(path_of(grown.ledger))
-    db.execute("UPDATE checkpoint SET note = replace(note, 'A', 'B') WHERE size = 13")
+    (note,) = db.execute("SELECT note FROM checkpoint WHERE size = 13").fetchone()
+    lines = note.split("\n")
+    lines[2] = ("B" if lines[2][0] == "A" else "A") + lines[2][1:]  # the root
+    db.execute("UPDATE checkpoint SET note = ? WHERE size = 13", ("\n".join(lines),))
     db.close()
     assert grown.verify()[0] is Outcome.TAMPERED
 
