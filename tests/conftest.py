@@ -7,6 +7,17 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes depends on who else uses the machine: by default one of 200 ms, or slowly drawn ones, would fail a
+# test that finds nothing wrong.
+settings.register_profile(
+    "cognify",
+    settings.default,
+    deadline=None,
+    suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.too_slow],
+)
+settings.load_profile("cognify")
 
 _MESSAGE = "skipped, but COGNIFY_REQUIRE_ALL=1 demands every test: "
 

@@ -258,7 +258,7 @@ def test_without_a_signer_an_append_that_needs_a_checkpoint_says_what_to_do(read
 def test_a_witnessed_kind_waits_for_the_quorum_too(ready: World, tmp_path: Path) -> None:
     log = ready.workspace.ledger.signer
     assert log is not None
-    project, folder = split(ready, tmp_path, wait=0.5)
+    project, folder = split(ready, tmp_path, wait=3)  # it is waited to its end; a busy machine signs within it
     with witness(tmp_path, "audit", log.verifier) as remote:
         demand(ready, remote)
         workspace = Workspace.open(project)

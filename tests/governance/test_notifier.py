@@ -303,15 +303,15 @@ def test_a_command_gets_json_on_standard_input_and_no_shell(world: World, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "timeout_s", "said"),
     [
-        ((sys.executable, "-c", "import sys; sys.exit(3)"), "ended with status 3"),
-        (("no-such-program-anywhere",), "cannot be run"),
-        ((sys.executable, "-c", "import time; time.sleep(9)"), "took longer than 0.5 s"),
+        ((sys.executable, "-c", "import sys; sys.exit(3)"), 60, "ended with status 3"),  # to start may take a while
+        (("no-such-program-anywhere",), 60, "cannot be run"),
+        ((sys.executable, "-c", "import time; time.sleep(9)"), 0.5, "took longer than 0.5 s"),
     ],
 )
-def test_a_command_that_fails_is_said(world: World, tmp_path: Path, argv: tuple[str, ...], said: str):
-    told = go(world, Memory(), CommandChannel("hook", argv, tmp_path, timeout_s=0.5))
+def test_a_command_that_fails_is_said(world: World, tmp_path: Path, argv: tuple[str, ...], timeout_s: float, said: str):
+    told = go(world, Memory(), CommandChannel("hook", argv, tmp_path, timeout_s=timeout_s))
     assert said in told.failed[0]
     assert not told.sent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,19 +157,29 @@ def test_a_session_that_does_not_wait_for_the_disk_is_refused(place: NewLedger) 
         PostgresStore(url, schema=place.schema)
 
 
+def reloaded(place: NewLedger, statement: str, setting: str, value: str) -> None:
+    """Change a setting of the server; wait until its sessions begin with it, which takes a busy one a while."""
+    place.server.execute(statement, "SELECT pg_reload_conf()")
+    end = time.monotonic() + 30
+    while place.server.execute(f"SHOW {setting}") != [(value,)]:
+        assert time.monotonic() < end, f"{setting} never became {value}"
+        time.sleep(0.05)
+    time.sleep(0.1)  # the sessions that were open are told at the same moment
+
+
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes", "synchronous_commit"])
 def test_a_server_that_could_lose_entries_is_refused(place: NewLedger, setting: str) -> None:
     store = place.open()
     other = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}[setting]
     try:
-        place.server.execute(f"ALTER SYSTEM SET {setting} = {other}", "SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+        reloaded(place, f"ALTER SYSTEM SET {setting} = {other}", setting, other)
         with pytest.raises(LedgerUnreadable, match=f"{setting} is off .*Set {setting} = on"):
             place.open()
         with pytest.raises(LedgerUnreadable, match=f"{setting}"):
             store.append(seal_body(ORIGIN, draft(900)), START + 20, None)
         assert place.open("reader", read_only=True).size() >= 4  # reading harms nobody
     finally:
-        place.server.execute(f"ALTER SYSTEM RESET {setting}", "SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+        reloaded(place, f"ALTER SYSTEM RESET {setting}", setting, "on")
     place.open()
 
 

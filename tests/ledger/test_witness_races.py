@@ -220,6 +220,10 @@ def test_processes_on_one_memory_that_are_killed(tmp_path: Path) -> None:
     for writer in writers:
         writer.stdin.write(b"\n")
         writer.stdin.flush()
+    end = time.monotonic() + 60
+    while store.remembered(A.origin)[0].size == 0:  # a busy disk may need longer for the first head than a writer lives
+        assert time.monotonic() < end, "nothing was ever cosigned"
+        time.sleep(0.01)
     for at, writer in enumerate(writers):
         threading.Timer(0.4 + 0.3 * at, writer.kill).start()
     outputs = [writer.communicate()[0] for writer in writers]

@@ -81,10 +81,10 @@ def test_a_second_capture_reads_nothing_again_and_an_installation_is_seen(monkey
     reads = []
     real = environment_module._packages
     monkeypatch.setattr(environment_module, "_packages", lambda: reads.append(1) or real())
-    began = time.perf_counter()
+    began = time.thread_time()  # not by the clock: another process may have the core for longer than that
     capture_environment()
     assert not reads
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
     folder = tmp_path / "fresh_package-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: fresh-package\nVersion: 1.0\n")

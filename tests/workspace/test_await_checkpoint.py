@@ -18,7 +18,7 @@ def test_only_checkpoints_that_may_cover_the_entry_are_read(folder: Path, monkey
     for number in range(5):
         signing.append(register(f"m{number}"), idem=idempotency_key(f"m{number}"), checkpoint=True)
     waiting = Workspace.open(folder)
-    waiting.config = replace(waiting.config, signer="external", signer_wait=0.2)
+    waiting.config = replace(waiting.config, signer="external", signer_wait=60.0)  # its third look is not too late
     store, asked = waiting.ledger.store, list[int]()
     honest, signer = store.checkpoints, open_signer(signing.config)
     assert signer is not None
@@ -35,5 +35,6 @@ def test_only_checkpoints_that_may_cover_the_entry_are_read(folder: Path, monkey
     receipt = waiting.append(register("last"), idem=idempotency_key("last"), checkpoint=True)
     assert (set(asked), len(asked)) == ({receipt.seq}, 4)
     monkeypatch.setattr(store, "checkpoints", honest)
+    waiting.config = replace(waiting.config, signer_wait=0.2)
     with pytest.raises(LedgerError, match="the external signer signed no checkpoint that covers"):
         waiting.append(register("more"), idem=idempotency_key("more"), checkpoint=True)

@@ -101,7 +101,7 @@ def test_asking_costs_nothing_once_a_kind_was_allowed(founded: World, tmp_path: 
     ws = founded.workspace
     ws.append(OPENED, idem=idempotency_key("7"))
     assert ws._permission is not None
-    begin = time.perf_counter()
+    begin = time.thread_time()  # not by the clock: another process may have the core for longer than that
     for _ in range(1_000):
         ws._permission.require("version_opened")
-    assert time.perf_counter() - begin < 0.1
+    assert time.thread_time() - begin < 0.1

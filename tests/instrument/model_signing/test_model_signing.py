@@ -174,7 +174,8 @@ def test_a_damaged_model_in_the_evidence_store_is_found(approved: World) -> None
     digest = sealed_run(approved.workspace, MODEL, "1").record.model_file.digest.removeprefix("sha256:")
     (path,) = [item for item in Path(approved.workspace.config.path.parent).rglob(f"*{digest[4:]}*") if item.is_file()]
     path.chmod(0o600)
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(EvidenceCorrupt):
         verify_version(approved.workspace, MODEL, "1", public(KEY))
 
