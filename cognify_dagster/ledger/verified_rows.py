@@ -6,7 +6,7 @@ and with a payload that the commitment inside the entry proves; what was parsed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -40,6 +40,9 @@ class SubjectStore(Protocol):
 
         The entries' own `subjects` are left empty. A hint: nobody relies on its being whole or right.
         """
+
+    def rows(self, seqs: Sequence[int]) -> list[Row]:
+        """Return the rows of some entries, in any order, with empty `subjects`; fewer where some are not here, or they are large."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ Memory: a view keeps the histories it was asked for, up to `KEPT` entries in all
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, overload
 
 from cognify_dagster.ledger.errors import Tampered
@@ -42,6 +42,7 @@ KEPT = 20_000
 PAGE = 256
 _FIRST = 32
 _AHEAD = 256
+_TOGETHER = 100
 _AHEAD_BYTES = 8 * 1024 * 1024
 _ADVICE = "run `cognify ledger verify` for the whole picture"
 
@@ -92,6 +93,10 @@ class VerifiedView:
         """
         return self.entries[seq]
 
+    def pick(self, seqs: Sequence[int]) -> list[VerifiedEntry]:
+        """Return entries by number, in the order given; errors as of `entry`."""
+        return [self.entry(seq) for seq in seqs]
+
     def history(self, subject: str) -> list[VerifiedEntry]:
         """Walk a subject's heads backwards through verified bytes; return its entries oldest first."""
         self._traced(subject)
@@ -103,6 +108,11 @@ class VerifiedView:
             seq = item.entry.heads[subject]
         found.reverse()
         return found
+
+    def short_history(self, subject: str, limit: int) -> list[VerifiedEntry] | None:
+        """Return the entries about a subject, oldest first; None if there are more than `limit`: no more are read then."""
+        found = self.history(subject)
+        return found if len(found) <= limit else None
 
     def since(self, subject: str, after: int) -> list[VerifiedEntry]:
         """Return the entries about a subject that come after entry `after`, oldest first."""
@@ -158,16 +168,38 @@ class IndexedView(VerifiedView):
             raise IndexError(f"there is no entry {seq} among the first {self.size}")
         return self._known.get(seq) or self.load(seq)
 
+    def pick(self, seqs: Sequence[int]) -> list[VerifiedEntry]:
+        """Return entries by number, fetched together where the store can; see `VerifiedView.pick`."""
+        fetch = getattr(self._store, "rows", None)
+        unread = [seq for seq in dict.fromkeys(seqs) if seq not in self._known and 0 <= seq < self.size]
+        read: dict[int, VerifiedEntry] = {}
+        if fetch is not None and len(unread) > 1:
+            for at in range(0, len(unread), _TOGETHER):
+                asked = set(unread[at : at + _TOGETHER])
+                rows = [row for row in fetch(sorted(asked)) if row[0].seq in asked]
+                read |= {row[0].seq: self._load(row[0].seq, row) for row in rows}
+        return [read.get(seq) or self.entry(seq) for seq in seqs]
+
     def history(self, subject: str) -> list[VerifiedEntry]:
         """Return the entries about a subject, oldest first; see `VerifiedView.history`."""
         self._traced(subject)
         found = self._histories.get(subject)
-        if found is None:
-            found = tuple(reversed(list(self._walk(subject))))
-            if len(self._known) + len(found) <= KEPT:
-                self._histories[subject] = found
-                self._known |= {item.entry.seq: item for item in found}
-        return list(found)
+        return list(self._keep(subject, self._walk(subject)) if found is None else found)
+
+    def short_history(self, subject: str, limit: int) -> list[VerifiedEntry] | None:
+        """Return the entries about a subject, oldest first; see `VerifiedView.short_history`."""
+        if subject in self._histories:
+            return super().short_history(subject, limit)
+        self._traced(subject)
+        newest = list(islice(self._walk(subject), limit + 1))
+        return list(self._keep(subject, newest)) if len(newest) <= limit else None
+
+    def _keep(self, subject: str, newest_first: Iterable[VerifiedEntry]) -> tuple[VerifiedEntry, ...]:
+        found = tuple(reversed(list(newest_first)))
+        if len(self._known) + len(found) <= KEPT:
+            self._histories[subject] = found
+            self._known |= {item.entry.seq: item for item in found}
+        return found
 
     def since(self, subject: str, after: int) -> list[VerifiedEntry]:
         """Return the newest entries about a subject, reading no older ones; see `VerifiedView.since`."""

@@ -8,6 +8,7 @@ it reads with what was verified; only the parsed record of the very same leaf is
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,7 +17,8 @@ from typing import Any, Generic, TypeVar, cast
 from cognify_dagster.ledger import VerifiedEntry, VerifiedView
 from cognify_dagster.records import Genesis, Record, RecordError, read_record
 
-_MANY = 512
+_MANY = 64
+_OF_KIND = 4_096
 _MEMOS = 100_000
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -172,21 +174,45 @@ class Reading:
     def _about(self, kind: str, subject: str) -> list[VerifiedEntry]:
         """Return the entries of one kind about a subject.
 
-        Of a subject with many entries (a dataset that every version was trained on) the kinds of those read before are
-        remembered, for all readings of the workspace: they follow from verified bytes, and a history only grows.
+        A subject may have very many entries of other kinds (a dataset that every experiment was trained on). Once it is known to,
+        it is asked from the other side, where the kind has few entries; else all are read once. Either way what was found is
+        remembered for all readings of the workspace: it follows from verified bytes, and a history only grows.
         """
         upto, count, kinds = self.memo.get(("kinds", subject), (-1, 0, {}))
         if count < _MANY:
+            few = None if ("long", subject) in self.memo else self.view.short_history(subject, _MANY)
+            if few is not None:
+                return [item for item in few if item.entry.kind == kind]
+            self.memo["long", subject] = True
+            seqs = self._of_subject(kind, subject)
+            if seqs is not None:
+                return self.view.pick([seq for seq in seqs if seq < self.size])
             items = self.view.history(subject)
-            if len(items) >= _MANY:
-                self._remember(subject, {}, items)
+            self._remember(subject, {}, items)
             return [item for item in items if item.entry.kind == kind]
         if self.view.heads.get(subject, -1) > upto:
             kinds = self._remember(subject, kinds, self.view.since(subject, upto))
-        seqs = [seq for seq in kinds.get(kind, ()) if seq < self.size]
-        if len(seqs) >= _MANY:
-            return [item for item in self.view.history(subject) if item.entry.kind == kind]
-        return [self.view.entry(seq) for seq in seqs]
+        return self.view.pick([seq for seq in kinds.get(kind, ()) if seq < self.size])
+
+    def _of_subject(self, kind: str, subject: str) -> Sequence[int] | None:
+        """Return the entries of a kind about a subject, by number, from those of the kind; None if that has too many to be read."""
+        if self.view.heads.get(subject, -1) < 0:
+            return ()
+        with self.finding_out:  # one reads them, whoever else asks finds them in the memo
+            upto, found = self.memo.get(("subjects", kind), (-1, {}))
+            seqs = self.view.seqs_of_kind(kind)
+            new = seqs[bisect_right(seqs, upto) :]
+            if len(new) > _OF_KIND:
+                return None
+            if new:
+                added: dict[str, list[int]] = {}
+                for item in self.view.pick(new):
+                    for name in item.entry.subjects:
+                        added.setdefault(name, []).append(item.entry.seq)
+                found = {**found, **{name: (*found.get(name, ()), *more) for name, more in added.items()}}
+                self.memo["subjects", kind] = (new[-1], found)
+        numbers: Sequence[int] = found.get(subject, ())
+        return numbers
 
     def _remember(
         self, subject: str, kinds: Mapping[str, tuple[int, ...]], items: Sequence[VerifiedEntry]

@@ -304,6 +304,14 @@ class StoreSuite:
         assert list(ledger.store.payloads(0, 1)) == payloads[:1]
         check_tree(ledger.store)
 
+    def test_rows_are_given_by_number_with_their_payloads_as_far_as_they_are_here(self, ledger: Ledger) -> None:
+        ledger.append_many([draft(n) for n in range(5)])
+        ledger.store.erase([1])
+        entries, payloads = rows(ledger.store)
+        found = {row.seq: (row, kept) for row, kept in ledger.store.rows([4, 1, 1, 9, 0])}  # type: ignore[attr-defined]
+        assert found == {seq: (entries[seq]._replace(subjects=()), payloads[seq]) for seq in (0, 1, 4)}
+        assert ledger.store.rows([]) == []  # type: ignore[attr-defined]
+
     def test_a_retry_after_erasure_is_refused_not_stored_twice(self, ledger: Ledger) -> None:
         ledger.append(draft(1))
         ledger.store.erase([0])
@@ -456,10 +464,10 @@ class StoreSuite:
         reader = Ledger(backend.reopen(ledger.store))
 
         def write() -> None:
-            for number in range(50, 100_000):
+            for number in range(50, 100_000):  # at least one, however late this thread comes
+                ledger.append(draft(number))
                 if stop.is_set():
                     return
-                ledger.append(draft(number))
 
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(write)

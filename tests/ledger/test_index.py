@@ -168,6 +168,46 @@ def test_an_entry_is_found_by_its_key_within_a_subject(place: Place) -> None:
     assert view.find(wanted.idem, "model/m2") is None
 
 
+def test_entries_picked_by_number_are_those_in_the_order_asked_for(place: Place) -> None:
+    place.fill(260)
+    view, whole = place.advanced().view(250), Ledger(place.open()).view(250)
+    for seqs in ([], [7], [3, 249, 3, 0], list(range(249, -1, -1))):
+        assert view.pick(seqs) == [whole.entry(seq) for seq in seqs] == whole.pick(seqs)
+    view.history("model/m0")
+    assert view.pick([3, 4, 6]) == [whole.entry(seq) for seq in (3, 4, 6)]
+    for beyond in ([250], [3, -1], [1, 255]):
+        with pytest.raises(IndexError):
+            view.pick(beyond)
+
+
+def test_a_history_is_read_only_if_it_is_short(place: Place) -> None:
+    place.fill(90)
+    whole = Ledger(place.open()).view()
+    for limit in (0, 29, 30, 31):
+        view = place.advanced().view()
+        wanted = whole.history("model/m1") if limit >= 30 else None
+        assert view.short_history("model/m1", limit) == wanted == whole.short_history("model/m1", limit)
+        view.history("model/m1")
+        assert view.short_history("model/m1", limit) == wanted
+        assert view.short_history("model/none", limit) == []
+
+
+def test_a_store_that_gives_fewer_rows_or_others_than_asked_for_hides_nothing(files: Place) -> None:
+    files.fill(30)
+    whole = files.advanced().view()
+    store = files.open()
+    honest, asked = store.rows, []
+
+    def rows(seqs: Any) -> Any:
+        asked.append(list(seqs))
+        return [*honest(seqs)[1:], *honest([20])]
+
+    store.rows = rows
+    view = files.advanced(store=store).view()
+    assert view.pick([4, 5, 6]) == [whole.entry(seq) for seq in (4, 5, 6)]
+    assert asked == [[4, 5, 6]]
+
+
 def test_a_cold_start_takes_bounded_steps_and_goes_on_in_another_process(files: Place) -> None:
     files.fill(1_000)
     seen: list[tuple[int, int]] = []
@@ -189,9 +229,15 @@ def test_an_edited_entry_is_found_when_it_is_read(place: Place) -> None:
     place.sql(f"UPDATE entry SET bytes = {_blob(place, wrong)} WHERE seq = 7")
     view = place.advanced().view()
     assert view.history("model/m0")
-    for read in (lambda: view.entry(7), lambda: view.history("model/m1"), lambda: list(view.entries)):
+    reads = (
+        view.entry,
+        lambda seq: view.pick([6, seq]),
+        lambda _: view.history("model/m1"),
+        lambda _: list(view.entries),
+    )
+    for read in reads:
         with pytest.raises(Tampered, match="entry 7"):
-            read()
+            read(7)
 
 
 def test_a_removed_entry_is_found_when_it_is_read(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,13 +122,15 @@ def test_only_newer_entries_of_a_subject_are_read_where_older_ones_are_known(wor
         assert [item.entry.seq for item in found] == [seq for seq in whole if seq > after]
 
 
-def test_the_kinds_of_a_long_history_are_remembered_and_nothing_new_is_missed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("few", [0, 2, 4_096])  # of the kind are too many to be read, at first or at once, or are not
+def test_what_is_in_a_long_history_is_remembered_and_nothing_new_is_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     from cognify_dagster.records import ModelRegistered
     from cognify_dagster.workspace import reading as module
 
     monkeypatch.setattr(module, "_MANY", 4)
+    monkeypatch.setattr(module, "_OF_KIND", few)
     subject, workspace = f"model/{MODEL}", anew(world)
     for step in range(4):
         opened(world, 3)
@@ -141,3 +144,25 @@ def test_the_kinds_of_a_long_history_are_remembered_and_nothing_new_is_missed(
             assert (newest.seq if newest else None) == (plain[-1] if plain else None)
         older = workspace.read(at.size - 1)
         assert [item.seq for item in older.all(ModelRegistered, subject)] == [seq for seq in plain if seq < at.size - 1]
+
+
+def test_of_a_long_history_only_the_entries_of_the_kind_are_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cognify_dagster.records import ModelRegistered
+    from cognify_dagster.workspace import reading as module
+
+    monkeypatch.setattr(module, "_MANY", 4)
+    world.register()
+    opened(world, 40)
+    workspace, subject = anew(world), f"model/{MODEL}"
+    assert [item.record.model for item in workspace.read().all(ModelRegistered, subject)] == [MODEL]
+    read: list[int] = []
+    honest = type(workspace.read().view)._load
+
+    def load(self: Any, seq: int, *args: Any, **options: Any) -> Any:
+        read.append(seq)
+        return honest(self, seq, *args, **options)
+
+    monkeypatch.setattr(type(workspace.read().view), "_load", load)
+    found = workspace.read().all(ModelRegistered, subject)
+    assert read == [item.seq for item in found]
+    assert workspace.read().all(ModelRegistered, "model/nobody") == []

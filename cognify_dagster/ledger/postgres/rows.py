@@ -13,6 +13,7 @@ from cognify_dagster.ledger.errors import LedgerError
 from cognify_dagster.ledger.store import StoredEntry, StoredPayload
 
 CHUNK = 500
+ROW = "SELECT e.seq, e.bytes, e.leaf, e.prev, e.idem, e.kind, e.time_us, p.salt, p.facts_digest, p.bytes"
 
 ROW_TYPES = ", ".join(
     f"%b::{kind}[]"
@@ -101,3 +102,12 @@ def columns(
         )
     if next(beside, None) is not None:
         raise LedgerError(f"there are payload rows beyond entry {seq - 1}")
+
+
+def stored(row: tuple[Any, ...]) -> tuple[StoredEntry, StoredPayload]:
+    """Return an entry's row, without subjects, and its payload's from the columns of `ROW`."""
+    seq, data, leaf, prev, idem, kind, time_us, salt, facts, payload = row
+    return (
+        StoredEntry(seq, data, leaf, prev.hex(), idem.hex(), kind, time_us, ()),
+        StoredPayload(seq, salt, None if facts is None else facts.hex(), payload),
+    )

@@ -18,7 +18,7 @@ from cognify_dagster.ledger.merkle import merkle_root
 from cognify_dagster.ledger.postgres import earlier
 from cognify_dagster.ledger.postgres.connection import _OURS as _ERRORS
 from cognify_dagster.ledger.postgres.derived import OUTDATED, check_code, check_meta, check_rights, check_rows
-from cognify_dagster.ledger.postgres.rows import ROW_TYPES, columns, members, numbers
+from cognify_dagster.ledger.postgres.rows import ROW, ROW_TYPES, columns, members, numbers, stored
 from cognify_dagster.ledger.postgres.session import Session
 from cognify_dagster.ledger.postgres.setup import PostgresSetup, fill, init_postgres
 from cognify_dagster.ledger.store import Receipt, Segment, StoredEntry, StoredPayload, Tombstone
@@ -153,19 +153,21 @@ class PostgresStore(Session):
 
     def about(self, subject: str, before: int, limit: int) -> list[tuple[StoredEntry, StoredPayload]]:
         """Return the newest rows before an entry that the search index says are about a subject; see `view.SubjectStore`."""
-        found = self._read(
-            "SELECT e.seq, e.bytes, e.leaf, e.prev, e.idem, e.kind, e.time_us, p.salt, p.facts_digest, p.bytes "
-            "FROM {s}.entry_subject s JOIN {s}.entry e ON e.seq = s.seq LEFT JOIN {s}.payload p ON p.seq = s.seq "
-            "WHERE s.subject = %s AND s.seq < %s ORDER BY s.seq DESC LIMIT %s",
-            (subject, before, limit),
-        )
         return [
-            (
-                StoredEntry(row[0], row[1], row[2], row[3].hex(), row[4].hex(), row[5], row[6], ()),
-                StoredPayload(row[0], row[7], None if row[8] is None else row[8].hex(), row[9]),
+            stored(row)
+            for row in self._read(
+                f"{ROW} FROM {{s}}.entry_subject s JOIN {{s}}.entry e ON e.seq = s.seq LEFT JOIN {{s}}.payload p ON p.seq = s.seq "
+                "WHERE s.subject = %s AND s.seq < %s ORDER BY s.seq DESC LIMIT %s",
+                (subject, before, limit),
             )
-            for row in found
         ]
+
+    def rows(self, seqs: Sequence[int]) -> list[tuple[StoredEntry, StoredPayload]]:
+        """Return the rows of some entries; see `view.SubjectStore`."""
+        statement = (
+            f"{ROW} FROM {{s}}.entry e LEFT JOIN {{s}}.payload p ON p.seq = e.seq WHERE e.seq = ANY(%s::bigint[])"
+        )
+        return [stored(row) for row in self._read(statement, (list(seqs),))]
 
     def _ranges(self, statement: str, start: int, end: int, data: int) -> Iterator[tuple[Any, ...]]:
         """Rows of [start, end) in statements that each bring about `_RANGE_BYTES` at most."""

@@ -5,9 +5,10 @@ Invariant: what the file's owner may have edited into another type is passed on 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ _ABOUT_LATE = (
 _ABOUT_EARLY = (
     f"{_ROW} entry_subject s CROSS JOIN entry e ON e.seq >= s.seq / {BLOCK} * {BLOCK} AND e.seq <= s.seq AND {_NAMES} "
     "LEFT JOIN payload p ON p.seq = e.seq WHERE s.subject = ?1 AND s.seq < ?2 ORDER BY s.seq DESC, e.seq DESC"
+)
+_THESE = (
+    f"{_ROW} entry e LEFT JOIN payload p USING (seq) WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq"
 )
 _PAYLOADS = f"SELECT seq, salt, {_HEX.format('facts_digest')}, bytes FROM payload {_WITHIN}"
 
@@ -143,12 +147,22 @@ def read_about(
     if len(found) < limit:
         found += _some(db.execute(_ABOUT_EARLY, (subject, start)), 9, limit - len(found))
     rows = []
-    for seq, data, leaf, prev, idem, kind, time_us, *kept in found:
-        if seq < before:  # a row left over in the index would bring a block once more
-            entry = StoredEntry(seq, blob(data), blob(leaf), str(prev), str(idem), str(kind), time_us, ())
-            rows.append((entry, _payload(seq, *kept)))
-            before = seq
+    for row in found:
+        if row[0] < before:  # a row left over in the index would bring a block once more
+            rows.append(_row(*row))
+            before = row[0]
     return rows
+
+
+def read_rows(db: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[StoredEntry, StoredPayload]]:
+    """Return the rows of some entries in order, as far as they are here, bounded in number and bytes."""
+    return [_row(*row) for row in _some(db.execute(_THESE, (json.dumps(list(seqs)),)), 9)]
+
+
+def _row(
+    seq: int, data: object, leaf: object, prev: object, idem: object, kind: object, time_us: int, *kept: object
+) -> tuple[StoredEntry, StoredPayload]:
+    return StoredEntry(seq, blob(data), blob(leaf), str(prev), str(idem), str(kind), time_us, ()), _payload(seq, *kept)
 
 
 def read_checkpoints(db: sqlite3.Connection, since: int) -> list[tuple[int, str]]:

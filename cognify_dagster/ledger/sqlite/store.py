@@ -280,6 +280,11 @@ class SqliteStore:
         with self._snapshot() as db:
             return reading.read_about(db, subject, before, min(limit, reading.RANGE))
 
+    def rows(self, seqs: Sequence[int]) -> list[tuple[StoredEntry, StoredPayload]]:
+        """Return the rows of some entries; see `view.SubjectStore`."""
+        with self._snapshot() as db:
+            return reading.read_rows(db, seqs)
+
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """Several reads that see one state of the ledger."""
