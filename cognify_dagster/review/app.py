@@ -43,6 +43,7 @@ PAGES = (
 )  # fmt: skip
 """Modules of `review.pages` that declare routes."""
 PARTS: tuple[str, ...] = (
+    "collecting",
     "reading.preparing",
     "identity.tidying",
     "webhooks.jobs",

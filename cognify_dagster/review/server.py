@@ -7,6 +7,7 @@ import sys
 
 from cognify_dagster.review.access.ends import connection_refused
 from cognify_dagster.review.app import make_app, open_site
+from cognify_dagster.review.collecting import take_over
 from cognify_dagster.review.config import ReviewConfig
 from cognify_dagster.review.errors import ReviewError
 from cognify_dagster.workspace import Workspace
@@ -30,6 +31,7 @@ def serve(workspace: Workspace, config: ReviewConfig) -> None:
     sys.setswitchinterval(_SWITCH_S)
     try:
         site = open_site(workspace, config)
+        take_over(site)
         settings = GuardedConfig(
             make_app(site), log_level="warning", access_log=False, server_header=False, date_header=True,
             timeout_keep_alive=15, timeout_graceful_shutdown=10, proxy_headers=False,

@@ -37,10 +37,10 @@ class Traffic:
                 if not self._open:
                     self._condition.notify_all()
 
-    def give_way(self, longest_s: float = WAIT_S) -> None:
-        """Wait until no request is being answered, at most so many seconds."""
+    def give_way(self, longest_s: float = WAIT_S) -> bool:
+        """Wait until no request is being answered, at most so many seconds; return whether none is."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._open, longest_s)
+            return self._condition.wait_for(lambda: not self._open, longest_s)
 
     def rest(self, seconds: float) -> float:
         """Return how long background work rests: as long as asked for while people are at work, hardly at all when nobody is."""

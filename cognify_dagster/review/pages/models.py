@@ -48,7 +48,7 @@ def _wanted(visit: Visit) -> Wanted:
 def models(visit: Visit) -> Response:
     """Show the inventory."""
     snapshot = board_of(visit.site).current(visit.reading, visit.now)
-    rows = rows_of(snapshot, visit.user.sees if visit.user else lambda _: False)
+    rows = rows_of(visit.site, snapshot, visit.user.sees if visit.user else lambda _: False)
     return visit.render(
         "models.html.j2",
         snapshot=snapshot,
@@ -73,7 +73,7 @@ def models_jsonl(visit: Visit) -> Response:
 
 def _export(visit: Visit, form: str) -> Response:
     snapshot = board_of(visit.site).current(visit.reading, visit.now)
-    rows = rows_of(snapshot, visit.user.sees if visit.user else lambda _: False)
+    rows = rows_of(visit.site, snapshot, visit.user.sees if visit.user else lambda _: False)
     chosen = listing(rows, _wanted(visit), size=max(1, len(rows))).rows
     visit.detail = f"{len(chosen)} models, as of the first {snapshot.size} entries"
     text, kind = (as_csv(chosen), "text/csv") if form == "csv" else (as_jsonl(chosen), "application/jsonl")

@@ -9,7 +9,6 @@ Memory: one brief and about ten subjects a version, of 20,000 versions about 60 
 
 from __future__ import annotations
 
-import gc
 import heapq
 import threading
 import time
@@ -44,7 +43,6 @@ REST_S = 0.4
 IDLE_S = 1.0
 ALL_EVERY_S = 300.0
 ENTRIES_A_LOOK = 20_000
-MANY = 50
 FIRST_VERSIONS = 3
 """Of each model so many versions, the newest, are looked at before all others."""
 _LISTED = (FindingOpened.kind, Reconciliation.kind, DatasetSnapshot.kind)
@@ -105,7 +103,7 @@ class Board:
             self.look(reading, now, _ALONE_LOOK_S if alone else _INLINE_S, wait=alone)
         return self.snapshot
 
-    def work(self, reading: Reading, now: datetime, give_way: Callable[[], None] | None = None) -> int:
+    def work(self, reading: Reading, now: datetime, give_way: Callable[[], object] | None = None) -> int:
         """Look, as the background does; return how much is left."""
         return self.look(reading, now, LOOK_S, give_way=give_way)
 
@@ -116,7 +114,7 @@ class Board:
         seconds: float,
         *,
         wait: bool = True,
-        give_way: Callable[[], None] | None = None,
+        give_way: Callable[[], object] | None = None,
     ) -> int:
         """Take in new entries and look at what changed, for so many seconds; return how much is left to look at.
 
@@ -236,7 +234,7 @@ class Board:
 
     # --- looking ---------------------------------------------------------------------------------------------------------
 
-    def _work_off(self, reading: Reading, now: datetime, until: float, give_way: Callable[[], None] | None) -> None:
+    def _work_off(self, reading: Reading, now: datetime, until: float, give_way: Callable[[], object] | None) -> None:
         with_data = bool(policy_in_force(reading).policy.datasets)
         for queue in (self._hot, self._cold):
             while queue:
@@ -343,12 +341,7 @@ def _keep_up(site: Site) -> float | None:
     done = site.workspace.catch_up(ENTRIES_A_LOOK)
     if not done.complete:
         return 0.05
-    before = board.snapshot.left if board.snapshot.size else MANY
     left = board.work(site.read(), datetime.now(timezone.utc), site.traffic.give_way)
-    if not left and before >= MANY:
-        # what is kept stays: the collector need not walk it again and again, which takes longer than a page
-        gc.collect()
-        gc.freeze()
     return site.traffic.rest(REST_S) if left else IDLE_S
 
 

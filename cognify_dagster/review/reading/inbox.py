@@ -11,7 +11,7 @@ from cognify_dagster.records import utc
 from cognify_dagster.review.access.scope import datasets_of
 from cognify_dagster.review.identity.user import ADMIN, User
 from cognify_dagster.review.reading.board import Snapshot
-from cognify_dagster.review.reading.items import KINDS, NEAR, OVERDUE, Item, Name
+from cognify_dagster.review.reading.items import KINDS, NEAR, OVERDUE, Item, Name, urgency
 from cognify_dagster.review.reading.waiting import waiting_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Inbox:
     def pressing(self, phase: str, now: datetime) -> tuple[Item, ...]:
         """Return what waits for the visitor and is overdue, or due soon, the most pressing first."""
         found = [item for _, items in self.mine for item in items if item.phase(now) == phase]
-        return tuple(sorted(found, key=_urgency))
+        return tuple(sorted(found, key=urgency))
 
     def rows(self, name: str, now: datetime) -> tuple[Item, ...]:
         """Return one list of the page: a kind, `overdue`, `soon`, `elsewhere` or `others`; nothing for another name."""
@@ -59,13 +59,15 @@ def inbox_of(visit: Visit, snapshot: Snapshot) -> Inbox:
     """Return what waits, for the visitor and for others, of what they may see."""
     user = visit.user
     me = user.person if user is not None else None
-    items = [item for item in board_items(visit, snapshot) if user is None or _sees(visit, user, item)]
-    if me is not None:
-        for source in SOURCES:
-            items += source(visit)
+    items: Sequence[Item] = board_items(visit, snapshot)
+    if user is not None and user.models is not None:
+        items = [item for item in items if _sees(visit, user, item)]
+    added = [item for source in SOURCES for item in source(visit)] if me is not None else []
+    if added:
+        items = sorted((*items, *added), key=urgency)
     mine = [item for item in items if me is not None and me in item.people]
-    grouped = [(kind, tuple(sorted((i for i in mine if i.kind == kind), key=_urgency))) for kind in KINDS]
-    others = sorted((item for item in items if me is None or me not in item.people), key=_urgency)
+    grouped = [(kind, tuple(item for item in mine if item.kind == kind)) for kind in KINDS]
+    others = [item for item in items if me is None or me not in item.people]
     roles = user.roles if user is not None else frozenset[str]()
     elsewhere = [item for item in others if me is not None and item.overdue(visit.now) and oversees(me, roles, item)]
     return Inbox(tuple((kind, found) for kind, found in grouped if found), tuple(others), tuple(elsewhere))
@@ -77,7 +79,7 @@ def oversees(person: str, roles: Iterable[str], item: Item) -> bool:
 
 
 def board_items(visit: Visit, snapshot: Snapshot) -> Sequence[Item]:
-    """Return everything that waits by the board; names are those of today's directory."""
+    """Return everything that waits by the board, the most pressing first; names are those of today's directory."""
     return waiting_of(visit.site).listing(snapshot, visit.reading, visit.now).items
 
 
@@ -96,10 +98,6 @@ def _sees(visit: Visit, user: User, item: Item) -> bool:
     if item.dataset and user.models is not None:
         return item.dataset.partition("@")[0] in datasets_of(visit.reading, user.models)
     return not item.model or user.sees(item.model)
-
-
-def _urgency(item: Item) -> tuple[str, int]:
-    return item.due or "9999", item.since_us
 
 
 def _acts(visit: Visit) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""The inventory of models: one row a model, filtered, sorted and exported. Pure."""
+"""The inventory of models: one row a model, filtered, sorted and exported. Pure, but for keeping the rows of the newest board."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cognify_dagster.review.reading.board import Snapshot
 from cognify_dagster.review.reading.briefs import (
@@ -24,6 +24,10 @@ from cognify_dagster.review.reading.briefs import (
     moment_of,
 )
 
+if TYPE_CHECKING:
+    from cognify_dagster.review.site import Site
+
+KEY: Hashable = "reading.inventory"
 SORTS = ("model", "owner", "tier", "status", "next_review", "open_findings", "changed")
 FIELDS = (
     "model", "title", "owner", "tier", "tier_signed", "status", "live", "newest_version", "waiting", "next_review", "review_overdue",
@@ -102,11 +106,34 @@ class Listing:
     statuses: tuple[str, ...]
 
 
-def rows_of(snapshot: Snapshot, sees: Callable[[str], bool] = lambda _: True) -> list[Row]:
+class Inventory:
+    """The rows of the board's newest snapshot: one is made again only when the board says something new of its model. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._made: Mapping[str, tuple[ModelBrief, Sequence[VersionBrief], Row]] = {}
+        self._last: tuple[Snapshot, tuple[Row, ...]] | None = None
+
+    def rows(self, snapshot: Snapshot) -> tuple[Row, ...]:
+        """Return the rows of all models, by name."""
+        last = self._last
+        if last is not None and last[0] is snapshot:
+            return last[1]
+        old, made = self._made, {}
+        for name in sorted(snapshot.models):
+            brief, versions = snapshot.models[name], snapshot.versions.get(name, ())
+            kept = old.get(name)
+            if kept is None or kept[0] is not brief or kept[1] is not versions:
+                kept = (brief, versions, _row(brief, versions))
+            made[name] = kept
+        rows = tuple(row for _, _, row in made.values())
+        self._made, self._last = made, (snapshot, rows)
+        return rows
+
+
+def rows_of(site: Site, snapshot: Snapshot, sees: Callable[[str], bool] = lambda _: True) -> list[Row]:
     """Return the inventory of the models that somebody may see, by name."""
-    return [
-        _row(snapshot.models[name], snapshot.versions.get(name, ())) for name in sorted(snapshot.models) if sees(name)
-    ]
+    kept: Inventory = site.remember(KEY, Inventory)
+    return [row for row in kept.rows(snapshot) if sees(row.model)]
 
 
 def _row(item: ModelBrief, versions: Sequence[VersionBrief]) -> Row:

@@ -107,6 +107,11 @@ class Item:
         return self.plain or self.title
 
 
+def urgency(item: Item) -> tuple[str, int]:
+    """Sort the most pressing first: what is due soonest, then what waits longest."""
+    return item.due or "9999", item.since_us
+
+
 def of_version(item: VersionBrief, model: ModelBrief | None, name: Name, now: datetime) -> Iterator[Item]:
     """Yield what a version waits for. Most versions of a large ledger wait for nothing, which costs next to nothing here."""
     if item.state not in _CONDITIONED or (item.state in (READY, LIVE) and not item.conditions):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cognify_dagster.governance import directory
 from cognify_dagster.review.reading.board import Snapshot, board_of
 from cognify_dagster.review.reading.briefs import VersionBrief
-from cognify_dagster.review.reading.items import Item, Name, of_dataset, of_model, of_preparation, of_version
+from cognify_dagster.review.reading.items import Item, Name, of_dataset, of_model, of_preparation, of_version, urgency
 from cognify_dagster.review.site import Site
 from cognify_dagster.workspace import Reading
 
@@ -49,8 +49,8 @@ class Listing:
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
-        """Everything that waits, for whomever."""
-        return tuple(item for part in self.parts.values() for item in part.items)
+        """Everything that waits, for whomever, the most pressing first."""
+        return tuple(sorted((item for part in self.parts.values() for item in part.items), key=urgency))
 
 
 class Waiting:
