@@ -44,6 +44,9 @@ class SubjectStore(Protocol):
     def rows(self, seqs: Sequence[int]) -> list[Row]:
         """Return the rows of some entries, in any order, with empty `subjects`; fewer where some are not here, or they are large."""
 
+    def row(self, seq: int) -> Row | None:
+        """Return the row of an entry with its `subjects`; None if it is not here."""
+
 
 @dataclass(frozen=True)
 class Parsed:

@@ -20,7 +20,7 @@ from cognify_dagster.review.store.sessions import Session, end_session, find_ses
 from cognify_dagster.workspace import Reading, Workspace
 
 if TYPE_CHECKING:
-    from cognify_dagster.review.identity.links import News
+    from cognify_dagster.review.identity.links import Heard, News
 
 _FIELD = 64 * 1024
 
@@ -37,6 +37,7 @@ class Visit:
         detail: more for the access log (a digest that was downloaded, why something was refused).
         now: when it began.
         acts_waiting: how many acts waited for the visitor's signature then.
+        heard: what happened to one-time links to the visitor's account lately.
     """
 
     def __init__(self, site: Site, request: Request) -> None:
@@ -52,6 +53,7 @@ class Visit:
         self.user: User | None = None
         self.new_cookie: str | None = None
         self.acts_waiting = 0
+        self.heard: Heard | None = None
         self._reading: Reading | None = None
 
     @property
@@ -73,6 +75,8 @@ class Visit:
 
     def identify(self) -> None:
         """Find session and user of the request's cookie."""
+        from cognify_dagster.review.identity.links import heard
+
         token = self.request.cookies.get(cookie_name(self.site))
         if not token or len(token) > 200:
             return
@@ -82,6 +86,8 @@ class Visit:
             account = find_account(connection, id=session.account) if session is not None else None
             if account is not None and account.person is not None:
                 self.acts_waiting = count_unsigned(connection, seconds, account.person)
+            if account is not None and session is not None:
+                self.heard = heard(connection, session, account.id, seconds)
         if session is None or account is None:
             return
         self.user = holder_of(self.site, self.reading, session, account, self.now)

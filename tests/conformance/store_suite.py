@@ -311,6 +311,9 @@ class StoreSuite:
         found = {row.seq: (row, kept) for row, kept in ledger.store.rows([4, 1, 1, 9, 0])}  # type: ignore[attr-defined]
         assert found == {seq: (entries[seq]._replace(subjects=()), payloads[seq]) for seq in (0, 1, 4)}
         assert ledger.store.rows([]) == []  # type: ignore[attr-defined]
+        one = getattr(ledger.store, "row", None)
+        if one is not None:
+            assert [one(seq) for seq in range(6)] == [*zip(entries, payloads, strict=True), None]
 
     def test_a_retry_after_erasure_is_refused_not_stored_twice(self, ledger: Ledger) -> None:
         ledger.append(draft(1))

@@ -169,6 +169,17 @@ class PostgresStore(Session):
         )
         return [stored(row) for row in self._read(statement, (list(seqs),))]
 
+    def row(self, seq: int) -> tuple[StoredEntry, StoredPayload] | None:
+        """Return the row of an entry with its subjects; see `view.SubjectStore`."""
+        statement = (
+            f"{ROW}, ARRAY(SELECT s.subject FROM {{s}}.entry_subject s WHERE s.seq = e.seq LIMIT 65) FROM {{s}}.entry e "
+            "LEFT JOIN {s}.payload p ON p.seq = e.seq WHERE e.seq = %s"
+        )
+        for found in self._read(statement, (seq,)):
+            entry, payload = stored(found[:-1])
+            return entry._replace(subjects=tuple(sorted(found[-1]))), payload
+        return None
+
     def _ranges(self, statement: str, start: int, end: int, data: int) -> Iterator[tuple[Any, ...]]:
         """Rows of [start, end) in statements that each bring about `_RANGE_BYTES` at most."""
         step = _FIRST_RANGE

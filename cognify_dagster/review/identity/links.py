@@ -47,21 +47,32 @@ class News:
     upto: int
 
 
+@dataclass(frozen=True)
+class Heard:
+    """The events of an account that are new enough to be told of, newest first, and the number up to which they were told."""
+
+    events: Sequence[KeptEvent]
+    told: int
+
+
 def links_of(connection: Connection, reading: Reading, account: str, now: int) -> list[Link]:
     """Return the links to an account of the last half year, newest first."""
     return _links(events_of(connection, account, now - KEPT_S), reading)
 
 
+def heard(connection: Connection, session: Session, account: str, now: int) -> Heard:
+    """Return what happened to the links of an account lately, newest first, and up to which event it was told in this way of signing in."""
+    found = events_of(connection, account, now - TOLD_S)
+    return Heard(found, told_upto(connection, account, way_of(session)) if found else 0)
+
+
 def news(visit: Visit) -> News | None:
     """Return what the visitor has to be told of, None if there is nothing."""
-    session, user = visit.session, visit.user
-    if session is None or user is None:
+    session, found = visit.session, visit.heard
+    if session is None or found is None or visit.user is None:
         return None
-    with visit.site.store.begin() as connection:
-        found = events_of(connection, user.account.id, int(visit.now.timestamp()) - TOLD_S)
-        told = told_upto(connection, user.account.id, way_of(session)) if found else 0
-    own = max((event.n for event in found if _began(event, session)), default=0)
-    fresh = [event for event in found if event.n > max(told, own)]
+    own = max((event.n for event in found.events if _began(event, session)), default=0)
+    fresh = [event for event in found.events if event.n > max(found.told, own)]
     return News(tuple(_links(fresh, visit.reading)), fresh[0].n) if fresh else None
 
 

@@ -108,20 +108,38 @@ def kept(site: Site) -> Kept:
     return found
 
 
-def package_content(site: Site, package: Recorded[Package]) -> Json:
-    """Return the content of a recorded package, its bytes hashed now.
+def package_bytes(site: Site, package: Recorded[Package]) -> bytes:
+    """Return the bytes of a recorded package, hashed now.
 
     Raises:
-        DocumentError: if the evidence store does not have exactly these bytes, or they are no package of this version.
+        DocumentError: if the evidence store does not have exactly these bytes.
     """
-    record, digest = package.record, package.record.package.digest
+    digest = package.record.package.digest
     try:
         data = site.workspace.evidence.get(digest)
     except (EvidenceError, OSError) as error:
         raise DocumentError(f"package {digest} cannot be read from the evidence store: {error}") from error
     if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
         raise DocumentError(f"the evidence store has other bytes under {digest}: they are not what the ledger names")
-    content = read_package(data)
+    return data
+
+
+def package_content(site: Site, package: Recorded[Package]) -> Json:
+    """Return the content of a recorded package, its bytes hashed now.
+
+    Raises:
+        DocumentError: as `package_bytes` and `content_of`.
+    """
+    return content_of(package, package_bytes(site, package))
+
+
+def content_of(package: Recorded[Package], data: bytes) -> Json:
+    """Return what a recorded package's bytes say.
+
+    Raises:
+        DocumentError: if they are no package of this version.
+    """
+    record, content = package.record, read_package(data)
     try:
         same = (content["model"]["key"], content["version"], content["revision"]) == (
             record.model, record.version, record.revision,

@@ -31,9 +31,10 @@ from cognify_dagster.review.reading.board import Snapshot
 from cognify_dagster.review.reading.comparison import (
     Comparison,
     compare,
+    content_of,
     kept,
     my_last_approval,
-    package_content,
+    package_bytes,
     packages_of,
 )
 from cognify_dagster.review.reading.runs import Run, runs_of
@@ -202,7 +203,7 @@ def body_of(site: Site, reading: Reading, package: Recorded[Package], signatures
         DocumentError: if the package cannot be shown.
     """
     record, digest = package.record, package.record.package.digest
-    content = package_content(site, package)
+    data = package_bytes(site, package)
     subject = f"model/{record.model}@{record.version}"
     granted = [item for item in reading.all(ReleaseGranted, subject) if item.record.package_digest == digest]
     waived = waived_stages([item for item in granted if item.record.waived])
@@ -212,6 +213,7 @@ def body_of(site: Site, reading: Reading, package: Recorded[Package], signatures
     mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def make() -> Body:
+        content = content_of(package, data)
         try:
             view, charts = build_view(
                 content,
@@ -227,7 +229,9 @@ def body_of(site: Site, reading: Reading, package: Recorded[Package], signatures
             raise DocumentError(f"the package does not fit its schema: {type(error).__name__}: {error}") from error
         return _render(site, view, charts)
 
-    return _unpacked(kept(site).get(site, ("body", digest, mark), lambda: _packed(make()), len))
+    # the same bytes under another entry would be another package, or none
+    key = ("body", subject, record.revision, digest, mark)
+    return _unpacked(kept(site).get(site, key, lambda: _packed(make()), len))
 
 
 def _packed(body: Body) -> bytes:
