@@ -84,6 +84,11 @@ class VerifiedView:
         """The RFC 6962 root of the entries."""
         return self._root
 
+    def head(self, subject: str) -> int:
+        """Return the newest entry about a subject, -1 if there is none."""
+        self._traced(subject)
+        return self.heads.get(subject, -1)
+
     def entry(self, seq: int) -> VerifiedEntry:
         """Return one entry.
 
@@ -216,7 +221,7 @@ class IndexedView(VerifiedView):
         return reversed(kept) if kept is not None else self._walk(subject)
 
     def head(self, subject: str) -> int:
-        """Return the newest entry about a subject within this view, -1 if there is none."""
+        """Return the newest entry about a subject; see `VerifiedView.head`."""
         self._traced(subject)
         seq = self._index.head(subject)
         while seq >= self.size:

@@ -190,13 +190,13 @@ class Reading:
             items = self.view.history(subject)
             self._remember(subject, {}, items)
             return [item for item in items if item.entry.kind == kind]
-        if self.view.heads.get(subject, -1) > upto:
+        if self.view.head(subject) > upto:
             kinds = self._remember(subject, kinds, self.view.since(subject, upto))
         return self.view.pick([seq for seq in kinds.get(kind, ()) if seq < self.size])
 
     def _of_subject(self, kind: str, subject: str) -> Sequence[int] | None:
         """Return the entries of a kind about a subject, by number, from those of the kind; None if that has too many to be read."""
-        if self.view.heads.get(subject, -1) < 0:
+        if self.view.head(subject) < 0:
             return ()
         with self.finding_out:  # one reads them, whoever else asks finds them in the memo
             upto, found = self.memo.get(("subjects", kind), (-1, {}))

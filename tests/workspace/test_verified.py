@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cognify_dagster.ledger import RolledBack, Tampered
+from cognify_dagster.ledger import Ledger, RolledBack, SqliteStore, Tampered
 from cognify_dagster.records import VersionOpened
-from cognify_dagster.workspace import Workspace
+from cognify_dagster.workspace import Reading, Workspace
 from tests.governance.world import MODEL, World, clone, make_world
 
 
@@ -166,3 +166,20 @@ def test_of_a_long_history_only_the_entries_of_the_kind_are_read(world: World, m
     found = workspace.read().all(ModelRegistered, subject)
     assert read == [item.seq for item in found]
     assert workspace.read().all(ModelRegistered, "model/nobody") == []
+
+
+@pytest.mark.parametrize("few", [0, 4_096])
+def test_what_is_remembered_of_a_long_history_is_traced_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    from cognify_dagster.workspace import reading as module
+
+    monkeypatch.setattr(module, "_MANY", 4)
+    monkeypatch.setattr(module, "_OF_KIND", few)
+    opened(world, 12)
+    indexed, subject = anew(world).read(), f"model/{MODEL}"
+    whole = Ledger(SqliteStore(world.workspace.config.ledger)).view()
+    for reading in (indexed, indexed, Reading(whole, indexed._records)):
+        with reading.view.trace() as subjects:
+            assert len(reading.all(VersionOpened, subject)) == 12
+        assert subjects == {subject}
