@@ -474,6 +474,8 @@ def test_entries_in_an_archive_are_read_there(files: Place, indexed_before: bool
     index = files.index(with_archive)
     index.advance()
     assert told(index.view(600)) == whole
+    some = [599, 3, 511, 512, 40]
+    assert [item.entry.leaf for item in index.view(600).pick(some)] == [whole["leaves"][seq] for seq in some]
     if indexed_before:  # what lies in the database can be read without the archive
         assert files.advanced().view().entry(550).entry.seq == 550
 

@@ -31,6 +31,7 @@ from cognify_dagster.ledger.store import (
     Tombstone,
     TombstoneStore,
 )
+from cognify_dagster.ledger.verified_rows import Row
 
 
 def minimum_index(store: Store) -> int:
@@ -212,6 +213,17 @@ class ArchivedStore:
         """Return rows that the store's search index says are about a subject; those in archives are read one by one."""
         found = getattr(self.store, "about", None)
         return list(found(subject, before, limit)) if found is not None else []
+
+    def rows(self, seqs: Sequence[int]) -> list[Row]:
+        """Return the rows of some entries that the store holds; those in archives are read one by one."""
+        found = getattr(self.store, "rows", None)
+        return list(found(seqs)) if found is not None else []
+
+    def row(self, seq: int) -> Row | None:
+        """Return the row of an entry that the store holds."""
+        found = getattr(self.store, "row", None)
+        row: Row | None = found(seq) if found is not None else None
+        return row
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree, from the leaves in an archive if the store dropped it."""
