@@ -220,7 +220,7 @@ def load(options: Options) -> Result:
     """Fifty visitors with five seconds between pages: while the site is still looking at what there is, and then at rest, which is
     judged."""
     size = Size(40, 6, 20_000) if options.quick else Size(1_000, 20, options.entries or 1_000_000)
-    users, early_s, seconds = (10, 5.0, 15.0) if options.quick else (USERS, 60.0, 180.0)
+    users, early_s, seconds = (10, 5.0, 15.0) if options.quick else (USERS, 60.0, 600.0)
     workspace = many_models(options.cache, size)
     with served(options, workspace) as (process, port, folder):
         time.sleep(1.0)
@@ -239,7 +239,8 @@ def load(options: Options) -> Result:
     ]
     detail += [
         f"{len(errors)} errors{': ' + '; '.join(errors[:3]) if errors else ''}",
-        f"memory: {crowd.memory[0]} MiB at first, {before} after a third of the time, {crowd.memory[-1]} at the end",
+        f"memory: {crowd.memory[0]} MiB at first, {before} after a third of the time, {crowd.memory[-1]} at the end; every minute "
+        + ", ".join(map(str, crowd.memory[::12])),
         f"processor: the site's process used {crowd.share:.2f} of one",
         f"start (the verified index lay there): first page after {first:.0f} s; {users} people from then on for {early_s:.0f} s: p95 "
         + ", ".join(f"{name} {early.p95(name):.0f} ms" for name in JUDGED),
