@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar, cast
@@ -226,9 +226,7 @@ class Reading:
 
     def since(self, kind: type[R], subject: str, after: int) -> list[Recorded[R]]:
         """Return the records of one kind about a subject that come after entry `after`, in order; older ones are not read."""
-        items = (item for item in self.view.since(subject, after) if item.entry.kind == kind.kind)
-        found = (self._of(item) for item in items)
-        return [cast("Recorded[R]", item) for item in found if item is not None and isinstance(item.record, kind)]
+        return self.of(kind, self.view.since(subject, after))
 
     def recent(self, subject: str, limit: int, kinds: Collection[str] = ()) -> list[Recorded[Record]]:
         """Return the newest records about a subject, at most `limit`, oldest first; older entries are not read.
@@ -250,6 +248,11 @@ class Reading:
                 found = map(self._of, items[-limit:] if limit else [])
                 return [item for item in found if item is not None]
             window *= 4
+
+    def of(self, kind: type[R], items: Iterable[VerifiedEntry]) -> list[Recorded[R]]:
+        """Return the records of one kind among some entries, in their order."""
+        found = (self._of(item) for item in items if item.entry.kind == kind.kind)
+        return [cast("Recorded[R]", item) for item in found if item is not None and isinstance(item.record, kind)]
 
     def latest(self, kind: type[R], subject: str) -> Recorded[R] | None:
         """Return the newest record of a kind about a subject."""

@@ -25,7 +25,13 @@ from cognify_dagster.documents.outputs.content import (
 from cognify_dagster.documents.outputs.deployment import deployment_record
 from cognify_dagster.documents.outputs.making import newest_package, render
 from cognify_dagster.documents.outputs.markdown import render_markdown
-from cognify_dagster.documents.outputs.provenance import QUESTIONS, find_snapshot, provenance_page, snapshots_of
+from cognify_dagster.documents.outputs.provenance import (
+    QUESTIONS,
+    find_snapshot,
+    provenance_page,
+    six_answers,
+    snapshots_of,
+)
 from cognify_dagster.documents.outputs.validation import validation_report
 from cognify_dagster.governance import (
     Condition,
@@ -358,6 +364,24 @@ def test_an_attestation_is_shown_for_its_own_snapshot_only(story: Story) -> None
     assert "Attested by a person" in {
         r[0] for r in rows(chapter(provenance_page(reading, [new], now=LATER), QUESTIONS[3]))
     }
+
+
+def test_of_very_many_uses_the_newest_are_listed_and_that_is_said(two_versions: Story) -> None:
+    reading = two_versions.ws.read()
+    item = find_snapshot(reading, "loans_train", "a" * 8)
+    whole = six_answers(reading, item, LATER)
+    about = len(reading.view.history("dataset/loans_train"))
+    assert six_answers(reading, item, LATER, about) == whole
+    before: list[object] = []
+    for newest in range(1, about):
+        *others, (_, rows) = six_answers(reading, item, LATER, newest)
+        assert others == whole[:-1]
+        *uses, (label, text, _) = rows
+        assert (label, f"Only the newest {newest} entries" in str(text)) == ("Earlier uses", True)
+        assert [row for row in whole[-1][1] if row in uses] == uses
+        assert [row for row in uses if row in before] == before
+        before = uses
+    assert before
 
 
 def test_a_snapshot_is_found_by_its_root_or_refused(two_versions: Story) -> None:

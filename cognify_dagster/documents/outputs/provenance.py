@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from cognify_dagster.documents.errors import DocumentError
@@ -114,13 +115,16 @@ def _answers(reading: Reading, item: Snapshot, now: datetime) -> list[Block]:
     return blocks
 
 
-def six_answers(reading: Reading, item: Snapshot, now: datetime) -> list[tuple[str, list[Row]]]:
+def six_answers(
+    reading: Reading, item: Snapshot, now: datetime, newest: int | None = None
+) -> list[tuple[str, list[Row]]]:
     """Return the six questions about a snapshot with their answers: what it is about, the answer, and the entry it rests on.
 
     Args:
         reading: verified entries.
         item: the snapshot.
         now: the moment for which attestations are judged, with time zone.
+        newest: look for uses in so many entries about the data set only, the newest, and say so; in all unless given.
     """
     people = directory(reading)
     change = change_of(reading, people, item.record.name, item.seq)
@@ -130,7 +134,7 @@ def six_answers(reading: Reading, item: Snapshot, now: datetime) -> list[tuple[s
         _when(item),
         _basis(reading, item, now),
         _done(reading, item, people, change),
-        _used(reading, item),
+        _used(reading, item, newest),
     )
     return list(zip(QUESTIONS, answers, strict=True))
 
@@ -326,12 +330,13 @@ def _purposes(item: Snapshot) -> Row:
     return ("Why each column is needed", f"{text}.", f"entry {item.seq}")
 
 
-def _used(reading: Reading, item: Snapshot) -> list[Row]:
+def _used(reading: Reading, item: Snapshot, newest: int | None) -> list[Row]:
     name, root = item.record.name, item.record.root
     people = directory(reading)
+    runs, results, checks, cut = _uses(reading, f"dataset/{name}", newest)
     rows: list[Row] = []
     versions: list[tuple[str, str]] = []
-    for run in reading.all(TrainingRun, f"dataset/{name}"):
+    for run in runs:
         roles = sorted({ref.role for ref in run.record.datasets if (ref.name, ref.root) == (name, root)})
         if roles:
             versions.append((run.record.model, run.record.version))
@@ -343,11 +348,11 @@ def _used(reading: Reading, item: Snapshot) -> list[Row]:
                     _at(run),
                 )
             )
-    for result in reading.all(Evaluation, f"dataset/{name}"):
+    for result in results:
         if result.record.dataset.root == root:
             who = f"by {name_of(people, result.record.evaluator)}"
             rows.append((f"{result.record.model} {result.record.version}", f"evaluated on it {who}", _at(result)))
-    for check in reading.all(OverlapChecked, f"dataset/{name}"):
+    for check in checks:
         if root in (check.record.train.root, check.record.holdout.root):
             other = check.record.holdout if check.record.train.root == root else check.record.train
             shared = number(check.record.overlapping_records)
@@ -362,9 +367,33 @@ def _used(reading: Reading, item: Snapshot) -> list[Row]:
         for live in reading.all(DeploymentCompleted, f"model/{model}@{version}"):
             if grant_of(reading, live) is not None:
                 rows.append((f"{model} {version}", f"went live on {live.record.target}", _at(live)))
-    if not rows:
+    if cut:
+        text = f"Only the newest {number(newest or 0)} entries about this data set were looked through. `cognify document provenance {name}` lists all uses."
+        rows.append(("Earlier uses", text, "–"))
+    elif not rows:
         rows.append(("Used", "No training, evaluation or comparison of exactly this snapshot is on record.", "–"))
     return rows
+
+
+def _uses(
+    reading: Reading, subject: str, newest: int | None
+) -> tuple[list[Recorded[TrainingRun]], list[Recorded[Evaluation]], list[Recorded[OverlapChecked]], bool]:
+    """Return what may be a use, each kind oldest first, and whether there are older entries that were not looked at."""
+    if newest is None:
+        found = (
+            reading.all(TrainingRun, subject),
+            reading.all(Evaluation, subject),
+            reading.all(OverlapChecked, subject),
+        )
+        return (*found, False)
+    items = list(islice(reading.view.walk(subject), newest + 1))
+    looked = items[newest - 1 :: -1] if len(items) > newest else items[::-1]
+    return (
+        reading.of(TrainingRun, looked),
+        reading.of(Evaluation, looked),
+        reading.of(OverlapChecked, looked),
+        len(items) > newest,
+    )
 
 
 def _at(item: Recorded[Any]) -> str:

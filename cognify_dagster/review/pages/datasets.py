@@ -41,6 +41,8 @@ from cognify_dagster.review.routing import Need, page
 from cognify_dagster.review.visit import Visit
 from cognify_dagster.workspace import Reading, Recorded
 
+USES = 1_000
+"""So many entries about a dataset are looked through for its uses: a page is not made of ten thousand experiments."""
 _KEPT = 32
 _SHORT = 8
 
@@ -182,7 +184,7 @@ def _show(visit: Visit, problems: list[str] | None = None) -> Response:
         item=chosen,
         record=record,
         newest=chosen is held[-1],
-        questions=[(question, _plain(rows)) for question, rows in six_answers(reading, chosen, visit.now)],
+        questions=[(question, _plain(rows)) for question, rows in six_answers(reading, chosen, visit.now, USES)],
         snapshots=_roots(visit, name, held),
         changes=[_change(visit, shelf, people, change) for change in changes[:100]],
         runs=runs_of(record, visit.site.config.dagster_url),
