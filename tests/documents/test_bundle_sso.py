@@ -20,10 +20,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import oidc_provider_mock
 import pytest
 from cryptography.hazmat.primitives import serialization
-from oidc_provider_mock._storage import AuthorizationCode
 
 from cognify_dagster.cli import main
 from cognify_dagster.documents import export_bundle
@@ -57,6 +55,7 @@ from cognify_dagster.workspace import Workspace
 from tests.documents.story import POLICY, Story
 from tests.documents.test_bundle import verify
 from tests.governance.issuer import CLIENT, ISSUER, FakeIssuer, b64
+from tests.governance.provider import running_provider
 from tests.governance.test_sso import enveloped
 from tests.ledger.bundle_factory import reseal
 
@@ -569,11 +568,8 @@ def test_a_mapping_by_a_key_that_was_not_to_be_trusted_then_is_unproven(
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(AuthorizationCode, "get_auth_time", lambda self: int(time.time()))
-    with oidc_provider_mock.run_server_in_thread(require_nonce=True) as server:
-        yield f"http://localhost:{server.server_port}"
-    patch.undo()
+    with running_provider() as address:
+        yield address
 
 
 def test_a_token_of_a_real_provider_is_proven(provider: str, tmp_path: Path, frameworks: list[Any], now: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import uvicorn
 
 from cognify_dagster.review.routing import ROUTES, Need
 from cognify_dagster.review.security import slow
+from tests.review.on_a_socket import listening
 from tests.review.site_world import SiteWorld
 
 
@@ -153,19 +153,11 @@ class Quick(slow.GuardedProtocol):
 @pytest.fixture
 def port(founded_site: SiteWorld) -> Iterator[int]:
     """A real server on a real socket."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        founded_site.app, http=Quick, ws="none", log_level="error", lifespan="off", timeout_keep_alive=15
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield listening.getsockname()[1]
-    server.should_exit = True
-    thread.join(5)
-    listening.close()
+    app = founded_site.app
+    with listening(
+        uvicorn.Config(app, http=Quick, ws="none", log_level="error", lifespan="off", timeout_keep_alive=15)
+    ) as port:
+        yield port
 
 
 def _until_closed(connection: socket.socket, begun: float, drip: bytes = b"") -> tuple[bytes, float]:

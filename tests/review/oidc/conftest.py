@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import oidc_provider_mock
 import pytest
-from oidc_provider_mock._storage import AuthorizationCode
 
 from cognify_dagster.governance import directory, enrol_person, map_groups, rotated
 from cognify_dagster.governance.signing.sso import sso_public
@@ -20,6 +17,7 @@ from cognify_dagster.records import PublicKey
 from cognify_dagster.review.identity.oidc import http
 from cognify_dagster.review.identity.oidc.people import alias_of
 from tests.governance.issuer import CLIENT, ISSUER, FakeIssuer
+from tests.governance.provider import running_provider
 from tests.governance.test_sso import identity, weaker
 from tests.governance.world import World, clone
 from tests.review.site_world import Client, SiteWorld, make_site_world
@@ -83,12 +81,8 @@ class SsoWorld:
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[str]:
-    """A running provider; it says when people signed in, as one that is asked for max_age has to."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(AuthorizationCode, "get_auth_time", lambda self: int(time.time()))
-    with oidc_provider_mock.run_server_in_thread(require_nonce=True) as server:
-        yield f"http://localhost:{server.server_port}"
-    patch.undo()
+    with running_provider() as address:
+        yield address
 
 
 def settings(issuer: str, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from cognify_dagster.review.security import slow
 from cognify_dagster.review.security.limits import MAX_BODY, BodyLimits
 from cognify_dagster.review.store import access as table
 from tests.review.api.conftest import make_token
+from tests.review.on_a_socket import listening
 from tests.review.records.test_grants import grant, visitor
 from tests.review.site_world import SiteWorld
 
@@ -221,20 +221,12 @@ class Quick(slow.GuardedProtocol):
 @pytest.fixture
 def port(site: SiteWorld) -> Iterator[int]:
     """A real server on a real socket, that takes four connections."""
-    listening = socket.create_server(("127.0.0.1", 0))
     settings = slow.GuardedConfig(
         site.app, http=Quick, ws="none", log_level="error", lifespan="off", h11_max_incomplete_event_size=32_768
     )
     settings.refused, settings.max_connections = connection_refused(site.site), 4
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield listening.getsockname()[1]
-    server.should_exit = True
-    thread.join(5)
-    listening.close()
+    with listening(settings) as port:
+        yield port
 
 
 def said(port: int, data: bytes) -> bytes:
