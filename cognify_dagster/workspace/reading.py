@@ -1,7 +1,8 @@
 """Typed reading of verified bytes.
 
 Invariants: a `Reading` gives only entries whose bytes, chain, subject heads and payload commitments were recomputed; a
-subject's history is walked through the heads inside entries, never through search columns. Each reading compares every row
+subject's history is walked through the heads inside entries, or, where it is long, picked out of all entries of a kind, whose list
+follows from verified bytes; never through search columns. Of a long history only the entries that are asked for are read. Each reading compares every row
 it reads with what was verified; only the parsed record of the very same leaf is used again.
 """
 
