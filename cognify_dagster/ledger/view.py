@@ -114,6 +114,10 @@ class VerifiedView:
         found.reverse()
         return found
 
+    def holds(self, subject: str) -> bool:
+        """Whether a subject's history is at hand, so that asking for it reads nothing."""
+        return True
+
     def short_history(self, subject: str, limit: int) -> list[VerifiedEntry] | None:
         """Return the entries about a subject, oldest first; None if there are more than `limit`: no more are read then."""
         found = self.history(subject)
@@ -190,6 +194,10 @@ class IndexedView(VerifiedView):
         self._traced(subject)
         found = self._histories.get(subject)
         return list(self._keep(subject, self._walk(subject)) if found is None else found)
+
+    def holds(self, subject: str) -> bool:
+        """Whether it was read before and is kept; see `VerifiedView.holds`."""
+        return subject in self._histories
 
     def short_history(self, subject: str, limit: int) -> list[VerifiedEntry] | None:
         """Return the entries about a subject, oldest first; see `VerifiedView.short_history`."""

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 from cognify_dagster.ledger import VerifiedEntry, VerifiedView
 from cognify_dagster.records import Genesis, Record, RecordError, read_record
 
-_MANY = 64
+_MANY = 256
 _OF_KIND = 4_096
 _MEMOS = 100_000
 R = TypeVar("R", bound=Record)
@@ -176,24 +176,27 @@ class Reading:
         """Return the entries of one kind about a subject.
 
         A subject may have very many entries of other kinds (a dataset that every experiment was trained on). Once it is known to,
-        it is asked from the other side, where the kind has few entries; else all are read once. Either way what was found is
-        remembered for all readings of the workspace: it follows from verified bytes, and a history only grows.
+        it is asked from the other side, where the kind has few entries; else all are read once. What was found is remembered for
+        all readings of the workspace, and used for shorter histories too that were not read yet: it follows from verified bytes,
+        and a history only grows.
         """
         upto, count, kinds = self.memo.get(("kinds", subject), (-1, 0, {}))
-        if count < _MANY:
-            few = None if ("long", subject) in self.memo else self.view.short_history(subject, _MANY)
+        if count >= _MANY:
+            if self.view.head(subject) > upto:
+                kinds = self._remember(subject, kinds, self.view.since(subject, upto))
+            return self.view.pick([seq for seq in kinds.get(kind, ()) if seq < self.size])
+        if ("long", subject) not in self.memo and (("subjects", kind) not in self.memo or self.view.holds(subject)):
+            few = self.view.short_history(subject, _MANY)
             if few is not None:
                 return [item for item in few if item.entry.kind == kind]
             self.memo["long", subject] = True
-            seqs = self._of_subject(kind, subject)
-            if seqs is not None:
-                return self.view.pick([seq for seq in seqs if seq < self.size])
-            items = self.view.history(subject)
+        seqs = self._of_subject(kind, subject)
+        if seqs is not None:
+            return self.view.pick([seq for seq in seqs if seq < self.size])
+        items = self.view.history(subject)
+        if len(items) >= _MANY:
             self._remember(subject, {}, items)
-            return [item for item in items if item.entry.kind == kind]
-        if self.view.head(subject) > upto:
-            kinds = self._remember(subject, kinds, self.view.since(subject, upto))
-        return self.view.pick([seq for seq in kinds.get(kind, ()) if seq < self.size])
+        return [item for item in items if item.entry.kind == kind]
 
     def _of_subject(self, kind: str, subject: str) -> Sequence[int] | None:
         """Return the entries of a kind about a subject, by number, from those of the kind; None if that has too many to be read."""

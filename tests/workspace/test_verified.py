@@ -183,3 +183,22 @@ def test_what_is_remembered_of_a_long_history_is_traced_too(
         with reading.view.trace() as subjects:
             assert len(reading.all(VersionOpened, subject)) == 12
         assert subjects == {subject}
+
+
+def test_a_kind_that_was_gone_through_before_is_not_looked_for_in_short_histories(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cognify_dagster.workspace import reading as module
+
+    monkeypatch.setattr(module, "_MANY", 4)
+    opened(world, 12)
+    workspace = anew(world)
+    workspace.read().all(VersionOpened, f"model/{MODEL}")
+    world.write(VersionOpened(model=MODEL, version="13", run="run-13", opened_by="person/ben"))
+    reading = workspace.read()
+    with reading.view.trace() as subjects:
+        (found,) = reading.all(VersionOpened, f"model/{MODEL}@13")
+        assert not reading.view.holds(f"model/{MODEL}@13")
+    assert (found.record.version, subjects) == ("13", {f"model/{MODEL}@13"})
+    assert [item.record.version for item in reading.all(VersionOpened, f"model/{MODEL}@3")] == ["3"]
+    assert workspace.read(found.seq).all(VersionOpened, f"model/{MODEL}@13") == []
